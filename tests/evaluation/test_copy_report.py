@@ -71,3 +71,14 @@ def test_find_copies_too_few_recordings_raises(place: Path) -> None:
 def test_find_copies_in_folders_missing_folder_raises(place: Path) -> None:
     with pytest.raises(TalimError, match="nowhere"):
         copy_report.find_copies_in_folders(place / "nowhere", place / "training", place / "out")
+
+
+@pytest.mark.parametrize(("seconds", "recordings", "stretches"), [(2.0, 12, 0), (10.0, 5, 5)])
+def test_find_copies_says_why_nothing_could_be_checked(
+    place: Path, tmp_path: Path, seconds: float, recordings: int, stretches: int
+) -> None:
+    write(tmp_path / "clip.wav", Audio(clip(100, seconds), RATE_HZ))
+    training = list_audio_files(place / "training")[:recordings]
+    found = copy_report.find_copies([tmp_path / "clip.wav"], training, MetricCache(place / "kept"))
+    assert found["checked"] == 0
+    assert f"at least 4 s, and there are {stretches}: give longer clips, or more or longer" in found["not_checked"]

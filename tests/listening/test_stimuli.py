@@ -39,6 +39,10 @@ def test_prepare_stimuli_have_equal_loudness_length_and_format(make_test: Make) 
 
 def test_prepare_says_which_real_stimuli_are_generated(make_test: Make) -> None:
     folder = make_test()
+    for made in (folder / "runs").rglob("*.*"):
+        if "real" not in made.name and made.suffix in (".flac", ".wav"):
+            audio.write(made, audio.read(made), {"ai_generated": "AI-generated"})
+    assert p.load(folder).reference == "untrained"
     assert not any("AI-generated" in note for note in prepare(folder, p.load(folder)).notes)
     shutil.rmtree(folder / "stimuli")
     for real in (folder / "runs").rglob("*real*.*"):

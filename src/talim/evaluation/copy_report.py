@@ -14,7 +14,7 @@ from talim.atomic_io import write_json, write_text
 from talim.audio.read import read_part
 from talim.corpus.generated_recordings import real_music_warning
 from talim.errors import TalimError
-from talim.evaluation.copy_scores import copies_as_dict, copies_sentence, fingerprint_of_file
+from talim.evaluation.copy_scores import MIN_NULL_CLIPS, copies_as_dict, copies_sentence, fingerprint_of_file
 from talim.html.audio_player import DecodedAudio, audio_player
 from talim.html.formatting import format_counted
 from talim.html.render import render
@@ -62,9 +62,20 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
     for path in clips:
         itself = [n for n, other in enumerate(training) if other.resolve() == path.resolve()]
         matches[str(path)] = copy_detection.find_audio_copy(fingerprints[path], sources, null, itself)
-    result = copies_as_dict(matches, training, len(null))
+    result = copies_as_dict(matches, training, len(null), _shortfall(len(null)))
     result["clips"].sort(key=lambda row: row["match"]["p_value"] if row["match"] else 2.0)
     return result
+
+
+def _shortfall(stretches: int) -> str:
+    """Why nothing can be checked where the recordings give too few stretches to compare; else empty."""
+    if stretches >= MIN_NULL_CLIPS:
+        return ""
+    return (
+        f"how alike unrelated music is has to be measured on {MIN_NULL_CLIPS} stretches of the training recordings, "
+        f"each as long as a clip and at least {audio_matching.PASSAGE_SECONDS:g} s, and there are {stretches}: give longer "
+        "clips, or more or longer recordings"
+    )
 
 
 def _null_similarities(sources: audio_matching.ReferenceAudio, frames: int, rng: np.random.Generator) -> np.ndarray:

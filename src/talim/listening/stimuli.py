@@ -29,6 +29,7 @@ _LOW_QUALITY_ANCHOR_HZ = 1200.0
 _PEAK = 10 ** (-1 / 20)  # -1 dBFS: leaves headroom for inter-sample peaks
 _FADE_SECONDS = 0.02
 _ROLES = {"adapter": "after", "base": "before", "real": "real"}
+GENERATED_TAKES = ("adapter", "base")  # of a run: nobody takes them for real music
 Key = TypeVar("Key")
 _STIMULUS_FIELDS = ("kind", "conditions", "reference", "anchor", "seconds", "loudness_lufs")
 
@@ -92,7 +93,8 @@ def collect_stimuli(folder: Path, protocol: Protocol) -> tuple[dict[str, dict[st
         if len(files) > len(shared)
     ]
     for condition in protocol.conditions:
-        if "real" in (condition.take, condition.name) or condition.name == protocol.reference:
+        is_reference = condition.name == protocol.reference and condition.take not in GENERATED_TAKES
+        if is_reference or "real" in (condition.take, condition.name):
             files = [sources[condition.name][key] for key in shared]
             warning = real_music_warning(files, "listeners hear them in the place of real music")
             notes += [f"{condition.name}: {warning}"] * bool(warning)
