@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fixtures.run_folder import make_run
+import pytest
+from fixtures.run_folder import FACTS, make_run
 
-from talim.briefs import usage_rights
+from talim.briefs import delivery, usage_rights
 from talim.run import Run
 
 
@@ -17,6 +18,21 @@ def test_usage_allowed_strictest_licence_applies() -> None:
     assert usage_rights.usage_allowed(result) == {"commercial": "forbidden", "reasons": ["the base b: CC-BY-NC-4.0"]}
     free = result | {"base_licence": "MIT", "recordings": {"CC0-1.0": 3}}
     assert usage_rights.usage_allowed(free)["commercial"] == "allowed"
+
+
+@pytest.mark.parametrize(
+    ("licence", "use"), [("unknown", "unknown"), ("cc-by-nc-4.0", "forbidden"), ("mit", "allowed")]
+)
+def test_licence_of_the_adapter_that_training_began_from_counts(tmp_path: Path, licence: str, use: str) -> None:
+    start = {"name": "someone/lora", "licence": licence, "design": "lora@adapter"}
+    run = Run(make_run(tmp_path / "run", seconds=0, run=FACTS | {"init_from": start}))
+    rights = usage_rights.run_rights(run) | {"recordings": {"CC0-1.0": 3}}
+    allowed = usage_rights.usage_allowed(rights)
+    assert allowed["commercial"] == use
+    if use != "allowed":
+        assert allowed["reasons"] == [f"the adapter that training began from, someone/lora: {licence}"]
+    notice = delivery.delivery_notice([{"contender": "a", "rights": rights}], "not for commercial use")
+    assert f"Its training began from the adapter someone/lora, licence {licence}." in notice
 
 
 def test_run_rights_without_facts_are_unknown(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.run_folder import FACTS, RECIPE, SCORES, log_rows, make_run
+from fixtures.run_folder import COST, FACTS, RECIPE, SCORES, log_rows, make_run
 
 from talim.backbones import registry
 from talim.errors import TalimError
-from talim.reporting import audio_examples, run_report
+from talim.reporting import audio_examples, run_report, sentences
 from talim.reporting.run_report import write_report
 from talim.reporting.run_results import RunResults
 
@@ -95,6 +96,26 @@ def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -
     assert "not for commercial use" in section
     assert "For music that is to be sold take declare-lab/mustango (Apache-2.0" in section
     assert "talim poc FOLDER --base declare-lab/mustango --use commercial" in section
+
+
+def test_write_report_of_a_run_that_began_from_an_adapter_names_it_and_its_licence(tmp_path: Path) -> None:
+    start = {"name": "someone/qawwali", "hash": "f00d", "repository": "someone/qawwali", "revision": "a" * 40}
+    start |= {"licence": "cc-by-nc-4.0", "design": "lora@adapter", "base": "nano-musicgen", "parameters": 10}
+    recipe = RECIPE | {"design": "lora@adapter", "init_from": "someone/qawwali"}
+    scores = SCORES | {"seen_in_training": {"answer": "unknown", "note": "not known"}}
+    cost = COST | {"best_step": 0}
+    run = make_run(tmp_path / "run", run=FACTS | {"init_from": start}, recipe=recipe, scores=scores, cost=cost)
+    page = page_of(run)
+    assert "The adapter lora@adapter, begun from someone/qawwali" in page
+    assert "adapter is that of step 0: it is someone/qawwali, which it began from." in page
+    assert "it changes nothing" not in page
+    assert "the adapter it began from, someone/qawwali (cc-by-nc-4.0)" in page
+    assert f"someone/qawwali, commit {'a' * 40}" in page
+    assert "curve is the adapter that training began from." in page
+    assert "talim plan" not in page  # which cannot place the modules of a stored adapter in another base
+    assert "music it has not heard" not in page
+    result = run_report.read_result(run)
+    assert "may have been in its training" in sentences.loss_verdict(replace(result, cost=COST))[1]
 
 
 def test_write_report_of_a_large_base_has_no_notice(tmp_path: Path) -> None:

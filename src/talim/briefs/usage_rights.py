@@ -45,7 +45,7 @@ def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
     """
     licences = [(f"the base {rights['base']}", rights["base_licence"])]
     if "adapter" in rights:
-        licences.append((f"the adapter {rights['adapter']}, which training began from,", rights["adapter_licence"]))
+        licences.append((f"the adapter that training began from, {rights['adapter']}", rights["adapter_licence"]))
     for licence, count in rights["recordings"].items():
         licences.append((format_counted(count, "recording") if count else "the recordings", licence))
     if phrase := rights.get("phrase"):
