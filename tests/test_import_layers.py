@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def imported_modules(path: Path, known: set[str], source: Path = SOURCE, type_ch
     return {name for name in names if name.split(".")[0] in {"talim", "research"}} - {here}
 
 
+@functools.cache
 def import_graph(source: Path = SOURCE, type_checking: bool = False) -> dict[str, set[str]]:
     """Every module of the package, and what it imports of the project."""
     files = sorted(source.rglob("*.py"))
@@ -138,13 +140,13 @@ def test_imports_point_down() -> None:
 
 
 def test_type_checking_imports_point_down() -> None:
-    graph = import_graph(type_checking=True)
+    graph = {**import_graph(type_checking=True)}
     del graph["talim"]  # the lazy public API names what it exports for type checkers
     assert layer_violations(graph) == []
 
 
 def test_imports_have_no_cycle() -> None:
-    graph = import_graph(type_checking=True)
+    graph = {**import_graph(type_checking=True)}
     graph["talim"] = import_graph()["talim"]
     assert cycle(graph) == []
 

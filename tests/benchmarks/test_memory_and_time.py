@@ -43,7 +43,7 @@ def test_main_measures_what_is_missing_and_writes_the_page(tmp_path: Path) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="wait4 is POSIX")
 def test_talim_measures_the_command_and_not_who_started_it() -> None:
-    ballast = np.ones(200_000_000)  # 1.6 GB, resident
+    ballast = np.ones(80_000_000)  # 640 MB, resident
     assert memory_and_time.talim("--version")["peak_bytes"] < 500e6 < ballast.nbytes
 
 

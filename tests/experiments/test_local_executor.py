@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,30 @@ from talim.progress import Progress
 DESIGNS = ["linear@all:5%", "ia3@all", "lora@all:r4", "conv@post:500"]
 
 
-def test_executor_yields_a_line_for_every_trial_also_of_a_killed_worker(
-    tmp_path: Path, tiny_base: Path, corpus_folder: Path
-) -> None:
+@pytest.fixture
+def jobs(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> list[TrialJob]:
     grids = {"a": {"bases": [str(tiny_base)], "designs": DESIGNS}}
     file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, grids=grids)
-    jobs = [TrialJob(trial, tmp_path, corpus_folder, base) for trial, _, base in list_trials(file, tmp_path)]
-    lines = {line["design"]: line for line in ProcessExecutor(1, fake_trial)(jobs, Progress())}
+    return [TrialJob(trial, tmp_path, corpus_folder, base) for trial, _, base in list_trials(file, tmp_path)]
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_executor_yields_a_line_for_every_trial_also_of_a_killed_worker(
+    jobs: list[TrialJob], monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    """With workers that are started as they are by a study, and with some that need not load torch first."""
+    executor = ProcessExecutor(1, fake_trial)
+    monkeypatch.setattr(executor, "_context", multiprocessing.get_context(start))
+    lines = {line["design"]: line for line in executor(jobs, Progress())}
     assert set(lines) == set(DESIGNS)
     assert lines["ia3@all"]["error"] == "the process of this trial was killed by signal 9, perhaps out of memory"
     assert lines["lora@all:r4"]["error"] == "lora fails in this test"
     assert {design for design, line in lines.items() if line["status"] == "done"} == {DESIGNS[0], DESIGNS[3]}
+
+
+def test_executor_runs_a_trial_in_a_new_process(jobs: list[TrialJob]) -> None:
+    (line,) = ProcessExecutor(1, fake_trial)(jobs[:1], Progress())
+    assert (line["design"], line["status"]) == (DESIGNS[0], "done")
 
 
 def test_executor_has_one_process_on_each_gpu() -> None:

@@ -157,13 +157,17 @@ def test_run_study_killed_at_random_times_has_the_same_results(
     assert lines_of(tmp_path / "killed") == lines_of(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_process_executor_dead_worker_fails_its_trial_alone(
-    tmp_path: Path, tiny_base: Path, corpus_folder: Path
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, start: str
 ) -> None:
+    """With workers that are started as they are by a study, and with some that need not load torch first."""
     designs = ["linear@all:1%", "ia3@all", "lora@all:r2", "conv@all:1%", "conv@all:2%", "conv@all:3%"]
     grids = {"a": {"bases": [str(tiny_base)], "designs": designs}}
     file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, grids=grids)
-    summary = run_study(file, tmp_path / "out", execute=ProcessExecutor(2, fake_trial))
+    executor = ProcessExecutor(2, fake_trial)
+    monkeypatch.setattr(executor, "_context", multiprocessing.get_context(start))
+    summary = run_study(file, tmp_path / "out", execute=executor)
     assert summary["done"] == 4
     errors = {line["design"]: line["error"] for line in summary["failed"]}
     assert errors["lora@all:r2"] == "lora fails in this test"

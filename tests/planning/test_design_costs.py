@@ -73,8 +73,8 @@ def check_row(row: dict[str, Any], model: Any, base: int) -> None:
         assert missed == ("nearest possible" in row["note"]), design
 
 
-def check_counts(name: str, budgets: list[str]) -> None:
-    """Compare every row with the attached adapter."""
+def check_counts(name: str, budgets: list[str], every: int = 1) -> None:
+    """Compare every row, or every fifth one and so on, with the attached adapter."""
     listed = design_costs(name, budgets)
     shape = base_model_facts(name).shape
     expected = [
@@ -85,7 +85,7 @@ def check_counts(name: str, budgets: list[str]) -> None:
     ]
     assert sorted(row["design"] for row in listed["designs"]) == sorted(expected)
     model = on_meta(shape)
-    for row in listed["designs"]:
+    for row in listed["designs"][::every]:
         check_row(row, model, shape.decoder_parameters)
 
 
@@ -94,7 +94,7 @@ def test_design_costs_of_nano_musicgen_match_attached_adapters() -> None:
 
 
 def test_design_costs_of_musicgen_small_match_attached_adapters() -> None:
-    check_counts("musicgen-small", ["8M"])
+    check_counts("musicgen-small", ["8M"], every=5)  # another kind and another site each time
 
 
 @pytest.mark.slow

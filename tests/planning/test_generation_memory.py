@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -12,14 +13,20 @@ import pytest
 from talim.errors import TalimError
 from talim.planning.generation_memory import GB, generation_advice, generation_bytes, memory_explained
 
-# the address space of a process that has loaded the libraries, and some MB more
+LIMITS_MB = (5, 40)  # beyond the address space of a process that has loaded the libraries
 LIMITED = """
-import resource, sys
+import json, os, resource, sys
 import talim.generation.generate, talim.backbones.musicgen.backbone, talim.training.train, talim.cli
-pages = int(open("/proc/self/statm").read().split()[0])
-limit = pages * resource.getpagesize() + int(sys.argv.pop(1)) * 10**6
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-talim.cli.main()
+limits_mb, sys.argv[:] = json.loads(sys.argv[1]), ["talim", *sys.argv[2:]]
+for megabytes in limits_mb:
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(f"{megabytes}.err", os.O_WRONLY | os.O_CREAT), 2)
+        pages = int(open("/proc/self/statm").read().split()[0])
+        limit = pages * resource.getpagesize() + megabytes * 10**6
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        talim.cli.main()
+    print(megabytes, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
@@ -53,15 +60,23 @@ def test_memory_explained_passes_other_errors_on() -> None:
         raise MemoryError
 
 
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[int, str]]:
+    """Exit status and standard error of `talim generate` by the MB that it has left."""
+    folder = tmp_path_factory.mktemp("limited")
+    words = ["generate", "--base", "nano-musicgen", "--prompt", "x", "--out", str(folder / "a.wav")]
+    command = [sys.executable, "-c", LIMITED, json.dumps(LIMITS_MB), *words]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, cwd=folder)
+    ended = [[int(number) for number in line.split()] for line in run.stdout.splitlines()]
+    return {megabytes: (status, (folder / f"{megabytes}.err").read_text()) for megabytes, status in ended}
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists() or not hasattr(resource, "RLIMIT_AS"), reason="Linux only")
-@pytest.mark.parametrize("megabytes", [5, 40])
-def test_generate_without_memory_says_what_it_needs(tmp_path: Path, megabytes: int) -> None:
-    words = ["generate", "--base", "nano-musicgen", "--prompt", "x", "--out", str(tmp_path / "a.wav")]
-    run = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(megabytes), *words], capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 1
-    assert "the memory of this machine is too small to generate this (" in run.stderr
-    assert ("needs at least 0.6" in run.stderr) or megabytes == 5  # with less, even the advice finds no memory
+@pytest.mark.parametrize("megabytes", LIMITS_MB)
+def test_generate_without_memory_says_what_it_needs(limited: dict[int, tuple[int, str]], megabytes: int) -> None:
+    status, said = limited[megabytes]
+    assert status == 1
+    assert "the memory of this machine is too small to generate this (" in said
+    assert ("needs at least 0.6" in said) or megabytes == 5  # with less, even the advice finds no memory
     for word in ("cannot be read", "Traceback", "bug in talim"):
-        assert word not in run.stderr
+        assert word not in said
