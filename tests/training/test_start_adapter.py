@@ -210,7 +210,7 @@ def test_base_is_the_adapters_unless_one_is_given(tiny_base: Path, tmp_path: Pat
     assert complete_recipe(recipe.model_copy(update={"base": "nano-musicgen"}), run).base == "nano-musicgen"
     peft_folders.change_config(folder, base_model_name_or_path=str(tiny_base), revision=None)
     assert complete_recipe(recipe, run).base == str(tiny_base)
-    for name in ("/home/someone/models/musicgen-small", "C:\\models\\musicgen-small", "./musicgen-small"):
+    for name in ("/srv/models/musicgen-small", "C:\\models\\musicgen-small", "./musicgen-small"):
         peft_folders.change_config(folder, base_model_name_or_path=name)
         with pytest.raises(UsageError, match="a local folder called musicgen-small, which is not here; add --base"):
             complete_recipe(recipe, run)
