@@ -73,8 +73,8 @@ def _shortfall(stretches: int) -> str:
         return ""
     return (
         f"how alike unrelated music is has to be measured on {MIN_NULL_CLIPS} stretches of the training recordings, "
-        f"each as long as a clip and at least {audio_matching.PASSAGE_SECONDS:g} s, and there are {stretches}: give longer "
-        "clips, or more or longer recordings"
+        f"each as long as a clip and at least {audio_matching.PASSAGE_SECONDS:g} s, and there are {stretches}: give "
+        "longer clips, or more or longer recordings"
     )
 
 
