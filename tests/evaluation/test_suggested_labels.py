@@ -18,6 +18,7 @@ from talim.corpus.tables import read_table
 from talim.errors import TalimError, UsageError
 from talim.evaluation import suggested_labels
 from talim.evaluation.recognize_mode import recognize_mode
+from talim.synthesis.performer import perform
 from talim.traditions.tradition import load
 
 RATE_HZ = 16000
@@ -87,6 +88,39 @@ def test_tempo_of_a_held_tone_is_not_told(tmp_path: Path) -> None:
     assert suggested_labels.suggested_tempo(tmp_path / "held.wav") is None
     write(tmp_path / "silent.wav", Audio(np.zeros((1, RATE_HZ), np.float32), RATE_HZ))
     assert suggested_labels.suggested_tempo(tmp_path / "silent.wav") is None
+
+
+def struck(path: Path, cycle_name: str, even: bool = False) -> Path:
+    """Noise bursts at the strokes of a tala, of their weight, or at all its beats alike; forty seconds."""
+    cycle, rng = load("hindustani").cycle(cycle_name), np.random.default_rng(5)
+    samples = rng.normal(0, 1e-4, 40 * RATE_HZ)
+    burst = rng.normal(0, 0.3, 800) * np.exp(-np.arange(800) / 150)
+    onsets = [(beat, 0.6) for beat in range(int(cycle.beats))] if even else cycle.strokes
+    for number in range(int(40 * 132 / 60 / cycle.beats)):
+        for stroke in onsets:
+            beat, weight = stroke if isinstance(stroke, tuple) else (stroke.onset_beats, stroke.weight)
+            at = round((number * cycle.beats + beat) * 60 / 132 * RATE_HZ)
+            samples[at : at + 800] += weight**2 * burst
+    write(path, Audio(samples[None].astype(np.float32), RATE_HZ))
+    return path
+
+
+def test_cycle_is_told_with_its_probability_where_strokes_tell_it(tmp_path: Path) -> None:
+    played = perform(83_055, "hindustani", 40.0)  # with a drum
+    assert played.truth is not None
+    write(tmp_path / "a.wav", Audio(np.atleast_2d(played.samples), played.rate_hz))
+    cells = suggested_labels.suggested_cycle(tmp_path / "a.wav", load("hindustani"))
+    assert cells["suggested_tala"] == load("hindustani").cycle(str(played.truth.cycle)).name
+    assert 0.25 <= float(cells["suggested_cycle_probability"]) <= 1
+    assert cells["suggested_other_cycles"].count("%") == 2
+
+
+def test_cycle_is_not_told_of_an_even_pulse_nor_where_it_was_not_measured_to_be_right(tmp_path: Path) -> None:
+    even = struck(tmp_path / "a.wav", "teentaal", even=True)
+    assert suggested_labels.suggested_cycle(even, load("hindustani")) == {}
+    assert suggested_labels.suggested_cycle(struck(tmp_path / "b.wav", "rupak"), load("makam")) == {}
+    write(tmp_path / "c.wav", Audio(tune(repeats=1)[None], RATE_HZ))  # fewer than two rounds of most cycles
+    assert suggested_labels.suggested_cycle(tmp_path / "c.wav", load("hindustani")) == {}
 
 
 def test_without_a_tradition_the_column_is_that_of_the_best_mode(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Suggested labels for a folder of recordings without any: mode, tonic and tempo, as columns that nothing reads.
+"""Suggested labels for a folder of recordings without any: mode, tonic, tempo, cycle, instruments; all unread.
 
 `talim prepare` uses no column whose name begins with PREFIX; who agrees with one renames it.
 """
@@ -9,19 +9,23 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from talim.atomic_io import write_text
+from talim.audio.decode import length_by_header
 from talim.audio.read import list_audio_files, read_part
 from talim.corpus.columns import SUGGESTION_PREFIX as PREFIX
 from talim.errors import TalimError, UsageError
 from talim.evaluation.recognize_mode import recognize_mode, resolve_tradition
+from talim.evaluation.suggested_instruments import suggest_instruments
 from talim.metrics import rhythm
 from talim.progress import Progress
-from talim.traditions.tradition import load_all_builtin
+from talim.traditions.cycle_recognition import recognize_cycle
+from talim.traditions.tradition import Tradition, load_all_builtin
 
 RATE_HZ = 16_000
 TEMPO_SECONDS = 60.0  # of a recording that are listened to for its tempo
@@ -29,14 +33,23 @@ MIN_COHERENCE = (
     0.62  # of onsets with a beat: below it no tempo is suggested; how often it is right: docs/guides/modes.md
 )
 NUM_OTHERS = 2
-FILE, TRADITION, PROBABILITY, OTHERS, TONIC, TEMPO = (
+CYCLE_TRADITIONS = ("hindustani",)  # where a suggested cycle was measured to be better than the commonest one
+MIN_CYCLE_PROBABILITY = 0.25  # below it no cycle is suggested; how often it is right: docs/reports/cycle-fit.md
+MIN_CYCLE_CONTRAST = 0.1  # below it the onsets are an even pulse
+CYCLE_SECONDS = 40.0  # in the middle of a recording, which are listened to for its cycle
+FILE, TRADITION, PROBABILITY, OTHERS, TONIC, TEMPO, CYCLE_PROBABILITY, OTHER_CYCLES, INSTRUMENTS, INSTRUMENTS_FROM = (
     "file_name",
     f"{PREFIX}tradition",
     f"{PREFIX}mode_probability",
     f"{PREFIX}other_modes",
     f"{PREFIX}tonic_hz",
     f"{PREFIX}tempo_bpm",
+    f"{PREFIX}cycle_probability",
+    f"{PREFIX}other_cycles",
+    f"{PREFIX}instruments",
+    f"{PREFIX}instruments_from",
 )
+LAST = (PROBABILITY, OTHERS, TONIC, TEMPO, CYCLE_PROBABILITY, OTHER_CYCLES, INSTRUMENTS, INSTRUMENTS_FROM)
 
 
 def suggest_labels(
@@ -51,18 +64,21 @@ def suggest_labels(
     files = list_audio_files(folder)
     if not files:
         raise TalimError(f"{folder}: no recordings here (talim prepare --help lists the formats)")
-    words = {one.slug: one.mode_word for one in ([resolve_tradition(tradition)] if tradition else load_all_builtin())}
-    rows = []
+    known = {one.slug: one for one in ([resolve_tradition(tradition)] if tradition else load_all_builtin())}
+    instruments, rows = suggest_instruments(folder, files, progress), []
     for number, file in enumerate(files, start=1):
         row = {FILE: file.relative_to(folder).as_posix()}
         try:
             found = recognize_mode(file, tradition, progress=progress)
-            row |= _mode_cells(found["modes"], words, tradition and next(iter(words)))
+            row |= _mode_cells(found["modes"], known, tradition and next(iter(known)))
             row[TONIC] = f"{found['tonic_hz']:.1f}"
             if tempo := suggested_tempo(file):
                 row[TEMPO] = f"{tempo:.0f}"
+            row |= suggested_cycle(file, known[row[TRADITION]])
         except TalimError as error:
             progress.log(f"no suggestion: {error}")
+        if named := instruments.get(file):
+            row |= {INSTRUMENTS: named.names, INSTRUMENTS_FROM: named.origin}
         rows.append(row)
         progress.step("listening", number, len(files))
     return rows
@@ -78,6 +94,24 @@ def suggested_tempo(file: Path) -> float | None:
     return bpm if coherence >= MIN_COHERENCE else None
 
 
+def suggested_cycle(file: Path, tradition: Tradition) -> dict[str, str]:
+    """The cells of the cycle of the middle of a recording, the probability and the next ones; none where it is unsure.
+
+    Cycles of the same strokes are named together. None in a tradition that is not one of CYCLE_TRADITIONS.
+    """
+    if tradition.slug not in CYCLE_TRADITIONS:
+        return {}
+    start = max(0.0, ((length_by_header(file) or 0.0) - CYCLE_SECONDS) / 2)
+    samples = read_part(file, start, CYCLE_SECONDS).mono().resample(RATE_HZ).samples[0]
+    strength = rhythm.onset_strength(samples, RATE_HZ)
+    ranked = recognize_cycle(strength, rhythm.tempo_bpm(samples, RATE_HZ), tradition.cycles)
+    if not ranked or ranked[0].probability < MIN_CYCLE_PROBABILITY or ranked[0].contrast < MIN_CYCLE_CONTRAST:
+        return {}
+    best, *others = [(" or ".join(cycle.name for cycle in each.cycles), each.probability) for each in ranked]
+    cells = {f"{PREFIX}{tradition.cycle_word}": best[0], CYCLE_PROBABILITY: f"{best[1]:.2f}"}
+    return cells | {OTHER_CYCLES: "; ".join(f"{name} {each:.0%}" for name, each in others[:NUM_OTHERS])}
+
+
 def check_new(out: Path) -> None:
     """UsageError for a file that is there already: nothing is overwritten."""
     if os.path.lexists(out):
@@ -88,7 +122,7 @@ def write_suggestions(out: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write the rows as a new CSV file; UsageError for one that is there already."""
     check_new(out)
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    last = [column for column in (PROBABILITY, OTHERS, TONIC, TEMPO) if column in columns]
+    last = [column for column in LAST if column in columns]
     text = io.StringIO()
     table = csv.DictWriter(text, [*(column for column in columns if column not in last), *last], restval="")
     table.writeheader()
@@ -102,8 +136,9 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
     likely = sum(float(row.get(PROBABILITY, 0)) >= 0.5 for row in rows)
     if not described:
         return f"{out}: the names of {len(rows)} recordings alone; of none could anything be told (reasons above)."
-    modes = [name for name in dict.fromkeys(name for row in rows for name in row) if _is_mode(name)]
-    example = modes[0] if modes else TONIC
+    # the column of the mode, which its tradition has a word for, stands after the tradition's
+    modes = [name for row in rows for before, name in pairwise(row) if before == TRADITION]
+    example = [*modes, *(column for column in (TONIC, INSTRUMENTS) if any(column in row for row in rows))][0]
     return (
         f"{out}: suggestions for {described} of {len(rows)} recordings, {likely} of them with a mode that is more "
         f"likely than not. Nothing reads these columns. Listen, correct, and confirm one by renaming it ({example} "
@@ -112,14 +147,10 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
     )
 
 
-def _is_mode(column: str) -> bool:
-    return column not in (FILE, TRADITION, PROBABILITY, OTHERS, TONIC, TEMPO)
-
-
-def _mode_cells(modes: Sequence[Mapping[str, Any]], words: Mapping[str, str], only: str | None) -> dict[str, str]:
+def _mode_cells(modes: Sequence[Mapping[str, Any]], known: Mapping[str, Tradition], only: str | None) -> dict[str, str]:
     """The best mode in the column of its tradition's word (suggested_raga), its probability, and the next ones."""
     best, *others = modes
     slug = only or best["tradition"]
     next_ones = [f"{mode['name']} {mode['score']:.0%}" for mode in others[:NUM_OTHERS]]
-    cells = {TRADITION: slug, f"{PREFIX}{words[slug]}": best["name"]}
+    cells = {TRADITION: slug, f"{PREFIX}{known[slug].mode_word}": best["name"]}
     return cells | {PROBABILITY: f"{best['score']:.2f}", OTHERS: "; ".join(next_ones)}
