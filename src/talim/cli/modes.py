@@ -34,8 +34,8 @@ def modes(
     suggest: Annotated[
         Path | None,
         typer.Option(
-            help="New CSV file for suggested labels of a folder of recordings: mode, tonic, tempo, tala, instruments, in "
-            "columns that nothing reads until you rename them."
+            help="New CSV file for suggested labels of a folder of recordings: mode, tonic, tempo, tala, instruments, "
+            "in columns that nothing reads until you rename them."
         ),
     ] = None,
     json_: JsonOption = False,
