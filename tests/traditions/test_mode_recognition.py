@@ -39,10 +39,11 @@ def first(tradition: Tradition, cents: np.ndarray) -> str:
     return rank_modes(cents, tradition)[0][0].slug
 
 
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tradition", [HINDUSTANI, MAKAM], ids=lambda tradition: tradition.slug)
-def test_recognize_of_generated_melodies_finds_most_modes(tradition: Tradition) -> None:
+def test_recognize_of_generated_melodies_finds_most_modes(tradition: Tradition, every: int) -> None:
     ranks = []
-    for seed, mode in enumerate(tradition.modes):
+    for seed, mode in list(enumerate(tradition.modes))[::every]:
         notes = note_transcription.transcribe_notes(sing(mode, seed), HOP_SECONDS)
         slugs = [
             candidate.slug

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,18 @@ from talim.training.not_finite import find_cause
 BATCH = [(frames, length) for frames, length in ((12, 4), (9, 2))]
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = released_musicgen.write(tmp_path_factory.mktemp("bases") / "tiny")
+    return load(folder, precision="fp32", device="cpu")
+
+
 @pytest.fixture
-def base(tmp_path: Path) -> Any:
-    loaded = load(released_musicgen.write(tmp_path / "tiny"), precision="fp32", device="cpu")
-    loaded.enable_training()
-    return loaded
+def base(loaded: Any) -> Any:
+    """A copy that a test may spoil."""
+    copied = copy.deepcopy(loaded)
+    copied.enable_training()
+    return copied
 
 
 def batch_of(base: Any, drop: list[bool]) -> Any:

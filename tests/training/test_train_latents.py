@@ -298,5 +298,6 @@ def test_encode_clips_caches_predicted_beats_and_chords(tmp_path: Path, recipe: 
 def test_train_and_evaluate_in_bf16_give_finite_losses(tmp_path: Path, recipe: Any) -> None:
     finished = train(recipe(training__precision="bf16"), tmp_path)
     assert all(np.isfinite(row["loss"]) for row in read_jsonl(finished.log))
-    scores = evaluate(finished.folder, num_prompts=1, seconds=1.0, options=GenerationOptions(sampling_steps=2))
+    options = GenerationOptions(sampling_steps=2)
+    scores = evaluate(finished.folder, num_prompts=1, num_continuations=0, seconds=1.0, options=options)
     assert np.isfinite(scores["held_out_loss"]["loss_reduction"]["mean"])
