@@ -36,6 +36,25 @@ def test_check_time_refuses_an_expression_that_does_not_end(
     assert time.monotonic() - start < 40
 
 
+def test_check_time_asks_again_only_what_did_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = ["0", "end"]
+    asked: list[str] = []
+
+    def run(*_: Any, **options: Any) -> Any:
+        asked.append(options["input"])
+        return SimpleNamespace(stdout="\n".join(printed))
+
+    monkeypatch.setattr(pattern_time.subprocess, "run", run)
+    for path in ("once.q", "once.q", "twice.q"):
+        pattern_time.check_time([".*q"], [path])
+    assert len(asked) == 2
+    printed.pop()
+    for _ in range(2):
+        with pytest.raises(TalimError, match=r"the regular expression '\.\*k' .*takes longer than 5 s"):
+            pattern_time.check_time([".*k"], ["once.q"])
+    assert len(asked) == 4
+
+
 def test_check_time_has_seconds_for_a_busy_machine() -> None:
     assert 3 <= pattern_time.CPU_SECONDS < pattern_time.WALL_SECONDS
 

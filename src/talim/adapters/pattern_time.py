@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from talim.errors import TalimError
@@ -74,8 +75,14 @@ def check_time(patterns: Iterable[str], paths: Iterable[str]) -> None:
     risky = [pattern for pattern in patterns if set(pattern) & set("*+?{|")]
     if not risky:
         return
+    _match_in_time(json.dumps([CPU_SECONDS, risky, list(paths)]))
+
+
+@lru_cache(maxsize=16)  # several adapters of one design, and one loaded again, have the same expressions
+def _match_in_time(document: str) -> None:
+    """`check_time` of the seconds, expressions and paths of a JSON document."""
+    seconds, patterns, _ = json.loads(document)
     command = [sys.executable, "-I", "-S", "-c", PROGRAM]
-    document = json.dumps([CPU_SECONDS, risky, list(paths)])
     try:
         done = subprocess.run(
             command, input=document, capture_output=True, text=True, timeout=WALL_SECONDS, check=False
@@ -85,8 +92,8 @@ def check_time(patterns: Iterable[str], paths: Iterable[str]) -> None:
         output = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
     lines = output.split()
     if lines[-1:] != ["end"]:
-        slow = risky[int(lines[-1])] if lines else risky[0]
+        slow = patterns[int(lines[-1])] if lines else patterns[0]
         raise TalimError(
             f"matching the regular expression {slow!r:.80} with the names of this model's modules takes longer than "
-            f"{CPU_SECONDS} s; an adapter with it is not loaded"
+            f"{seconds} s; an adapter with it is not loaded"
         )
