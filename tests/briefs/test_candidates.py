@@ -56,7 +56,10 @@ def test_brief_commands_from_yaml_to_export(tmp_path: Path, tiny_run: Path, caps
     piece = audio.read(out / "candidates" / "linear-001.flac")
     assert piece.seconds == 1.0
     assert audio.loudness_lufs(piece) == pytest.approx(-30, abs=0.2)
-    assert talim(capsys, "brief", "report", *asked[1:]) == (1, f"talim: {out}: no reviews yet\n")
+    assert talim(capsys, "brief", "report", *asked[1:]) == (
+        1,
+        f"talim: {out}: no reviews yet; serve them with talim brief BRIEF.yaml --out {out}\n",
+    )
 
     opened = open_brief(out, briefs_brief.load(file))
     decide(opened, {"linear-001": "accept"})
@@ -72,7 +75,8 @@ def test_brief_commands_from_yaml_to_export(tmp_path: Path, tiny_run: Path, caps
     assert (status, "reviewed and are frozen" in result) == (1, True)
     assert (out / "candidates.jsonl").read_bytes() == whole
     write_brief(tmp_path)
-    assert talim(capsys, *asked, "--no-serve")[0] == 0  # again, without a run: what is there
+    status, result = talim(capsys, *asked, "--no-serve")  # again, without a run: what is there
+    assert (status, f"--out {out} serves the review; links open while it runs" in result) == (0, True)
     status, result = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
     assert status == 1  # the tiny base says that it is non-commercial
     assert "forbidden (the base" in result

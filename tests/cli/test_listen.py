@@ -83,7 +83,8 @@ def test_listen_host_that_is_no_name_exits_1_in_a_line(folder: Path, capsys: pyt
 
 def test_listen_tells_the_time_and_an_empty_contact(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("listen", folder, "--no-serve") == 0
-    told = capsys.readouterr().err
+    out, told = capsys.readouterr()
+    assert out.splitlines()[-1] == f"next: talim listen {folder} serves the test; links open while it runs"
     assert "each listener: 8 pages with 2 questions each, about 6 minutes" in told
     assert "contact is empty" in told
 

@@ -131,6 +131,8 @@ def test_every_table_is_read_with_its_columns_told(tmp_path: Path, place: str) -
     ("column", "cell", "kept", "wrong"),
     [
         ("tempo_bpm", "fast", "", "'fast'"),
+        ("tempo_bpm", "92,5", "92,5", ""),
+        ("tonic", "1,234", "", "'1.234'"),
         ("tempo_bpm", "92", "92", ""),
         ("tempo_bpm", "92 BPM", "92 BPM", ""),
         ("bpm", "60; 120", "60; 120", ""),

@@ -111,7 +111,9 @@ def test_parse_labels_puts_lead_instruments_first() -> None:
     assert led.instruments == ("sitar", "tabla")
 
 
-@pytest.mark.parametrize(("cell", "hz"), [("220", 220.0), ("138.59 Hz", 138.59), ("D", None), ("0", None)])
+@pytest.mark.parametrize(
+    ("cell", "hz"), [("220", 220.0), ("138,59", 138.59), ("138.59 Hz", 138.59), ("D", None), ("0", None)]
+)
 def test_parse_labels_reads_tonic_in_hz_or_none(cell: str, hz: float | None) -> None:
     assert parse_labels({"tonic": cell}).tonic_hz == hz
 
@@ -137,3 +139,21 @@ def test_labels_in_range_never_have_two_values(cells: dict[str, str], start: flo
     labels = at(cells, start)
     assert all(len(getattr(labels, name)) <= 1 for name in ("mode", "cycle", "laya", "form", "tempo_bpm"))
     assert not (labels.unmetered and (labels.cycle or labels.laya))
+
+
+@pytest.mark.parametrize(
+    ("cell", "tempi"),
+    [
+        ("92", ("92",)),
+        ("92.50 bpm", ("92.5",)),
+        ("92,5", ("92.5",)),
+        ("60,120", ("60", "120")),
+        ("60; 120 BPM", ("60", "120")),
+        ("fast", ()),
+        ("60 | fast", ("60",)),
+        ("4", ()),
+        ("1001", ()),
+    ],
+)
+def test_parse_labels_reads_tempi_as_numbers(cell: str, tempi: tuple[str, ...]) -> None:
+    assert parse_labels({"bpm": cell}).tempo_bpm == tempi

@@ -96,7 +96,7 @@ def test_make_split_with_several_performers_splits_by_performer() -> None:
     assert "no performer," not in split.explanation
 
 
-UNNAMED = "no recording names its performer"
+UNNAMED = "no recording names its performer, in the column performer of metadata.csv"
 KNOWN = "No performer, release or work that the metadata name for them is in training."
 SAME = "so the same musician may be on both sides: the column performer of metadata.csv tells them apart."
 HALF = f"take-11, take-2, take-4, take-7 (Player 2, Player 4). {KNOWN} 6 recordings name no performer, {SAME}"

@@ -25,6 +25,11 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
     text = messages.corpus_message(SUMMARY, Path("corpus"))
     assert "1 clip of 1 recording, 1.0 minutes" in text
     assert "1 recordings" not in text
+    assert "3 clips to train on, 1 to test with (held out), split by blocks" in text.splitlines()
+    split = SUMMARY["split"] | {"explanation": "Kept for the test, never trained on: a."}
+    shared = messages.corpus_message(SUMMARY | {"split": split, "source_levels": [{}, {}]}, Path("corpus"))
+    assert shared.startswith("1 clip of 1 recording in 2 files, 1.0 minutes")
+    assert "Kept for the test, never trained on: a." in shared.splitlines()
     assert "skipped a\\nb.wav: no sound" in text
 
 

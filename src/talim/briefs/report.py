@@ -53,7 +53,7 @@ def write_acceptance_report(folder: Path, brief: Brief, database: str | None = N
     if not review_rows:
         earlier = ", ".join(str(folder / name) for name in (PAGE, FILE) if (folder / name).exists())
         old = f"; not current any more, of earlier reviews: {earlier}" if earlier else ""
-        raise TalimError(f"{folder}: no reviews yet{old}")
+        raise TalimError(f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --out {folder}{old}")
     contenders = read_json(folder / candidates.CONTENDERS)
     indicators = decision_rule.read_indicators(folder, brief)
     result = assemble_result(rows, review_rows, contenders, indicators, brief)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -71,7 +72,11 @@ def review(
     document = {"folder": str(out), "brief": session.brief_hash, "candidates": len(rows), "passed": passed}
     document |= {"links": links} | ({"indicators": str(indicators)} if indicators else {})
     summary = f"{format_counted(len(rows), 'candidate')} in {out}, {passed} passed every automatic check"
-    show(document, json_, "\n".join([summary, *(f"Reviewer: {link}" for link in links)]))
+    lines = [summary, *(f"Reviewer: {link}" for link in links)]
+    if no_serve:
+        serve = f"talim brief {quote(str(file))} --out {quote(str(out))}"
+        lines.append(f"next: {serve} serves the review; links open while it runs")
+    show(document, json_, "\n".join(lines))
     if address is not None:
         application = review_app.create_app(session, hosts=server.allowed_hosts(host, url))
         server.serve(application, address, host, url, session.store, server.checked_proxy(proxy))

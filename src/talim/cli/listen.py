@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -44,7 +45,10 @@ def serve(
     links = server.listener_links(base, test.store.invite(invites)) if invites else []
     organiser = f"{base}/organiser#{test.organiser_token}"
     document = {"folder": str(test.folder), "test": test.test_hash, "organiser": organiser, "links": links}
-    show(document, json_, "\n".join([f"Organiser: {organiser}", *(f"Listener: {link}" for link in links)]))
+    lines = [f"Organiser: {organiser}", *(f"Listener: {link}" for link in links)]
+    if no_serve:
+        lines.append(f"next: talim listen {quote(str(folder))} serves the test; links open while it runs")
+    show(document, json_, "\n".join(lines))
     if address is not None:
         from talim.listening.app import create_app
 

@@ -81,14 +81,14 @@ def parse_labels(cells: Mapping[str, str]) -> Labels:
         cycle_kind=cycle_kind,
         laya=split_values(columns["laya"]),
         form=split_values(columns["form"]),
-        tempo_bpm=tuple(f"{bpm:g}" for bpm in _numbers("tempo_bpm", columns["tempo_bpm"])),
+        tempo_bpm=tuple(f"{bpm:g}" for bpm in numbers_in("tempo_bpm", columns["tempo_bpm"])),
         tempo=split_values(columns["tempo"]),
         mood=split_values(columns["mood"]),
         instruments=_lead_first(split_values(columns["instruments"]), split_values(columns["lead"])),
         performers=split_values(columns["performers"], ";|"),
         title=columns["title"],
         section=columns["section"],
-        tonic_hz=next(iter(_numbers("tonic_hz", columns["tonic_hz"])), None),
+        tonic_hz=next(iter(numbers_in("tonic_hz", columns["tonic_hz"])), None),
     )
     return replace(labels, unmetered=_is_unmetered(labels.section, *labels.form, *labels.cycle))
 
@@ -204,7 +204,7 @@ def _lead_first(instruments: tuple[str, ...], lead: tuple[str, ...]) -> tuple[st
     return tuple(sorted(names, key=lambda name: name not in first))
 
 
-def number_in(name: str, text: str) -> float | None:
+def _number_in(name: str, text: str) -> float | None:
     """The number of a label of `NUMBERS` in a cell or a part of it, such as "92" or "146.8 Hz"; None for all else."""
     unit, low, high = NUMBERS[name]
     try:
@@ -214,9 +214,16 @@ def number_in(name: str, text: str) -> float | None:
     return value if low <= value <= high else None
 
 
-def _numbers(name: str, cell: str) -> list[float]:
-    values = (number_in(name, part) for part in split_values(cell))
+def numbers_in(name: str, cell: str) -> list[float]:
+    """The numbers of a label of `NUMBERS` in a cell, without what is none."""
+    values = (_number_in(name, part) for part in _number_parts(name, cell))
     return [value for value in values if value is not None]
+
+
+def _number_parts(name: str, cell: str) -> tuple[str, ...]:
+    """The values of a cell of numbers; a comma between digits is that of a decimal, but for tempi like 60,120."""
+    decimal = r"(?<=\d),(?=\d)" if name == "tonic_hz" else r"(?<=\d),(?=\d(?!\d))"
+    return split_values(re.sub(decimal, ".", cell))
 
 
 def without_wrong_numbers(cells: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -224,8 +231,8 @@ def without_wrong_numbers(cells: Mapping[str, str]) -> tuple[dict[str, str], dic
     kept, faults = dict(cells), {}
     for name, (unit, low, high) in NUMBERS.items():
         for column in (column for column in COLUMNS[name] if column in cells):
-            parts = split_values(cells[column])
-            right = [part for part in parts if number_in(name, part) is not None]
+            parts = _number_parts(name, cells[column])
+            right = [part for part in parts if _number_in(name, part) is not None]
             if len(right) == len(parts):
                 continue
             kept[column] = " | ".join(right)

@@ -35,6 +35,7 @@ GROUPING_KEYS = {
 GAP_SECONDS = 30.0  # left out between training and held-out blocks of one recording
 FEW_RECORDINGS, FEW_FRACTION, USUAL_FRACTION = 20, 0.3, 0.2  # see `default_fraction`
 _NUM_RANDOM_SPLITS = 20
+PERFORMER_COLUMN = ", in the column performer of metadata.csv"
 HELD_OUT_WORDS = "Kept for the test, never trained on"
 _GUARANTEES = {
     "performer": "No performer, release or work that the metadata name for them is in training.",
@@ -130,7 +131,8 @@ def _split_by_groups(
     keys = GROUPING_KEYS[strategy]
     required = keys if strategy == "release" else keys[:1]
     if required and not any(GROUPING_FUNCTIONS[key](item) for key in required for item in items):
-        raise _InfeasibleSplit(f"no recording names its {'soloist' if strategy == 'lead' else strategy}")
+        what = "soloist" if strategy == "lead" else strategy
+        raise _InfeasibleSplit(f"no recording names its {what}{PERFORMER_COLUMN * (strategy == 'performer')}")
     groups = assign_groups(items, keys, duplicates)
     drawn = _draw_held_out_groups(groups, items, held_out_fraction, seed, strategy)
     sides = _sides(items, lambda item: groups[item.recording] in drawn)

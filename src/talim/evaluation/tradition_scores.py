@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from talim.corpus.labels import COLUMNS, number_in
+from talim.corpus.labels import COLUMNS, numbers_in
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
 from talim.evaluation import clip_measures
@@ -206,8 +206,8 @@ def candidate_tempi(samples: np.ndarray, prompt_bpm: float | None = None) -> tup
 
 def prompt_tempo(clip: Clip) -> float | None:
     """Beats per minute in a clip's labels or caption, if any."""
-    stated = (number_in("tempo_bpm", str(clip.extra.get(column, ""))) for column in COLUMNS["tempo_bpm"])
-    return next((bpm for bpm in stated if bpm is not None), None) or prompt_labels.tempo_in(clip.caption)
+    stated = [numbers_in("tempo_bpm", str(clip.extra.get(column, ""))) for column in COLUMNS["tempo_bpm"]]
+    return next((tempi[0] for tempi in stated if len(tempi) == 1), None) or prompt_labels.tempo_in(clip.caption)
 
 
 def max_cycle_strength(strength: np.ndarray, beats: float, tempi_bpm: Sequence[float]) -> float:

@@ -22,10 +22,11 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     split = summary["split"]
     lines = [
         f"{formatting.format_counted(summary['clips'], 'clip')} of "
-        f"{formatting.format_counted(summary['recordings'], 'recording')}, "
+        f"{formatting.format_counted(summary['recordings'], 'recording')}{_in_files(summary)}, "
         f"{float(summary['seconds']) / 60:.1f} minutes",
         f"{formatting.format_counted(split['train']['clips'], 'clip')} to train on, {split['held_out']['clips']} to "
-        f"test with (held out), split by {split['strategy']}. {split.get('explanation', '')}",
+        f"test with (held out), split by {split['strategy']}",
+        *filter(None, [split.get("explanation")]),
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
     if generated := summary.get("ai_generated"):
@@ -45,6 +46,12 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     train = f"talim train --corpus {shlex.quote(str(out))} --out {shlex.quote(str(run))}"
     lines += [f"page: {out / 'report' / 'index.html'}", f"next: {train}"]
     return "\n".join(lines)
+
+
+def _in_files(summary: Mapping[str, Any]) -> str:
+    """The number of files where several count as one recording, as they share a stretch of sound."""
+    files = len(summary.get("source_levels", ()))
+    return f" in {files} files" if files > summary["recordings"] else ""
 
 
 def _generated_lines(generated: Mapping[str, Any]) -> list[str]:
@@ -110,6 +117,7 @@ def evaluation_message(folder: Path) -> str:
     return "\n".join(
         [
             sentences.loss_sentence(result),
+            *filter(None, [sentences.start_sentence(result)]),
             sample_changes.samples_sentence(result.scores),
             *filter(None, [continued]),
             sentences.effect_sentence(result),
