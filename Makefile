@@ -29,7 +29,7 @@ demo: setup
 	$(BIN)/talim demo --out out/demo
 
 test: setup-dev
-	PYTHONHASHSEED=0 $(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	PYTHONHASHSEED=0 $(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup-dev
 	HYPOTHESIS_PROFILE=fresh $(BIN)/python -m pytest -m 'slow or hypothesis'
