@@ -231,6 +231,7 @@ def generate(
     melody: Audio | Path | str | Sequence[Audio | Path | str] = (),
     melody_from: str | None = None,
     transliterate: bool | None = None,
+    precision: str = "auto",
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Audio]:
@@ -247,6 +248,7 @@ def generate(
     `melody` is a hummed or played melody, or one per prompt, that MusicGen-melody follows: by its chroma, or with
     `melody_from` "pitch" by the pitch of its leading melody. Prompts are read as they are written if `transliterate` is
     false, else words that the base does not know in letters that it knows; None is as the adapter was trained.
+    `precision` is auto (bf16 where the hardware has it), bf16, fp32, or int8 (MusicGen on a CPU).
 
     >>> clip = talim.generate("my-run", "raga Yaman, slow alap", seconds=2)[0]
     >>> clip.save("alap.flac")
@@ -260,6 +262,7 @@ def generate(
     chosen = _generation_source(source, adapter_scale)
     if transliterate is not None:
         chosen = replace(chosen, transliterate=transliterate)
+    chosen = replace(chosen, precision=precision)
     options = GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler)
     pieces = generate_audio(
         source=chosen,

@@ -53,8 +53,16 @@ def test_choose_precision_fp16_or_unknown_raises_usage_error() -> None:
     with pytest.raises(UsageError, match="overflow") as caught:
         precision.choose_precision("fp16", "cpu")
     assert "bf16, fp32 or auto" in str(caught.value)
-    with pytest.raises(UsageError, match="'int8' is unknown"):
-        precision.choose_precision("int8", "cpu")
+    with pytest.raises(UsageError, match="'int4' is unknown; use one of auto, bf16, fp32, int8"):
+        precision.choose_precision("int4", "cpu")
+
+
+def test_choose_precision_int8_is_float32_outside_of_decoding_and_refused_on_a_gpu() -> None:
+    dtype, reason = precision.choose_precision("int8", "cpu")
+    assert dtype is torch.float32
+    assert "int8 weights in decoding" in reason
+    with pytest.raises(UsageError, match="decoding on a CPU, not on cuda"):
+        precision.choose_precision("int8", "cuda")
 
 
 def test_cpu_flags_are_read_from_cpuinfo(tmp_path: Path) -> None:

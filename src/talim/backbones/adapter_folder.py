@@ -130,8 +130,10 @@ def _cached(hub_id: str, revision: str) -> Path | None:
 
 def _fetch(hub_id: str, revision: str) -> Path:
     """The folder with the adapter's files at one commit, which is its name."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
+    if constants.HF_HUB_OFFLINE:
+        raise HubUnreachableError(hub_errors.SWITCHED_OFF)
     progress.log_once(f"adapter {hub_id!r}: fetching it from {hub_errors.shown_address()}/{hub_id}")
     try:
         with hub_download.quiet_library():

@@ -14,9 +14,9 @@ from talim.atomic_io import parse_json
 from talim.backbones import hub_download, registry, resolve
 from talim.backbones.devices import pick_device
 from talim.backbones.musicgen.audiocraft_checkpoint import AudiocraftCheckpoint, is_audiocraft
-from talim.backbones.precision import choose_precision
+from talim.backbones.precision import INT8, choose_precision
 from talim.backbones.readable_text import TextReader
-from talim.errors import TalimError
+from talim.errors import TalimError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,6 +111,8 @@ def _read(source: ModelSource, precision: str, device: str) -> Backbone:
     dtype, reason = choose_precision(precision, torch_device)
     facts = {"name": source.name, "licence": resolve.source_licence(source), "precision_reason": reason}
     if resolve.source_family(source) == "mustango":
+        if precision == INT8:
+            raise UsageError(f"precision int8 is for MusicGen, and {source.name!r} is a Mustango; use bf16 or fp32")
         with resolve.friendly_load_errors(source), silence_transformers():
             return _mustango(source, torch_device, dtype, facts)
     with resolve.friendly_load_errors(source), silence_transformers():
@@ -125,10 +127,13 @@ def _read(source: ModelSource, precision: str, device: str) -> Backbone:
     if config.model_type == "musicgen_melody":
         from talim.backbones.musicgen.melody import MusicGenMelody
 
-        return MusicGenMelody(
+        backbone: MusicGen = MusicGenMelody(
             model.to(torch_device), tokenizer, preprocessor=read_preprocessor(source), miniature=is_miniature, **facts
         )
-    return MusicGen(model.to(torch_device), tokenizer, miniature=is_miniature, **facts)
+    else:
+        backbone = MusicGen(model.to(torch_device), tokenizer, miniature=is_miniature, **facts)
+    backbone.int8 = precision == INT8
+    return backbone
 
 
 def _mustango(source: ModelSource, device: torch.device, dtype: torch.dtype, facts: dict[str, str]) -> Backbone:

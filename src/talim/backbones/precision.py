@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from talim.errors import UsageError
 
-PRECISION_CHOICES = ("auto", "bf16", "fp32")
+if TYPE_CHECKING:
+    import torch
+
+PRECISION_CHOICES = ("auto", "bf16", "fp32", "int8")
+INT8 = "int8"  # of the weights while MusicGen is decoded on a CPU
 FP16_REASON = "MusicGen's activations overflow in fp16"
 
 
-def choose_precision(requested: str, device: torch.device | str) -> tuple[torch.dtype, str]:
-    """The dtype of the frozen decoder and the reason; UsageError for fp16 and unknown names."""
+def check_precision_name(requested: str, device: str = "cpu") -> None:
+    """UsageError for fp16, unknown names, and int8 but on a CPU; imports no torch."""
     if requested == "fp16":
         raise UsageError(f"precision fp16 is not supported: {FP16_REASON}; use bf16, fp32 or auto")
     if requested not in PRECISION_CHOICES:
         raise UsageError(f"precision {requested!r} is unknown; use one of {', '.join(PRECISION_CHOICES)}")
+    if requested == INT8 and device.partition(":")[0] not in ("cpu", "auto"):
+        raise UsageError(f"precision int8 is for decoding on a CPU, not on {device}; use bf16, fp32 or auto")
+
+
+def choose_precision(requested: str, device: torch.device | str) -> tuple[torch.dtype, str]:
+    """The dtype of the frozen decoder and the reason; UsageError for fp16, unknown names, and int8 but on a CPU.
+
+    With int8 the model is float32; only what decodes it step by step quantises the weights.
+    """
+    import torch
+
+    check_precision_name(requested, torch.device(device).type)
+    if requested == INT8:
+        return torch.float32, "int8 weights in decoding, as requested; fp32 elsewhere"
     fast, hardware = has_bf16(torch.device(device))
     if requested == "fp32":
         return torch.float32, "fp32, as requested"
@@ -28,6 +45,8 @@ def choose_precision(requested: str, device: torch.device | str) -> tuple[torch.
 
 def has_bf16(device: torch.device) -> tuple[bool, str]:
     """Whether a device computes in bf16 natively, and a sentence about it."""
+    import torch
+
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         # by default emulated bf16 counts as supported

@@ -54,6 +54,7 @@ class GenerationSource:
     note: str = ""  # how they were chosen, where that is not plain from what was asked for
     # whether words that the base does not know are read in letters that it knows; None: as the adapters were trained
     transliterate: bool | None = None
+    precision: str = "auto"  # of the base: auto, bf16, fp32 or int8
 
 
 def choose_source(
@@ -61,9 +62,9 @@ def choose_source(
 ) -> GenerationSource:
     """Combine --run, --base, --adapter, --adapter-scale and --no-adapter; UsageError where they contradict.
 
-    The base of a run without its adapter reads prompts as the run read its captions, so that the two can be compared.
     Adapters of the Hub are fetched.
 
+    The base of a run without its adapter reads prompts as the run read its captions, so that the two can be compared.
     """
     for scale in scales:
         check_range("--adapter-scale", scale, 0.0, MAX_ADAPTER_SCALE)
@@ -159,7 +160,7 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
 
     # read before the base is loaded, so that a wrong folder is refused at once
     infos = [serialization.read_info(choice.folder) for choice in source.adapters]
-    backbone = load(source.base, device=device)
+    backbone = load(source.base, source.precision, device)
     scales: dict[str, float] = {}
     model = None
     for index, (choice, info) in enumerate(zip(source.adapters, infos, strict=True)):

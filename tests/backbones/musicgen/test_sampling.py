@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
+from transformers.generation.logits_process import (
+    ClassifierFreeGuidanceLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+)
 
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
@@ -81,6 +89,40 @@ def test_generate_batch_equals_single_prompts(shared: MusicGen) -> None:
     together = greedy(shared, PROMPTS, 0.6)
     for row, prompt in zip(together, PROMPTS, strict=True):
         assert np.array_equal(row, greedy(shared, [prompt], 0.6)[0])
+
+
+@pytest.mark.parametrize(("temperature", "top_k", "guidance_scale"), [(1.0, 0, 1.0), (0.7, 5, 3.0), (1.3, 20, 1.0)])
+def test_codes_are_drawn_as_transformers_draws_them(temperature: float, top_k: int, guidance_scale: float) -> None:
+    """Chi-square of 40,000 draws against the probabilities of transformers' own processors."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2 if guidance_scale > 1 else 1, 1, 24, generator=generator) * 2
+    options = sampling.SamplingOptions(1.0, 0, guidance_scale, temperature, top_k)
+    scores = logits[:, 0]
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    if guidance_scale > 1:
+        scores = ClassifierFreeGuidanceLogitsProcessor(guidance_scale)(ids, scores)
+    scores = TemperatureLogitsWarper(temperature)(ids, scores)
+    if top_k:
+        scores = TopKLogitsWarper(top_k)(ids, scores)
+    expected = scores.softmax(dim=-1)[0].double().numpy()
+    draws = torch.rand(40_000, generator=generator)[:, None]
+    many = logits.repeat_interleave(len(draws), dim=0)
+    drawn = sampling.draw_codes(many, draws, options)[:, 0]
+    counts = np.bincount(drawn.numpy(), minlength=24)
+    assert not counts[expected == 0].any()
+    possible = expected > 0
+    assert chisquare(counts[possible], expected[possible] / expected.sum() * len(draws)).pvalue > 1e-3
+    # the test sees a temperature that is off by a tenth
+    other = sampling.draw_codes(many, draws, replace(options, temperature=1.1 * temperature))[:, 0]
+    counts = np.bincount(other.numpy(), minlength=24)
+    assert chisquare(counts[possible], expected[possible] / expected.sum() * len(draws)).pvalue < 1e-6
+
+
+def test_codes_are_drawn_at_the_ends_of_the_interval() -> None:
+    logits = torch.tensor([[[-torch.inf, 0.0, 0.0, -torch.inf]]])
+    options = sampling.SamplingOptions(1.0, 0, 1.0, 1.0, 0)
+    for uniform, code in ((0.0, 1), (0.4999, 1), (0.5001, 2), (1 - 2**-24, 2)):
+        assert int(sampling.draw_codes(logits, torch.tensor([[uniform]]), options)) == code
 
 
 def test_generate_depends_on_prompt_and_guidance(shared: MusicGen) -> None:

@@ -70,6 +70,10 @@ class MusicGen(FrozenModel):
         self.int8 = False  # whether decoding quantises the weights
         self._kept_decoder: tuple[Any, decoding.Decoder] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the decoder that was read last, for pickle and copies."""
+        return vars(self) | {"_kept_decoder": None}
+
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the decoder; codec and text encoder are float32."""

@@ -1,7 +1,17 @@
 """MusicGen's decoder step by step, with its adapters: weights read once, static caches, several rows in one batch."""
 
-from talim.backbones.musicgen.decoding.decoder import Decoder, rows_that_fit, state_of
+from talim.backbones.musicgen.decoding.decoder import Beginning, Decoder, rows_that_fit, state_of
 from talim.backbones.musicgen.decoding.products import UnsupportedError
-from talim.backbones.musicgen.decoding.rows import Piece, decode_pieces, steps_of
+from talim.backbones.musicgen.decoding.rows import Piece, PieceDecoder, decode_pieces, steps_of
 
-__all__ = ["Decoder", "Piece", "UnsupportedError", "decode_pieces", "rows_that_fit", "state_of", "steps_of"]
+__all__ = [
+    "Beginning",
+    "Decoder",
+    "Piece",
+    "PieceDecoder",
+    "UnsupportedError",
+    "decode_pieces",
+    "rows_that_fit",
+    "state_of",
+    "steps_of",
+]

@@ -58,6 +58,27 @@ class Step:
         return self._due[every]
 
 
+class StaticStep:
+    """The present step in terms of tensors that keep their places, for a captured graph."""
+
+    now = 0
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.clock, self.frames, self.copies = decoder.clock, decoder.frames_behind, decoder.copies
+        self.place = decoder.clock % decoder.size
+        self.whole = decoder.whole.all_places(decoder.copies)
+        self.music = decoder.music.all_places(decoder.copies)
+
+    def ring(self, size: int) -> Place:
+        return self.clock % size
+
+    def past(self, size: int, offsets: Tensor) -> Tensor:
+        return (self.clock - offsets) % size
+
+    def due(self, every: int) -> bool | Tensor:
+        return (self.frames % every == 0).repeat(self.copies)[:, None]
+
+
 @dataclass(frozen=True)
 class Beginning:
     """What a row begins from: given tokens, and for a decoder that is told its conditions first, their states."""
@@ -82,6 +103,8 @@ class Decoder:
         root = "decoder.model.decoder"
         self.device = next(model.decoder.parameters()).device
         self.codebooks = len(heads)
+        self._shape: tuple[int, int, bool, int] | None = None  # of the buffers
+        self.captured: tuple[Any, Any] | None = None  # a captured step with its buffers, by what it was captured for
         self.positions = decoder.embed_positions
         ids = torch.arange(int(model.config.decoder.vocab_size) + 1, device=self.device)
         self.embeddings = torch.cat([embed(ids) for embed in decoder.embed_tokens]).detach()  # [K * (V + 1), D]
@@ -96,12 +119,22 @@ class Decoder:
             raise UnsupportedError("the decoder's embeddings, norm or heads have a hook")
 
     def allocate(self, rows: int, size: int, guided: bool, text_length: int) -> None:
-        """Static caches for `rows` pieces of at most `size` steps, with texts of `text_length` tokens."""
+        """Static caches for `rows` pieces of at most `size` steps, with texts of `text_length` tokens.
+
+        Those of an earlier call with the same numbers are emptied and used again, as captured steps know them.
+        """
+        shape = rows, size, guided, text_length
+        if self._shape == shape:
+            for tensor in self.state():
+                tensor.zero_()
+            self._reset()
+            return
+        self._shape = shape
         self.rows, self.size, self.copies = rows, size, 2 if guided else 1
-        self.now = 0
+        self.clock = torch.zeros(1, dtype=torch.long, device=self.device)  # `now` for captured steps
+        self.frames_behind = torch.zeros(rows, dtype=torch.long, device=self.device)  # `frames` for them
         self.whole = History(rows, size, self.device)
         self.music = History(rows, size, self.device)
-        self.frames = [0] * rows
         for layer in self.layers:
             layer.allocate(rows * self.copies, size, self.device)
         self.position = torch.zeros(rows, dtype=torch.long, device=self.device)  # of the next step
@@ -113,6 +146,11 @@ class Decoder:
         self._text_mask: Tensor | None = None
         if self.has_text:
             self._allocate_text(text_length)
+
+        self._reset()
+
+    def _reset(self) -> None:
+        self.now, self.frames = 0, [0] * self.rows
 
     def _allocate_text(self, length: int) -> None:
         """Keys and values of at most `length` text tokens; not for guidance's rows where no text adds nothing."""
@@ -130,8 +168,9 @@ class Decoder:
             rows = torch.tensor([b.row + copy * self.rows for b in beginnings], device=self.device)
             states = torch.stack([b.text[copy] for b in beginnings])  # type: ignore[index]
             told = torch.stack([b.heard[copy] for b in beginnings])  # type: ignore[index]
+            self.heard[rows] = False
             # a row without any text sees zeros
-            self.heard[rows] = torch.where(told.any(dim=1, keepdim=True), told, torch.ones_like(told))
+            self.heard[rows, : told.shape[1]] = told | ~told.any(dim=1, keepdim=True)
             for layer in self.layers:
                 layer.hear(rows, states)
         self._text_mask = None if bool(self.heard.all()) else self.heard[:, None, None]
@@ -139,6 +178,7 @@ class Decoder:
     def restart(self, steps: int) -> None:
         """Set the clock so that a past of `steps` steps fits before it; only while no row is under way."""
         self.now = steps
+        self.clock.fill_(steps)
 
     def begin(self, beginnings: Sequence[Beginning]) -> None:
         """Rows begin at the present time, from tokens and conditions of equal numbers; their past is computed."""
@@ -155,6 +195,7 @@ class Decoder:
             self.whole.begin(beginning.row, self.now - past, self.now)
             self.music.begin(beginning.row, self.now - given, self.now)
             self.frames[beginning.row] = given
+        self.frames_behind[rows] = given
         self.position[rows] = past
         if not past:
             return
@@ -183,13 +224,12 @@ class Decoder:
             self._text_mask = None if bool(self.heard.all()) else self.heard[:, None, None]
         for history in (self.whole, self.music):
             history.keep(rows)
-        self.position = self.position[rows]
+        self.position, self.frames_behind = self.position[rows], self.frames_behind[rows]
         self.frames = [self.frames[row] for row in rows]
-        self.rows = len(rows)
+        self.rows, self._shape = len(rows), None
 
     def _embed(self, tokens: Tensor) -> Tensor:  # int64 [..., K] -> [..., D]
-        flat = (tokens + self.first_embedding).reshape(-1, self.codebooks)
-        return F.embedding_bag(flat, self.embeddings, mode="sum").view(*tokens.shape[:-1], self.embeddings.shape[1])
+        return F.embedding(tokens + self.first_embedding, self.embeddings).sum(dim=-2)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Tokens int64 [N, K] of the present step -> logits [copies * N, K, V] of the next; the clock moves on."""
@@ -206,18 +246,44 @@ class Decoder:
             self.device,
             self._places,
         )
-        logits = self._layers(tokens, moment)
-        self.position += 1
-        self.frames = [frames + 1 for frames in self.frames]
-        self.now += 1
+        logits = self._layers(tokens, moment, self._text_mask)
+        self._move_on()
+        self.tick()
         return logits
 
-    def _layers(self, tokens: Tensor, moment: Step) -> Tensor:
+    def static_step(self, tokens: Tensor) -> Tensor:
+        """As `step`, by tensors alone, so that it can be captured; `tick` follows each time that it is replayed."""
+        place = self.clock % self.size
+        for history in (self.whole, self.music):
+            history.step(place)
+        text_mask = self.heard[:, None, None] if self.has_text else None
+        logits = self._layers(tokens, StaticStep(self), text_mask)
+        self._move_on()
+        return logits
+
+    def _move_on(self) -> None:
+        for counter in (self.position, self.frames_behind, self.clock):
+            counter += 1
+
+    def tick(self) -> None:
+        """Count a step, for what is not on the device."""
+        self.frames = [frames + 1 for frames in self.frames]
+        self.now += 1
+
+    def state(self) -> list[Tensor]:
+        """All tensors that a step changes."""
+        tensors = [self.position, self.frames_behind, self.clock, self.whole.valid, self.music.valid]
+        for layer in self.layers:
+            tensors += [layer.keys, layer.values]
+            tensors += [getattr(adapter, name) for adapter in layer.adapters for name in adapter.buffers]
+        return tensors
+
+    def _layers(self, tokens: Tensor, moment: Step | StaticStep, text_mask: Tensor | None) -> Tensor:
         states = self._embed(tokens) + self.table.index_select(0, self.position)
         if self.copies > 1:
             states = states.repeat(self.copies, 1)
         for layer in self.layers:
-            states = layer.step(states, moment.whole, self._text_mask, moment)
+            states = layer.step(states, moment.whole, text_mask, moment)
         states = F.layer_norm(states, self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)
         return self.head(states).view(len(states), self.codebooks, -1)
 

@@ -62,7 +62,8 @@ class LayerStep:
         """Keep the keys and values of text states [b, L, D] for some rows."""
         states = states.to(self.dtype)
         for product, kept in ((self.text_key, self.text_keys), (self.text_value, self.text_values)):
-            kept[rows] = _rowwise(product, states).view(*states.shape[:2], self.heads, -1).transpose(1, 2)
+            read = _rowwise(product, states).view(*states.shape[:2], self.heads, -1).transpose(1, 2)
+            kept[rows, :, : states.shape[1]] = read
 
     def prefill(self, states: Tensor, rows: Tensor, now: int, conditions: int, text_mask: Tensor | None) -> Tensor:
         """States [b, T, D] of frames before the time `now` -> the layer's output; their past is kept for `rows`.

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.decoding.decoder import Beginning, Decoder
+from talim.backbones.musicgen.decoding.graphs import Capture, capture_on_gpu
+from talim.backbones.musicgen.decoding.slots import Place, read, write
 from talim.backbones.musicgen.delay_pattern import apply_delay_pattern
 
 if TYPE_CHECKING:
     from talim.backbones.musicgen.sampling import GenerationWindow, SamplingOptions
 
 UNKNOWN = -1
+STEPS_MULTIPLE, TEXT_MULTIPLE = 256, 32  # of the buffers of a captured step
 
 
 @dataclass(frozen=True)
@@ -106,19 +109,42 @@ class PieceDecoder:
         options: SamplingOptions,
         shifts: tuple[int, ...],
         special: int,
+        capture: Capture | None = None,
     ) -> None:
         self.decoder, self.options, self.shifts, self.special = decoder, options, shifts, special
         self.rows = min(rows, len(pieces))
         self.size = max(steps_of(piece, shifts) for piece in pieces)
         longest_text = max((0 if piece.text is None else piece.text.shape[1]) for piece in pieces)
+        capture = capture or (capture_on_gpu if decoder.device.type == "cuda" else None)
+        if capture is not None:  # few shapes, so that few steps are captured
+            self.size, longest_text = _round_up(self.size, STEPS_MULTIPLE), _round_up(longest_text, TEXT_MULTIPLE)
         decoder.allocate(self.rows, self.size, options.guidance_scale > 1, longest_text)
-        shape = (self.rows, len(shifts), self.size)
-        self.tokens = torch.full(shape, special, dtype=torch.long, device=decoder.device)
-        self.unknown = torch.zeros(shape, dtype=torch.bool, device=decoder.device)
-        self.uniform = torch.zeros(shape, device=decoder.device)
+        self._replay: Callable[[], None] | None = None
+        self._keep_or_capture(capture, longest_text)
         self.waiting = [_Row(index, piece) for index, piece in enumerate(pieces)]
         self.under_way: dict[int, _Row] = {}
         self.finished_frames, self.total_frames = 0, sum(piece.new_frames for piece in pieces)
+
+    def _keep_or_capture(self, capture: Capture | None, text_length: int) -> None:
+        """Buffers of the sequences; with `capture` a step captured for these shapes, before or now, with its own."""
+        decoder, shape = self.decoder, (self.rows, len(self.shifts), self.size)
+        options = self.options.guidance_scale, self.options.temperature, self.options.top_k
+        key = shape, text_length, options, capture
+        if capture is not None and decoder.captured is not None and decoder.captured[0] == key:
+            (self.tokens, self.unknown, self.uniform), self._replay = decoder.captured[1]
+            self.tokens.fill_(self.special)
+            return
+        decoder.captured = None
+        self.tokens = torch.full(shape, self.special, dtype=torch.long, device=decoder.device)
+        self.unknown = torch.zeros(shape, dtype=torch.bool, device=decoder.device)
+        self.uniform = torch.zeros(shape, device=decoder.device)
+        if capture is None:
+            return
+        self._replay = capture(self._static_step)
+        self.tokens.fill_(self.special)
+        for tensor in decoder.state():  # what warming up has changed
+            tensor.zero_()
+        decoder.captured = key, ((self.tokens, self.unknown, self.uniform), self._replay)
 
     @property
     def frames_done(self) -> int:
@@ -130,11 +156,12 @@ class PieceDecoder:
         """One step of all rows; the index and the new codes int64 [K, T] of each piece that it finished."""
         self._begin()
         decoder, size = self.decoder, self.size
-        place, following = decoder.now % size, (decoder.now + 1) % size
-        logits = decoder.step(self.tokens[:, :, place])
-        drawn = sampling.draw_codes(logits, self.uniform[:, :, following], self.options)
-        known = self.tokens[:, :, following]
-        self.tokens[:, :, following] = torch.where(self.unknown[:, :, following], drawn, known)
+        if self._replay is None:
+            place, following = decoder.now % size, (decoder.now + 1) % size
+            self._draw(decoder.step(self.tokens[:, :, place]), following)
+        else:
+            self._replay()
+            decoder.tick()
         finished = []
         for row, piece in list(self.under_way.items()):
             piece.steps_left -= 1
@@ -148,6 +175,19 @@ class PieceDecoder:
                 finished.append((piece.index, piece.codes[:, piece.piece.start.shape[1] :].numpy()))
         self._drop_idle_rows()
         return finished
+
+    def _draw(self, logits: Tensor, following: Place) -> None:
+        """Write the codes that are drawn from logits where the sequences are unknown."""
+        uniform, unknown, known = (
+            read(buffer, 2, following)[..., 0] for buffer in (self.uniform, self.unknown, self.tokens)
+        )
+        drawn = sampling.draw_codes(logits, uniform, self.options)
+        write(self.tokens, 2, following, torch.where(unknown, drawn, known)[..., None])
+
+    def _static_step(self) -> None:
+        """A step by tensors alone, to be captured."""
+        place, following = self.decoder.clock % self.size, (self.decoder.clock + 1) % self.size
+        self._draw(self.decoder.static_step(read(self.tokens, 2, place)[..., 0]), following)
 
     def _begin(self) -> None:
         """Start the next window of rows that are through with one, and waiting pieces where there is room."""
@@ -177,7 +217,7 @@ class PieceDecoder:
 
     def _drop_idle_rows(self) -> None:
         """Go on with fewer rows where half of them have nothing left to do."""
-        if self.waiting or not self.under_way or 2 * len(self.under_way) > self.rows:
+        if self._replay is not None or self.waiting or not self.under_way or 2 * len(self.under_way) > self.rows:
             return
         kept = sorted(self.under_way)
         self.decoder.keep(kept)
@@ -203,6 +243,10 @@ def decode_pieces(
 def _past(beginning: Beginning) -> tuple[int, int]:
     """How many tokens and conditions precede the first step."""
     return beginning.tokens.shape[1], 0 if beginning.conditions is None else beginning.conditions.shape[1]
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
 
 
 def steps_of(piece: Piece, shifts: tuple[int, ...]) -> int:

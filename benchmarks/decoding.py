@@ -1,0 +1,210 @@
+"""Speed of MusicGen's decoding against transformers' generate(), step for step, in one run.
+
+    python -m benchmarks.decoding [--shapes nano,small] [--batches 1,8,16] [--precisions auto,int8]
+        [--designs conv@all:2.5%,lora@post:r8] [--json] [--page PAGE]
+
+Each round times the steps of one call of generate() for one piece, which is how pieces were made before, and then of
+each design and batch. A ratio is (pieces x milliseconds a step of generate()) / milliseconds a step here, within a
+round; the table shows its median and range. generate() runs in the base's usual precision and with the same adapter.
+`overhead` is milliseconds a step over those of the base alone in the same round. The limit is the time that reading
+the weights of a step takes at the bandwidth measured in the same round. Guidance is on (two rows for a piece); weights
+of `small` are random. `--loss` measures what int8 does to the loss on performed pieces that no training used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.bench import PROMPT, adapted, load_shape
+from research.pretraining.western_style import perform
+from talim.audio import Audio
+from talim.backbones import precision
+from talim.backbones.load import load
+from talim.backbones.musicgen import decoding, sampling
+from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.musicgen.delay_pattern import apply_delay_pattern, cross_entropy
+
+NONE = "none"
+KINDS = ("linear", "conv", "transformer", "lora")
+DESIGNS = (NONE, *(f"{kind}@{site}:2.5%" for kind in KINDS for site in ("all", "post")))
+STEPS = {"nano": 60, "small": 12}
+WARM_UP_STEPS = 3
+BANDWIDTH_BYTES = 512 * 2**20
+HELD_OUT_SEEDS = 700  # of performances; training begins at a million
+Row = dict[str, Any]
+
+
+def step_seconds(call: Callable[[Callable[[int, int], None]], object]) -> float:
+    """Median seconds between two reports of progress, which come once a step."""
+    times: list[float] = []
+    call(lambda *_: times.append(time.perf_counter()))
+    return statistics.median(np.diff(times[WARM_UP_STEPS:]))
+
+
+def by_transformers(base: MusicGen, steps: int) -> float:
+    """Seconds a step of generate() for one piece."""
+    seconds = steps / base.frame_rate_hz
+    windows = sampling.split_into_windows(seconds, base.frame_rate_hz, base.window_seconds)
+    options = sampling.SamplingOptions(seconds, 0)
+    conditions = base._conditions([PROMPT], None, True)
+    return step_seconds(
+        lambda report: sampling.generate_codes(base.model, conditions, 1, windows, options, base.delays, report)
+    )
+
+
+def by_talim(base: MusicGen, steps: int, batch: int) -> float:
+    """Seconds a step for `batch` pieces."""
+    seconds = steps / base.frame_rate_hz
+    return step_seconds(lambda report: base.generate_tokens([PROMPT] * batch, seconds, seed=0, progress=report))
+
+
+def bandwidth() -> float:
+    """Bytes that the machine reads in a second, with all its threads."""
+    values = torch.ones(BANDWIDTH_BYTES // 4)
+    best = 1e9
+    for _ in range(3):
+        began = time.perf_counter()
+        values.sum()
+        best = min(best, time.perf_counter() - began)
+    return BANDWIDTH_BYTES / best
+
+
+def weight_bytes(base: MusicGen) -> int:
+    """Bytes of the weights that a step reads: layers and heads, without the text's keys and values."""
+    decoder = base.model.decoder
+    values = sum(w.numel() for w in decoder.lm_heads.parameters())
+    for name, weight in decoder.model.decoder.layers.named_parameters():
+        if not any(part in name for part in ("encoder_attn.k_proj", "encoder_attn.v_proj")):
+            values += weight.numel()
+    return values * (1 if base.int8 else base.dtype.itemsize)
+
+
+def measure(
+    shape: str, designs: Sequence[str], batches: Sequence[int], precisions: Sequence[str], rounds: int
+) -> Iterator[Row]:
+    """Rows of one shape; each variant is measured in turn with generate()."""
+    steps = STEPS.get(shape, min(STEPS.values()))
+    base = load("nano-musicgen", device="cpu") if shape == "nano" else load_shape(shape)
+    assert isinstance(base, MusicGen)
+    alone: dict[tuple[str, int], list[float]] = {}
+    usual = "bf16" if base.dtype == torch.bfloat16 else "fp32"
+    for design in designs:
+        variant = base if design == NONE else adapted(base, design)
+        for name in precisions:
+            # the adapter in the base's precision, as it is loaded for generation
+            variant.int8 = name == precision.INT8
+            reference: list[float] = []
+            taken: dict[int, list[float]] = {batch: [] for batch in batches}
+            bandwidths = []
+            for _ in range(rounds):
+                reference.append(by_transformers(variant, min(steps, 20)))
+                bandwidths.append(bandwidth())
+                for batch in batches:
+                    taken[batch].append(by_talim(variant, steps, batch))
+            for batch in batches:
+                if design == NONE:
+                    alone[name, batch] = taken[batch]
+                ratios = [batch * one / many for one, many in zip(reference, taken[batch], strict=True)]
+                row = {"shape": shape, "batch": batch, "precision": usual if name == "auto" else name, "design": design}
+                row |= {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+                milliseconds = 1000 * statistics.median(taken[batch])
+                row |= {"generate_ms": 1000 * statistics.median(reference), "ms_per_step": milliseconds}
+                row["times_real_time"] = 1000 * batch / base.frame_rate_hz / milliseconds
+                limit = 1000 * weight_bytes(variant) / statistics.median(bandwidths)
+                row |= {"bandwidth_limit_ms": limit, "share_of_limit": limit / milliseconds}
+                if (name, batch) in alone:
+                    over = [a / b - 1 for a, b in zip(taken[batch], alone[name, batch], strict=True)]
+                    row["overhead"] = statistics.median(over)
+                yield row
+        variant.int8 = False
+
+
+def int8_loss(pieces: int, seconds: float) -> Row:
+    """Held-out loss of nano-musicgen in nats, of performances that no training used, in fp32 and with int8 weights."""
+    base = load("nano-musicgen", precision="fp32", device="cpu")
+    assert isinstance(base, MusicGen)
+    losses: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(pieces):
+        piece = perform(HELD_OUT_SEEDS + number, "western", seconds)
+        tokens = base.encode(Audio(piece.samples[None], piece.rate_hz)).astype(np.int64)
+        for int8, kept in losses.items():
+            kept.append(teacher_forced_loss(base, torch.from_numpy(tokens)[None], piece.caption, int8))
+    difference = [a - b for a, b in zip(losses[True], losses[False], strict=True)]
+    spread = statistics.stdev(difference) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
+    return {
+        "fp32_nats": statistics.mean(losses[False]),
+        "int8_nats": statistics.mean(losses[True]),
+        "difference_nats": statistics.mean(difference),
+        "standard_error": spread,
+        "pieces": pieces,
+    }
+
+
+@torch.inference_mode()
+def teacher_forced_loss(base: MusicGen, tokens: torch.Tensor, caption: str, int8: bool) -> float:
+    """Mean negative log likelihood in nats of tokens int64 [1, K, T], step by step."""
+    with sampling.inference_mode(base.model):
+        decoder = decoding.Decoder(base.model, int8=int8)
+        steps = apply_delay_pattern(tokens, base.special_token, base.delays)[..., :-1]
+        (heard,) = base._hear([caption], None, False)
+        decoder.allocate(1, steps.shape[-1], False, heard["text"].shape[1])
+        empty = torch.zeros(base.codebooks, 0, dtype=torch.long)
+        decoder.begin([decoding.Beginning(0, empty, heard["text"], heard["heard"])])
+        logits = torch.stack([decoder.step(steps[..., step]) for step in range(steps.shape[-1])], dim=2)
+    mask = torch.ones(1, tokens.shape[-1], dtype=torch.bool)
+    return float(cross_entropy(logits, tokens, mask, base.delays).parts.mean())
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows as Markdown."""
+    names = ("shape", "pieces", "precision", "design", "times generate()", "ms a step", "times real time")
+    names += ("share of the limit", "over the base")
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    for row in rows:
+        over = f"{row['overhead']:+.0%}" if "overhead" in row and row["design"] != NONE else ""
+        lines.append(
+            f"| {row['shape']} | {row['batch']} | {row['precision']} | {row['design']} | {row['ratio']:.1f} "
+            f"({row['low']:.1f} to {row['high']:.1f}) | {row['ms_per_step']:.2f} | {row['times_real_time']:.2f} | "
+            f"{row['share_of_limit']:.0%} | {over} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Speed of decoding against transformers' generate()")
+    parser.add_argument("--shapes", default="nano,small")
+    parser.add_argument("--batches", default="1,8,16")
+    parser.add_argument("--precisions", default="auto,int8")
+    parser.add_argument("--designs", default=",".join(DESIGNS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loss", type=int, default=0, metavar="PIECES", help="also measure the loss with int8")
+    parser.add_argument("--json", action="store_true", help='print {"rows": [...]} only')
+    parser.add_argument("--page", type=Path, help="write the table as Markdown")
+    given = parser.parse_args()
+    rows: list[Row] = []
+    batches = [int(batch) for batch in given.batches.split(",")]
+    for shape in given.shapes.split(","):
+        for row in measure(shape, given.designs.split(","), batches, given.precisions.split(","), given.rounds):
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    result: dict[str, Any] = {"rows": rows, "threads": torch.get_num_threads()}
+    if given.loss:
+        result["int8_loss"] = int8_loss(given.loss, 10.0)
+    print(json.dumps(result) if given.json else table(rows))
+    if given.page:
+        given.page.write_text(table(rows) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Weights of linear layers, read out of methods of PEFT and quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from fixtures import adapter_designs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import talim.adapters as adapters
+from talim.adapters import injection
+from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.musicgen.decoding.products import (
+    UnsupportedError,
+    join_affine,
+    make_product,
+    product_of,
+    read_affine,
+)
+
+BaseWith = Callable[..., MusicGen]
+LAYER = "decoder.model.decoder.layers.1.fc2"
+
+
+@pytest.mark.parametrize("design", ["lora@all:r3", "dora@all:r3", "ia3@all", "peft:lokr@all:r2", "peft:oft@all:r4"])
+def test_methods_of_peft_are_read_as_weights(base_with: BaseWith, design: str) -> None:
+    base = base_with(design)
+    base.model.eval()
+    module = base.model.get_submodule(LAYER)
+    assert type(module) is not nn.Linear
+    states = torch.randn(5, module.in_features)  # type: ignore[arg-type]
+    with torch.no_grad():
+        weight, bias = read_affine(module, LAYER)
+        torch.testing.assert_close(make_product(weight, bias)(states), module(states), atol=1e-5, rtol=1e-4)
+    plain = base_with().model.get_submodule(LAYER)
+    assert (weight - plain.weight).abs().max() > 1e-3  # type: ignore[operator]
+
+
+def test_a_bias_is_read_and_left_out_where_it_is_zero(base_with: BaseWith) -> None:
+    base = base_with("ia3@all")
+    assert read_affine(base.model.get_submodule(LAYER), LAYER)[1] is None
+    linear = nn.Linear(4, 3)
+    weight, bias = join_affine([read_affine(linear, "a"), read_affine(nn.Linear(4, 2, bias=False), "b")])
+    assert weight.shape == (5, 4)
+    assert torch.equal(bias[:3], linear.bias)  # type: ignore[index]
+    assert not bias[3:].any()  # type: ignore[index]
+
+
+class Two(nn.Linear):
+    """A linear layer that needs a second input."""
+
+    def forward(self, input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return input + other
+
+
+def test_what_is_no_affine_function_is_refused(base_with: BaseWith) -> None:
+    base = base_with()
+    config = adapters.AdapterConfig(kind="linear", width=4, target_modules=["layers.1.fc2"])
+    adapter_designs.randomize_adapter(injection.inject_adapters(base.model, config, "odd"))
+    with pytest.raises(UnsupportedError, match=r"fc2.*is no affine function"):
+        read_affine(base.model.get_submodule(LAYER), LAYER)
+    with pytest.raises(UnsupportedError, match="odd is a GELU"):
+        read_affine(nn.GELU(), "odd")
+    with pytest.raises(UnsupportedError, match="cannot be called on frames alone"):
+        read_affine(Two(3, 3), "two")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 2, 7, 33])
+def test_product_equals_linear(rows: int, dtype: torch.dtype) -> None:
+    linear = nn.Linear(24, 40).to(dtype)
+    states = torch.randn(rows, 24, dtype=dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    with torch.no_grad():
+        torch.testing.assert_close(product_of(linear)(states), linear(states), atol=tolerance, rtol=tolerance)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([1e-6, 1.0, 1e4]))
+def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: float) -> None:
+    """Bit for bit, also beside rows of quite another size; the error is that of 7 and 8 bits."""
+    generator = torch.Generator().manual_seed(seed)
+    weight, bias = torch.randn(48, 64, generator=generator), torch.randn(48, generator=generator)
+    states = torch.randn(rows, 64, generator=generator)
+    states[0] *= size
+    product = make_product(weight, bias, int8=True)
+    together = product(states)
+    for row in range(rows):
+        assert torch.equal(product(states[row : row + 1])[0], together[row])
+    exact = states @ weight.t()
+    error = ((together - bias) - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1e-30)
+    assert float(error.max()) < 0.05
+    assert float(error.max()) > 1e-4  # it is quantised
+
+
+def test_int8_of_zeros_is_the_bias() -> None:
+    weight, bias = torch.zeros(3, 4), torch.randn(3)
+    assert torch.equal(make_product(weight, bias, int8=True)(torch.zeros(2, 4)), bias.expand(2, -1))
