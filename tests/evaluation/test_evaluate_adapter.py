@@ -22,7 +22,7 @@ from talim.reporting.run_report import write_report
 from talim.run import Run
 from talim.training import start_adapter
 
-QUICK: dict[str, Any] = {"num_prompts": 2, "seconds": 1.0, "device": "cpu"}
+QUICK: dict[str, Any] = {"num_prompts": 1, "num_continuations": 0, "seconds": 1.0, "device": "cpu"}
 CARD = "---\nlicense: cc-by-nc-4.0\n---\n"
 
 
@@ -79,6 +79,7 @@ def test_a_better_loss_is_not_called_one_of_unheard_music(scored: tuple[Path, Pa
         assert words in write_report(out).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_again_replaces_its_scores_and_another_is_refused(
     scored: tuple[Path, Path, Lines], tiny_base: Path, corpus_folder: Path, tmp_path: Path, finished_run: Run
 ) -> None:
@@ -95,6 +96,21 @@ def test_the_same_again_replaces_its_scores_and_another_is_refused(
             evaluate_adapter(lora, corpus_folder, taken, base=str(tiny_base), **QUICK)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["biases", "heads", "dora"])
+def test_every_kind_is_scored_with_and_without_it(
+    tiny_base: Path, corpus_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    lora = peft_folders.write(tmp_path / "theirs", tiny_base, kind)
+    scores = evaluate_adapter(lora, corpus_folder, tmp_path / "scores", base=str(tiny_base), **QUICK)
+    plain = peft_folders.write(tmp_path / "ia3", tiny_base, "ia3")
+    other = evaluate_adapter(plain, corpus_folder, tmp_path / "other", base=str(tiny_base), **QUICK)
+    losses = [each["held_out_loss"] for each in (scores, other)]
+    assert losses[0]["base_loss"]["mean"] == losses[1]["base_loss"]["mean"]  # the base is the base beside any adapter
+    assert abs(losses[0]["loss_reduction"]["mean"]) > 1e-3
+
+
+@pytest.mark.slow
 def test_an_adapter_of_talim_is_scored_as_its_run_and_knows_its_recordings(
     finished_run: Run, tiny_base: Path, corpus_folder: Path, tmp_path: Path
 ) -> None:
@@ -110,7 +126,7 @@ def test_an_adapter_of_talim_is_scored_as_its_run_and_knows_its_recordings(
 
 
 def test_what_is_evaluated_is_one_thing_with_all_it_needs(
-    tiny_base: Path, corpus_folder: Path, finished_run: Run, tmp_path: Path
+    tiny_base: Path, make_base: Any, corpus_folder: Path, finished_run: Run, tmp_path: Path
 ) -> None:
     for given, message in (
         ({"adapter": "lora"}, "lora is an adapter, .* add --corpus CORPUS and --out FOLDER"),
@@ -124,6 +140,11 @@ def test_what_is_evaluated_is_one_thing_with_all_it_needs(
             api.evaluate(**given)
     with pytest.raises(TalimError, match="no-such: no adapter folder is here"):
         evaluate_adapter(tmp_path / "no-such", corpus_folder, tmp_path / "out")
+    smaller = make_base(tmp_path / "smaller", layers=1)
+    lora, log = peft_folders.write(tmp_path / "lora", tiny_base), Lines()
+    with pytest.raises(TalimError, match="does not fit this model"):
+        evaluate_adapter(lora, corpus_folder, tmp_path / "out", log, base=str(smaller), device="cpu")
+    assert log.lines == []
     with pytest.raises(TalimError, match="not a corpus"):
         evaluate_adapter(finished_run.adapter, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -103,7 +103,7 @@ def test_write_report_of_a_run_that_began_from_an_adapter_names_it_and_its_licen
     start |= {"licence": "cc-by-nc-4.0", "design": "lora@adapter", "base": "nano-musicgen", "parameters": 10}
     recipe = RECIPE | {"design": "lora@adapter", "init_from": "someone/qawwali"}
     scores = SCORES | {"seen_in_training": {"answer": "unknown", "note": "not known"}}
-    cost = COST | {"best_step": 0}
+    cost = COST | {"best_step": 0, "best_held_out_loss": 3.1}
     run = make_run(tmp_path / "run", run=FACTS | {"init_from": start}, recipe=recipe, scores=scores, cost=cost)
     page = page_of(run)
     assert "The adapter lora@adapter, begun from someone/qawwali" in page
@@ -112,6 +112,7 @@ def test_write_report_of_a_run_that_began_from_an_adapter_names_it_and_its_licen
     assert "the adapter it began from, someone/qawwali (cc-by-nc-4.0)" in page
     assert f"someone/qawwali, commit {'a' * 40}" in page
     assert "curve is the adapter that training began from." in page
+    assert "that it looked at, the loss was 3.412 then and 3.100 at its best" in page
     assert "talim plan" not in page  # which cannot place the modules of a stored adapter in another base
     assert "music it has not heard" not in page
     result = run_report.read_result(run)

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from talim.adapters.serialization import base_to_load
+from talim.adapters.serialization import base_to_load, check_adapter
 from talim.atomic_io import check_writable, read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
@@ -62,6 +62,7 @@ def evaluate_adapter(  # noqa: PLR0913
     _check_out(run, found, corpus)
     check_writable(run.facts_file)
     backbone = load(name, device=device)
+    check_adapter(backbone, found.folder)  # before anything is said of it or written
     for line in found.lines(backbone.name):
         progress.log(line)
     seen = start_adapter.seen_before(found.trained_on, corpus.held_out, found.source.name)

@@ -116,8 +116,8 @@ def details(result: RunResults) -> list[str]:
     """The loss and what the adapter changes, in sentences; nothing before training is finished."""
     if not result.finished:
         return []
-    parts = [sentences.loss_sentence(result), sentences.melody_sentence(result), sentences.effect_sentence(result)]
-    return [part for part in parts if part]
+    of = (sentences.loss_sentence, sentences.melody_sentence, sentences.start_sentence, sentences.effect_sentence)
+    return [text for sentence in of if (text := sentence(result))]
 
 
 def heading(result: RunResults) -> str:

@@ -179,6 +179,20 @@ def loss_sentence(result: RunResults) -> str:
     return f"On {recordings} the loss {verb}{amount}{change} ({interval}{split})."
 
 
+def start_sentence(result: RunResults) -> str:
+    """The held-out loss during training as it began from an adapter, and at its best; empty for others."""
+    first = next(
+        (row.get("loss") for row in result.log if row.get("split") == "held_out" and row.get("step") == 0), None
+    )
+    best = result.cost.get("best_held_out_loss")
+    if not (result.start and _is_number(first) and _is_number(best)):
+        return ""
+    return (
+        f"Training began from the adapter {result.start.get('name')}: on the held-out clips that it looked at, the "
+        f"loss was {format_number(first)} then and {format_number(best)} at its best."
+    )
+
+
 def melody_sentence(result: RunResults) -> str:
     """The change of the loss without the melodies of the clips, for a base that is given them; empty for others."""
     losses = result.scores.get("held_out_loss_without_melody") or {}
