@@ -91,7 +91,7 @@ def recorded_pieces(folder: Path) -> list[list[Piece]]:
 
 def outcome(
     pieces: Sequence[Piece],
-    strangers: Sequence[Piece],
+    unrelated: Sequence[Piece],
     cache: MetricCache,
     after: Callable[[int], Audio],
     real: Callable[[int], Audio],
@@ -102,7 +102,7 @@ def outcome(
     `after` and `real` give what stands for the adapter's continuation and for the recording itself, `before` for the
     base's: a passage of another recording if not given.
     """
-    before = before or (lambda n: strangers[n].later)
+    before = before or (lambda n: unrelated[n].later)
     continued = [
         Continued(piece.clip, piece.phrase, {"after": after(n), "before": before(n), "real": real(n)})
         for n, piece in enumerate(pieces)
@@ -118,7 +118,7 @@ def outcome(
 
 
 def experiments(pieces: Sequence[Piece], shuffles: int, cache: MetricCache) -> dict[str, list[dict[str, Any]]]:
-    """Evaluations of RECORDINGS pieces each; within a shuffle they share no piece, strangers included."""
+    """Evaluations of RECORDINGS pieces each; within a shuffle they share no piece."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     size = 3 * RECORDINGS
     for shuffle in range(shuffles):

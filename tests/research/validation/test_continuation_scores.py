@@ -42,10 +42,10 @@ def test_recorded_pieces_hold_each_recording_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_outcome_of_own_and_of_other_continuations(tmp_path: Path) -> None:
     pieces = [cut_piece(melody(number), 0.0, str(number)) for number in range(14)]
-    own, strangers, cache = pieces[:7], pieces[7:], MetricCache(tmp_path)
-    better = outcome(own, strangers, cache, lambda n: own[n].later, lambda n: own[n].real)
+    own, unrelated, cache = pieces[:7], pieces[7:], MetricCache(tmp_path)
+    better = outcome(own, unrelated, cache, lambda n: own[n].later, lambda n: own[n].real)
     assert better["continuation_scale_distance"] == (True, BETTER)
-    turned = outcome(own, strangers, cache, lambda n: strangers[n - 1].later, lambda n: strangers[n].real)
+    turned = outcome(own, unrelated, cache, lambda n: unrelated[n - 1].later, lambda n: unrelated[n].real)
     assert turned["continuation_scale_distance"][0] is False
 
 
