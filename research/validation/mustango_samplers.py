@@ -98,8 +98,8 @@ def measure(clips: Sequence[Audio], pieces: Sequence[Performance], cache: Metric
     values = {name: np.array([clip.values[name] for clip in measured]) for name in clip_measures.MEASURE_DESCRIPTIONS}
     values["pitched_fraction"] = np.array([np.isfinite(clip.cents).mean() for clip in measured])
     prompted = [float(str(piece.facts["tempo_bpm"])) for piece in pieces]
-    heard = [rhythm.tempo_bpm(clip.samples[0], clip.rate_hz) for clip in clips]
-    fits = prompt_adherence.tempo_fit(heard, prompted)
+    outputs_bpm = [rhythm.tempo_bpm(clip.samples[0], clip.rate_hz) for clip in clips]
+    fits = prompt_adherence.tempo_fit(outputs_bpm, prompted)
     values["adherence_tempo"] = prompt_adherence.prompt_preference(fits, [f"{bpm:g}" for bpm in prompted])
     values["adherence_chords"] = chord_preference([clip.cents for clip in measured], pieces)
     rows = {name: embeddings.embed(clips, embeddings.load(name), cache) for name in EMBEDDINGS}
@@ -139,19 +139,19 @@ def differences(setting: Measured, reference: Measured, real: Measured, seed: in
     for name in setting.embedded:
         both = [part.embedded[name] for part in (real, setting, reference)]
         spread = np.maximum(both[0].std(0), 1e-6)
-        of_real, ours, theirs = ((part - both[0].mean(0)) / spread for part in both)
-        rows += [_distance_row(name, of_real, ours, theirs, seed), _same_row(name, ours, theirs, seed)]
+        of_real, ours, others = ((part - both[0].mean(0)) / spread for part in both)
+        rows += [_distance_row(name, of_real, ours, others, seed), _same_row(name, ours, others, seed)]
     return rows
 
 
-def _distance_row(name: str, real: np.ndarray, ours: np.ndarray, theirs: np.ndarray, seed: int) -> dict[str, Any]:
+def _distance_row(name: str, real: np.ndarray, ours: np.ndarray, others: np.ndarray, seed: int) -> dict[str, Any]:
     width, numbers = ours.shape[1], [str(number) for number in range(len(ours))]
 
     def change(reference: np.ndarray, pair: np.ndarray) -> float:
         reference = reference[:, :width]
         return kernel_distance(reference, pair[:, :width]) - kernel_distance(reference, pair[:, width:])
 
-    given = np.hstack([real, real]), np.hstack([ours, theirs])
+    given = np.hstack([real, real]), np.hstack([ours, others])
     found = change(*given)
     rng = np.random.default_rng(seed)
     error = error_by_recording(change, *given, numbers, numbers, rng)
@@ -162,27 +162,27 @@ def _distance_row(name: str, real: np.ndarray, ours: np.ndarray, theirs: np.ndar
     return {"score": f"kernel_distance_{name}", "difference": found, "interval": interval, "p": p, "n": len(ours)}
 
 
-def _same_row(name: str, ours: np.ndarray, theirs: np.ndarray, seed: int) -> dict[str, Any]:
-    value, p = paired_kernel_test(ours, theirs, np.random.default_rng(seed))
+def _same_row(name: str, ours: np.ndarray, others: np.ndarray, seed: int) -> dict[str, Any]:
+    value, p = paired_kernel_test(ours, others, np.random.default_rng(seed))
     return {"score": f"same_{name}", "difference": value, "interval": None, "p": p, "n": len(ours)}
 
 
 def paired_kernel_test(
-    ours: np.ndarray, theirs: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS
+    ours: np.ndarray, others: np.ndarray, rng: np.random.Generator, permutations: int = PERMUTATIONS
 ) -> tuple[float, float]:
     """Kernel distance (times 100) of paired sets [n, d], and how often exchanges within pairs give as much.
 
     Exact where both rows of a pair have one distribution. An exchange of pair i changes the sign of all its terms, so
     that a draw of exchanges is a quadratic form of signs.
     """
-    width = median_bandwidth(np.vstack([ours, theirs]))
+    width = median_bandwidth(np.vstack([ours, others]))
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         gaps = ((a[:, None] - b[None]) ** 2).sum(-1)
         return np.exp(-gaps / (2 * width**2))
 
-    across = kernel(ours, theirs)
-    terms = kernel(ours, ours) + kernel(theirs, theirs) - across - across.T
+    across = kernel(ours, others)
+    terms = kernel(ours, ours) + kernel(others, others) - across - across.T
     np.fill_diagonal(terms, 0)
     signs = rng.choice([-1.0, 1.0], (permutations, len(ours)))
     drawn = ((signs @ terms) * signs).sum(1)
@@ -203,8 +203,8 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def verdict(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The smallest adjusted p-value, and the scores that tell the setting from the reference."""
     adjusted = holm([row["p"] for row in rows])
-    told = [row["score"] for row, p in zip(rows, adjusted, strict=True) if p < LEVEL]
-    return {"scores": len(rows), "smallest_p": float(adjusted.min()), "told_apart_by": told}
+    separated = [row["score"] for row, p in zip(rows, adjusted, strict=True) if p < LEVEL]
+    return {"scores": len(rows), "smallest_p": float(adjusted.min()), "told_apart_by": separated}
 
 
 def compare(pieces: int, work: Path, workers: int, progress: Progress) -> dict[str, Any]:
@@ -276,15 +276,15 @@ def page(results: dict[str, Any]) -> str:
 
 
 def _conclusion(comparisons: Sequence[dict[str, Any]]) -> str:
-    told = {(row["setting"], row["against"]): bool(row["told_apart_by"]) for row in comparisons}
-    if not told[DIFFERENT.name, REFERENCE.name] or told[OTHER_DRAW.name, CANDIDATE.name]:
+    separated = {(row["setting"], row["against"]): bool(row["told_apart_by"]) for row in comparisons}
+    if not separated[DIFFERENT.name, REFERENCE.name] or separated[OTHER_DRAW.name, CANDIDATE.name]:
         return "The controls did not come out as they must: no conclusion can be drawn from this run."
     text = "Both controls came out as they must. "
-    if told[CANDIDATE.name, REFERENCE.name]:
+    if separated[CANDIDATE.name, REFERENCE.name]:
         text += f"`{CANDIDATE.name}` is told apart from `{REFERENCE.name}`, which therefore stays the default. "
     else:
         text += f"These scores cannot tell `{CANDIDATE.name}` from `{REFERENCE.name}`, which takes four times as long. "
-    if not told[FEWER.name, REFERENCE.name]:
+    if not separated[FEWER.name, REFERENCE.name]:
         text += f"""`{FEWER.name}` is not told apart from it (`--sampling-steps {FEWER.steps}`): how large a difference
             would have gone unnoticed is what the intervals below say. """
     return text + "The released model has not been measured, whose number of steps may matter more."

@@ -255,8 +255,8 @@ def _keys_and_values(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
 def _attend(attention: Any, states: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
     """The attention's output for states [B, N, D]; `bias` [B, 1, L]."""
     asked = _by_head(attention, attention.to_q(states))
-    heard = F.scaled_dot_product_attention(asked, keys, values, None if bias is None else bias[:, None])
-    return attention.to_out[0](heard.transpose(1, 2).flatten(2))
+    attended = F.scaled_dot_product_attention(asked, keys, values, None if bias is None else bias[:, None])
+    return attention.to_out[0](attended.transpose(1, 2).flatten(2))
 
 
 def _attend_to_one(attention: Any, token: Tensor) -> Tensor:  # [B, 1, D] -> [B, 1, width]
