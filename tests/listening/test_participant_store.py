@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import time
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from fixtures.listening_test_folder import protocol_of
 from fixtures.stored_votes import CONSENT, ITEMS, PROMPTS, SOUNDS, Clock, at_once, begun, make_vote, open_store
 
-from talim.listening import participant_store
+from talim.listening import database, participant_store
 from talim.listening.database import sqlite_url
 from talim.listening.participant_store import RequestRejectedError
 from talim.listening.vote_store import VoteStore
+
+IMPATIENT = functools.partial(database.checkpoint_wal, patience_seconds=0.2)  # of two seconds
 
 
 def on_disk(folder: Path, needle: str) -> int:
@@ -81,6 +84,7 @@ def test_delete_while_another_program_reads_is_confirmed_when_it_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(participant_store, "_ERASE_AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(participant_store, "checkpoint_wal", IMPATIENT)
     store, protocol = open_store(sqlite_url(tmp_path / "votes.db"))
     listener = begun(store, protocol)
     vote = make_vote(store, listener)
@@ -100,7 +104,10 @@ def test_delete_while_another_program_reads_is_confirmed_when_it_is_done(
     assert store.delete(listener) is None
 
 
-def test_close_leaves_everything_in_the_database_file_and_tells_if_it_cannot(tmp_path: Path) -> None:
+def test_close_leaves_everything_in_the_database_file_and_tells_if_it_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(participant_store, "checkpoint_wal", IMPATIENT)
     store, protocol = open_store(sqlite_url(tmp_path / "votes.db"))
     listener = begun(store, protocol)
     store.answer(listener, make_vote(store, listener), at_once)
