@@ -53,3 +53,15 @@ def test_wrong_request_is_one_line(
     assert (status in (1, 2), out, said.count("\n")) == (True, "", 1)
     assert words in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_an_adapter_needs_a_corpus_and_says_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+    for arguments in (["lora"], ["--adapter", "lora"]):
+        status, out, said = evaluate(capsys, *arguments)
+        assert (status, out, said.count("\n")) == (2, "", 1)
+        assert "lora is an adapter, which does not say on which recordings to score it: add --corpus CORPUS" in said

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from talim import api
+from talim import api, cli
 from talim.errors import TalimError
 from talim.planning.sample_training import make_corpus
 from talim.progress import Progress
@@ -65,3 +68,35 @@ def test_train_with_another_error_lets_it_through(
     monkeypatch.setattr("talim.training.train.train", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         api.train(quick_recipe(), tmp_path / "run", device="cpu", progress=Progress())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--init-from", "lor"], 1, "--init-from lor: no adapter folder is here; did you mean lora?"),
+        (["--init-from", "corpus"], 1, "--init-from corpus: holds no adapter (adapter_config.json is missing)"),
+        (["--init-from", "lora", "--design", "conv@all:2%"], 2, "whose design is ia3@adapter"),
+        (["--init-from", "lora"], 2, "lora does not say what it was trained on; add --base NAME"),
+        (["--design", "lora@adapter"], 2, "is that of a stored adapter; give it, too: init_from: ADAPTER"),
+    ],
+)
+def test_train_from_an_adapter_that_cannot_be_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    status: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "lora").mkdir()
+    config = {"peft_type": "IA3", "target_modules": ["fc1"], "feedforward_modules": ["fc1"]}
+    (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file({"base_model.model.fc1.ia3_l": torch.ones(1, 4)}, tmp_path / "lora" / "adapter_model.safetensors")
+    with pytest.raises(SystemExit) as done:
+        cli.main(["train", "--corpus", "corpus", "--out", "run", *arguments])
+    out, said = capsys.readouterr()
+    assert (done.value.code, out, said.count("\n")) == (status, "", 1)
+    assert words in said
+    assert not (tmp_path / "run").exists()
