@@ -65,11 +65,11 @@ def is_commit(revision: str) -> bool:
     return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
 
 
-def _cache_errors_told(work: Callable[Concatenate[HubBase, P], T]) -> Callable[Concatenate[HubBase, P], T]:
+def _explain_cache_errors(work: Callable[Concatenate[HubBase, P], T]) -> Callable[Concatenate[HubBase, P], T]:
     """Turns an OSError of the cache, such as a folder that may not be entered, into a TalimError that names it."""
 
     @wraps(work)
-    def told(base: HubBase, *args: P.args, **kwargs: P.kwargs) -> T:
+    def explained(base: HubBase, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return work(base, *args, **kwargs)
         except OSError as error:
@@ -81,10 +81,10 @@ def _cache_errors_told(work: Callable[Concatenate[HubBase, P], T]) -> Callable[C
                 "yourself the right to read and write it, or set HF_HOME to another folder"
             ) from error
 
-    return told
+    return explained
 
 
-@_cache_errors_told
+@_explain_cache_errors
 def fetch(base: HubBase, predictors: bool = False) -> Path:
     """The folder with the files of the base at one commit, which is the folder's name; downloaded where they lack.
 
@@ -107,7 +107,7 @@ def fetch(base: HubBase, predictors: bool = False) -> Path:
     return folder
 
 
-@_cache_errors_told
+@_explain_cache_errors
 def find_cached(base: HubBase, predictors: bool = False) -> Path | None:
     """The folder of the wanted revision where all that loading needs is in the cache; else None."""
     for hub_id in hub_repository.hub_ids(base.hub_id):
@@ -117,7 +117,7 @@ def find_cached(base: HubBase, predictors: bool = False) -> Path | None:
     return None
 
 
-@_cache_errors_told
+@_explain_cache_errors
 def check(base: HubBase) -> None:
     """TalimError where `fetch` could not succeed, as far as one request tells.
 
@@ -134,7 +134,7 @@ def check(base: HubBase) -> None:
         _without_hub(base, problem, None, False)
 
 
-@_cache_errors_told
+@_explain_cache_errors
 def fetch_description(base: HubBase) -> Path:
     """As `fetch`, but only the small files: configurations, tokenizer, model card."""
     try:
