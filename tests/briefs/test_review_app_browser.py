@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.brief_folder import brief_of, opened_brief
+from fixtures.brief_folder import brief_of, opened_brief, tone, write_candidates
 from fixtures.brief_folder import decide as reviewed_by_one
 from fixtures.browser import CHROMIUM, PHONE, launched, number, open_page, overflows, shoot, tab_to, violations
 from fixtures.listening_client import served_app
 
+from talim.atomic_io import read_jsonl, write_jsonl
+from talim.briefs import phrase as phrases
 from talim.briefs.report import write_acceptance_report
 from talim.briefs.review_app import create_app
-from talim.briefs.review_session import ReviewSession
+from talim.briefs.review_session import ReviewSession, open_brief
 
+PHRASE = {"file": "theme.wav", "rights": "my own recording"}
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 
 
@@ -122,3 +125,31 @@ def test_usefulness_page_is_accessible_and_fits_phone(tmp_path: Path, browser: A
         assert violations(page) == []
         assert not overflows(page)
         shoot(page, f"usefulness-{settings['color_scheme']}")
+
+
+def test_review_page_plays_phrase_and_new_music(tmp_path: Path, browser: Any) -> None:
+    """The phrase has a player of its own, which counts for nothing; a button plays from where the new music begins."""
+    folder, brief = tmp_path / "b", brief_of(candidates=1, minimum_seconds=1.0, phrase=PHRASE, prompt=None)
+    write_candidates(folder, brief, ("linear",))
+    tone(9, 0.8).save(folder / phrases.FILE)
+    rows = read_jsonl(folder / "candidates.jsonl")
+    write_jsonl(folder / "candidates.jsonl", [row | {"phrase_seconds": 0.8} for row in rows])
+    opened = open_brief(folder, brief)
+    with served_app(create_app(opened)) as start:
+        page = open_page(browser, link_of(opened, start))
+        assert "made from a phrase" in page.inner_text("main")
+        assert "Music:" not in page.inner_text("main")
+        page.check("#agree")
+        page.click("button.main")
+        page.wait_for_selector(".phrase .sound button")
+        assert violations(page) == []
+        shoot(page, "review-phrase")
+        page.click(".phrase .sound button")
+        page.wait_for_function("() => document.querySelector('.phrase .sound input').value > 50")
+        assert page.inner_text(".sound small") == "not yet heard"
+        page.click("text=Play from where the new music begins")
+        page.wait_for_function("() => Number(document.querySelector('main > .sound input').value) > 60")
+        page.wait_for_function("() => document.querySelector('main > .sound button').textContent.startsWith('Play')")
+        assert page.inner_text("main > .sound small") == "not yet heard"  # the phrase before it does not count
+        decide(page, "accept")
+    assert [row["verdict"] for row in opened.store.rows()] == ["accept"]
