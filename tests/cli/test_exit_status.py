@@ -157,7 +157,6 @@ def test_an_unknown_command_names_the_help_of_its_group(capsys: pytest.CaptureFi
         "generate --adapter MISSING --prompt a --out OUT/a.flac",
         "evaluate MISSING",
         "evaluate EMPTY",
-        "evaluate --real EMPTY --generated EMPTY",
         "report MISSING",
         "report EMPTY",
         "study MISSING --out OUT",
