@@ -82,7 +82,7 @@ def test_product_equals_linear(rows: int, dtype: torch.dtype) -> None:
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([1e-6, 1.0, 1e4]))
 def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: float) -> None:
-    """Bit for bit, also beside rows of quite another size; the error is that of 7 and 8 bits."""
+    """Bit for bit, also beside rows of quite another size; the error is that of 8 and 7 bits."""
     generator = torch.Generator().manual_seed(seed)
     weight, bias = torch.randn(48, 64, generator=generator), torch.randn(48, generator=generator)
     states = torch.randn(rows, 64, generator=generator)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Product = Callable[[Tensor], Tensor]  # [M, inputs] -> [M, outputs]
+INT8_WEIGHT_MAXIMUM = 63
 PROBED_INPUTS = 512  # at a time
 # relative to the largest output; the probe of a module that is no affine function of its input is far off
 PROBE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
@@ -105,26 +106,30 @@ def make_product(weight: Tensor, bias: Tensor | None, int8: bool = False) -> Pro
 
 
 def _int8_product(weight: Tensor, bias: Tensor | None) -> Product:
-    """Weights in int8 with a scale for each output, states in 7 bits with a scale for each frame.
+    """Weights in 7 bits with a scale for each output, states in 8 bits with a range for each frame.
 
-    The kernel has one scale for all rows of a call. Each row is therefore divided by its own largest value, and one row
-    is added that holds -1 and 1, so that the common scale is always the same: a row then does not depend on the others.
+    8 and 8 bits would overflow in the instructions of CPUs without VNNI. The kernel has one range for all rows of a
+    call: each row is therefore stretched to 0 to 1, and a row is added that holds both, so that the common range is
+    always the same and a row does not depend on the others.
     """
     values = weight.float()
-    scales = values.abs().amax(dim=1).clamp(min=1e-12) / 127
+    scales = values.abs().amax(dim=1).clamp(min=1e-12) / INT8_WEIGHT_MAXIMUM
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own tensors with a quantised dtype are to move to another package
         zeros = torch.zeros(len(scales), dtype=torch.long)
         quantised = torch.quantize_per_channel(values, scales.double(), zeros, 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(quantised, None)
+    sums = quantised.int_repr().sum(dim=1)[None].float() * scales  # [1, outputs]
     multiply, dtype = torch.ops.quantized.linear_dynamic, weight.dtype
     range_row = torch.zeros(1, weight.shape[1])
-    range_row[0, 0], range_row[0, 1] = -1.0, 1.0
+    range_row[0, -1] = 1.0
 
     def product(states: Tensor) -> Tensor:
         rows = states.float()
-        largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=1e-12)
-        result = multiply(torch.cat([rows / largest, range_row]), packed, True)[:-1].mul_(largest)
+        lowest, highest = rows.aminmax(dim=1, keepdim=True)
+        width = (highest - lowest).clamp(min=1e-12)
+        result = multiply(torch.cat([(rows - lowest) / width, range_row]), packed, False)[:-1]
+        result = result.mul_(width).addmm_(lowest, sums)
         if bias is not None:
             result += bias
         return result.to(dtype)
