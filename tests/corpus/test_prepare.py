@@ -72,7 +72,7 @@ def test_prepare_with_five_copies_among_six_files_tells_two_recordings(folder: P
     }
     assert summary["split"]["train"]["recordings"] + summary["split"]["held_out"]["recordings"] == 2
     terminal = corpus_message(summary, out)
-    assert " of 2 recordings, " in terminal
+    assert " of 2 recordings in 6 files, " in terminal
     assert "same sound as a.wav, left out: copy-0.wav, copy-1.flac, copy-2.ogg, copy-3.mp3" in terminal
     assert "2 recordings of" in report.write(corpus).read_text(encoding="utf-8")
 
@@ -91,7 +91,7 @@ def test_prepare_with_a_common_stretch_in_five_of_six_files_tells_two_recordings
     assert summary["recordings_without_performer"] == 2
     assert {summary["split"][side]["recordings"] for side in ("train", "held_out")} == {1}
     terminal = corpus_message(summary, out)
-    assert " of 2 recordings, " in terminal
+    assert " of 2 recordings in 6 files, " in terminal
     assert "count as one recording: take-0.wav, take-1.wav, take-2.wav, take-3.wav and 1 more" in terminal
     assert "2 recordings of" in report.write(corpus).read_text(encoding="utf-8")
 
