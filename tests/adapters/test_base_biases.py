@@ -45,7 +45,7 @@ def biased(fresh: Fresh, tmp_path: Path) -> tuple[Path, torch.Tensor]:
     return tmp_path / "theirs", write(fresh(), tmp_path / "theirs", "all")
 
 
-@pytest.mark.parametrize("bias", ["all", "lora_only"])
+@pytest.mark.parametrize("bias", ["all", pytest.param("lora_only", marks=pytest.mark.slow)])
 def test_the_base_comes_back_to_the_bit_and_so_does_the_adapter(fresh: Fresh, tmp_path: Path, bias: str) -> None:
     expected = write(fresh(), tmp_path / "theirs", bias)
     base = fresh()
