@@ -39,9 +39,7 @@ def test_find_adapter_in_a_folder_or_a_run(tmp_path: Path) -> None:
     assert find_adapter(run.folder) == find_adapter(str(run.adapter)) == AdapterFolder(run.adapter)
     assert AdapterFolder(run.adapter).name == "run/adapter"
     (run.adapter / "adapter_config.json").unlink()
-    with pytest.raises(
-        TalimError, match=r"--init-from .*run: its training is not finished; continue with: talim"
-    ):
+    with pytest.raises(TalimError, match=r"--init-from .*run: its training is not finished; continue with: talim"):
         find_adapter(run.folder, "--init-from")
 
 
@@ -63,10 +61,7 @@ def test_find_adapter_tells_where_downloaded_files_came_from(tmp_path: Path) -> 
         ("lor", r"no adapter folder is here; did you mean lora\?; a run keeps its own in RUN/adapter"),
         ("runs/lor", r"no adapter folder is here; did you mean runs/lora\?"),
         ("../x/y/z", "no adapter folder is here"),
-        (
-            "runs",
-            r"holds no adapter \(adapter_config\.json is missing\), but runs/lora do; give the folder that",
-        ),
+        ("runs", r"holds no adapter \(adapter_config\.json is missing\), but runs/lora do; give the folder that"),
         ("file", "no adapter folder is here"),
         ("a--b/c", "no adapter folder is here"),
         ("someone/lora@../../x", "no adapter folder is here"),
