@@ -156,10 +156,10 @@ def teacher_forced_loss(base: MusicGen, tokens: torch.Tensor, caption: str, int8
     with sampling.inference_mode(base.model):
         decoder = decoding.Decoder(base.model, int8=int8)
         steps = apply_delay_pattern(tokens, base.special_token, base.delays)[..., :-1]
-        (heard,) = base._hear([caption], None, False)
-        decoder.allocate(1, steps.shape[-1], False, heard["text"].shape[1])
+        (conditions,) = base._piece_conditions([caption], None, False)
+        decoder.allocate(1, steps.shape[-1], False, conditions["text"].shape[1])
         empty = torch.zeros(base.codebooks, 0, dtype=torch.long)
-        decoder.begin([decoding.Beginning(0, empty, heard["text"], heard["heard"])])
+        decoder.begin([decoding.Beginning(0, empty, conditions["text"], conditions["text_mask"])])
         logits = torch.stack([decoder.step(steps[..., step]) for step in range(steps.shape[-1])], dim=2)
     mask = torch.ones(1, tokens.shape[-1], dtype=torch.bool)
     return float(cross_entropy(logits, tokens, mask, base.delays).parts.mean())

@@ -128,7 +128,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
         if self.disable_adapters:
             return output
         active = self._active()
-        if self.effective_module(active) is not self.base_layer:
+        if self._effective_module(active) is not self.base_layer:
             raise TalimError(
                 f"{self.module_path}: `full` is trained here, so the frozen module's output cannot be used"
             )
@@ -157,7 +157,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             # torch's own layers take nested tensors only without gradients
             padded, back, mask = _from_nested(args[0])
             return back(self._adapt(active, (padded, *args[1:]), kwargs | {"src_key_padding_mask": ~mask}))
-        module = self.effective_module(active)
+        module = self._effective_module(active)
         cache = self.forward_context.find_cache(args, kwargs)
         started = cache is not None and streaming.has_started(cache, self.forward_context.layer_index)
         with without_inner_checkpointing(module):
@@ -299,7 +299,7 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
             )
         state.step = outer.token
 
-    def effective_module(self, active: list[str]) -> nn.Module:
+    def _effective_module(self, active: list[str]) -> nn.Module:
         """The base module, or its replacement by `full`."""
         copies = [
             (block, self.scales[name])
@@ -316,6 +316,18 @@ class AdapterLayer(nn.Module, BaseTunerLayer):
                 f"{self.module_path}: `full` is trained at scale 1 and one adapter at a time; freeze the others"
             )
         return self.forward_context.lerp(self.base_layer, copies)
+
+    def active_parts(self) -> tuple[nn.Module, list[tuple[Kind, float]]]:
+        """The module that runs at present, of the base or trained whole, and the blocks behind it with their scales."""
+        active = [] if self.disable_adapters else self._active()
+        module = self._effective_module(active)
+        blocks = [
+            (block, self.scales[name])
+            for name in active
+            for block in self.talim_blocks[name]  # type: ignore[union-attr]
+            if not isinstance(block, FullFineTuneLayer)
+        ]
+        return module.module if isinstance(module, Float32Wrapper) else module, blocks
 
     def enable_adapters(self, enabled: bool) -> None:
         """Use the adapters or the base alone; which weights are trained is left as it is.

@@ -226,10 +226,10 @@ class MusicGen(FrozenModel):
     ) -> Iterator[tuple[int, np.ndarray]]:
         with sampling.inference_mode(self.model):
             decoder = self._decoder()
-            heard = self._hear(prompts, melody, options.guidance_scale > 1)
+            conditions = self._piece_conditions(prompts, melody, options.guidance_scale > 1)
             every = [
-                decoding.Piece(windows, seed, start, **conditions)
-                for (windows, seed, start), conditions in zip(pieces, heard, strict=True)
+                decoding.Piece(windows, seed, start, **own)
+                for (windows, seed, start), own in zip(pieces, conditions, strict=True)
             ]
             steps = max(decoding.steps_of(piece, self.delays) for piece in every)
             rows = decoding.rows_that_fit(decoder, steps, len(every), options.guidance_scale > 1)
@@ -245,7 +245,7 @@ class MusicGen(FrozenModel):
             self._kept_decoder = (key, decoding.Decoder(self.model, int8=self.int8))
         return self._kept_decoder[1]
 
-    def _hear(
+    def _piece_conditions(
         self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
     ) -> list[dict[str, Any]]:
         """What the decoder hears of each prompt, as `Piece` names it; with guidance beside the null condition."""
@@ -254,17 +254,17 @@ class MusicGen(FrozenModel):
             for prompt, text in zip(prompts, self.encode_text(prompts), strict=True)
         }
         longest = max(len(text) for text in states.values())
-        heard = []
+        conditions = []
         for prompt in prompts:
             text = states[prompt]
             there = (torch.arange(longest, device=text.device) < len(text)) & bool(prompt.strip())
             padded = torch.nn.functional.pad(text, (0, 0, 0, longest - len(text)))
             copies = [padded, torch.zeros_like(padded)][: 1 + guided]
             masks = [there, torch.zeros_like(there)][: 1 + guided]
-            heard.append({"text": torch.stack(copies), "heard": torch.stack(masks)})
-        return heard
+            conditions.append({"text": torch.stack(copies), "text_mask": torch.stack(masks)})
+        return conditions
 
-    def _text_states(self, text: torch.Tensor, told: bool) -> torch.Tensor:  # [L, D]
+    def _text_states(self, text: torch.Tensor, has_words: bool) -> torch.Tensor:  # [L, D]
         """What arrives at the decoder's layers of one prompt's text states [L, E], through the model's own calls."""
         caught: list[torch.Tensor] = []
 
@@ -272,7 +272,7 @@ class MusicGen(FrozenModel):
             caught.append(named["encoder_hidden_states"])
             raise _TextArrived
 
-        mask = torch.full((1, len(text)), int(told), device=self.device)
+        mask = torch.full((1, len(text)), int(has_words), device=self.device)
         ids = torch.full((self.codebooks, 1), self.special_token, device=self.device)
         handle = self.model.decoder.register_forward_pre_hook(catch, with_kwargs=True)
         try:

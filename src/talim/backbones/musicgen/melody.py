@@ -102,7 +102,7 @@ class MusicGenMelody(MusicGen):
             melody = [np.concatenate([own, np.resize(melody[0], needed)])]
         return super().generate_from(phrase, prompt, seconds, seed, melody=melody, **options)
 
-    def _hear(
+    def _piece_conditions(
         self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
     ) -> list[dict[str, Any]]:
         """What precedes the music in each window: melody and text, with guidance beside the null ones."""

@@ -135,8 +135,8 @@ def draw_codes(logits: Tensor, uniform: Tensor, options: SamplingOptions) -> Ten
     """
     logits = logits.float()
     if options.guidance_scale > 1:
-        told, untold = logits.chunk(2)
-        logits = untold + options.guidance_scale * (told - untold)
+        conditional, unconditional = logits.chunk(2)
+        logits = unconditional + options.guidance_scale * (conditional - unconditional)
     if options.temperature == 0:
         return logits.argmax(dim=-1)
     logits = logits / options.temperature

@@ -14,7 +14,7 @@ import talim.adapters as adapters
 from talim.adapters import injection
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.backbones.musicgen.decoding import Beginning, Decoder
+from talim.backbones.musicgen.decoding import Beginning, Decoder, decoder
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep
 
 BaseWith = Callable[..., MusicGen]
@@ -190,3 +190,14 @@ def test_what_the_decoder_cannot_compute_is_left_to_transformers_and_said(
     alone = base.generate_tokens(PROMPTS[1:2], 0.4, seed=[4])
     assert np.array_equal(base.generate_tokens(PROMPTS, 0.4, seed=3)[1], alone[0])
     assert not np.array_equal(sampled[0], sampled[1])
+
+
+def test_without_memory_for_a_copy_of_the_weights_it_is_said_and_the_tokens_are_the_same(
+    base_with: BaseWith, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = base_with("linear@all:width4")
+    expected = greedy(base, PROMPTS, 0.4)
+    base._kept_decoder = None
+    monkeypatch.setattr(decoder, "FREE_MEMORY_USED", 1e-12)
+    assert np.array_equal(greedy(base, PROMPTS, 0.4), expected)
+    assert "no memory for a copy of the weights" in capsys.readouterr().err

@@ -65,11 +65,11 @@ def replay(operations: list[tuple[Any, Any, Any, Any]]) -> None:
 
 
 def pieces_of(base: MusicGen, seconds: list[float], guided: bool = True) -> list[Piece]:
-    heard = base._hear(PROMPTS, None, guided)
+    every = base._piece_conditions(PROMPTS, None, guided)
     start = torch.zeros(base.codebooks, 0, dtype=torch.long)
     return [
         Piece(sampling.split_into_windows(length, 50, base.window_seconds), seed, start, **conditions)
-        for seed, (length, conditions) in enumerate(zip(seconds, heard, strict=True))
+        for seed, (length, conditions) in enumerate(zip(seconds, every, strict=True))
     ]
 
 

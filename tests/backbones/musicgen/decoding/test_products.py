@@ -87,7 +87,7 @@ def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: fl
     weight, bias = torch.randn(48, 64, generator=generator), torch.randn(48, generator=generator)
     states = torch.randn(rows, 64, generator=generator)
     states[0] *= size
-    product = make_product(weight, bias, int8=True)
+    product = make_product(weight, bias, "int8")
     together = product(states)
     for row in range(rows):
         assert torch.equal(product(states[row : row + 1])[0], together[row])
@@ -99,4 +99,4 @@ def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: fl
 
 def test_int8_of_zeros_is_the_bias() -> None:
     weight, bias = torch.zeros(3, 4), torch.randn(3)
-    assert torch.equal(make_product(weight, bias, int8=True)(torch.zeros(2, 4)), bias.expand(2, -1))
+    assert torch.equal(make_product(weight, bias, "int8")(torch.zeros(2, 4)), bias.expand(2, -1))

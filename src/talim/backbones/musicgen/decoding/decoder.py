@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talim.backbones.musicgen.decoding.layer_steps import LayerStep, read_layer, read_norm
-from talim.backbones.musicgen.decoding.products import UnsupportedError, join_affine, make_product, read_affine
+from talim.backbones.musicgen.decoding.products import Form, UnsupportedError, join_affine, make_product, read_affine
 from talim.backbones.musicgen.decoding.slots import History, Place, Visible
+from talim.progress import log_once
 
 MOST_ROWS_CPU, MOST_ROWS_GPU = 16, 64  # beyond which a step takes as much longer as it makes more
 FREE_MEMORY_USED = 0.5
@@ -81,12 +82,12 @@ class StaticStep:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a row begins from: given tokens, and for a decoder that is told its conditions first, their states."""
+    """What a row begins from: given tokens, and for a decoder whose conditions precede the music, their states."""
 
     row: int
     tokens: Tensor  # int64 [K, C], the steps before the first that is computed
     text: Tensor | None = None  # [copies, L, D], L the same for all rows
-    heard: Tensor | None = None  # bool [copies, L], the tokens that are there
+    text_mask: Tensor | None = None  # bool [copies, L], the tokens that are there
     conditions: Tensor | None = None  # [copies, P, D]
 
 
@@ -100,7 +101,7 @@ class Decoder:
     @torch.inference_mode()
     def __init__(self, model: Any, int8: bool = False) -> None:
         decoder, heads = model.decoder.model.decoder, model.decoder.lm_heads
-        root = "decoder.model.decoder"
+        root, form = "decoder.model.decoder", _form(model.decoder, int8)
         self.device = next(model.decoder.parameters()).device
         self.codebooks = len(heads)
         self._shape: tuple[int, int, bool, int] | None = None  # of the buffers
@@ -110,11 +111,11 @@ class Decoder:
         self.embeddings = torch.cat([embed(ids) for embed in decoder.embed_tokens]).detach()  # [K * (V + 1), D]
         self.first_embedding = torch.arange(self.codebooks, device=self.device) * len(ids)  # [K]
         self.layers: list[LayerStep] = [
-            read_layer(layer, f"{root}.layers.{index}", int8) for index, layer in enumerate(decoder.layers)
+            read_layer(layer, f"{root}.layers.{index}", form) for index, layer in enumerate(decoder.layers)
         ]
         self.norm = read_norm(decoder.layer_norm, f"{root}.layer_norm")
         parts = [read_affine(head, f"decoder.lm_heads.{index}") for index, head in enumerate(heads)]
-        self.head = make_product(*join_affine(parts), int8)
+        self.head = make_product(*join_affine(parts), form)
         if any(module._forward_hooks for module in (*decoder.embed_tokens, decoder.layer_norm, *heads)):
             raise UnsupportedError("the decoder's embeddings, norm or heads have a hook")
 
@@ -142,8 +143,8 @@ class Decoder:
             self.positions.make_weights(size, self.positions.embedding_dim)
         self.table = self.positions.weights.to(self.device, self.embeddings.dtype)
         self._places: dict[tuple[int, int], Tensor] = {}
-        self.has_text = self.layers[0].hears_text
-        self._text_mask: Tensor | None = None
+        self.has_text = self.layers[0].has_cross_attention
+        self._seen_text: Tensor | None = None
         if self.has_text:
             self._allocate_text(text_length)
 
@@ -154,26 +155,26 @@ class Decoder:
 
     def _allocate_text(self, length: int) -> None:
         """Keys and values of at most `length` text tokens; not for guidance's rows where no text adds nothing."""
-        silent = self.copies == 2 and all(layer.silent_without_text for layer in self.layers)
+        silent = self.copies == 2 and all(layer.adds_nothing_without_text for layer in self.layers)
         rows = self.rows if silent else self.rows * self.copies
-        self.heard = torch.ones(rows, length, dtype=torch.bool, device=self.device)
+        self.text_mask = torch.ones(rows, length, dtype=torch.bool, device=self.device)
         for layer in self.layers:
             layer.allocate_text(rows, length, self.device)
 
-    def _hear(self, beginnings: Sequence[Beginning]) -> None:
-        """Keep what the layers hear of the texts of some rows."""
+    def _read_text(self, beginnings: Sequence[Beginning]) -> None:
+        """Keep the keys and values of the texts of some rows."""
         if not self.has_text:
             return
-        for copy in range(len(self.heard) // self.rows):
+        for copy in range(len(self.text_mask) // self.rows):
             rows = torch.tensor([b.row + copy * self.rows for b in beginnings], device=self.device)
             states = torch.stack([b.text[copy] for b in beginnings])  # type: ignore[index]
-            told = torch.stack([b.heard[copy] for b in beginnings])  # type: ignore[index]
-            self.heard[rows] = False
+            mask = torch.stack([b.text_mask[copy] for b in beginnings])  # type: ignore[index]
+            self.text_mask[rows] = False
             # a row without any text sees zeros
-            self.heard[rows, : told.shape[1]] = told | ~told.any(dim=1, keepdim=True)
+            self.text_mask[rows, : mask.shape[1]] = mask | ~mask.any(dim=1, keepdim=True)
             for layer in self.layers:
-                layer.hear(rows, states)
-        self._text_mask = None if bool(self.heard.all()) else self.heard[:, None, None]
+                layer.read_text(rows, states)
+        self._seen_text = None if bool(self.text_mask.all()) else self.text_mask[:, None, None]
 
     def restart(self, steps: int) -> None:
         """Set the clock so that a past of `steps` steps fits before it; only while no row is under way."""
@@ -185,7 +186,7 @@ class Decoder:
         first = beginnings[0]
         rows = torch.tensor([b.row for b in beginnings], device=self.device)
         doubled = torch.cat([rows + copy * self.rows for copy in range(self.copies)])
-        self._hear(beginnings)
+        self._read_text(beginnings)
         for layer in self.layers:
             layer.begin(doubled)
         given = first.tokens.shape[1]
@@ -206,7 +207,7 @@ class Decoder:
             states = torch.cat([before.to(states.dtype), states], 1)
         states = states + self.table[:past]
         for layer in self.layers:
-            states = layer.prefill(states, doubled, self.now, conditions, self._text_mask)
+            states = layer.prefill(states, doubled, self.now, conditions, self._seen_text)
 
     def ignore(self, row: int, like: int) -> None:
         """A row without a piece: it goes along with another one, and nothing is made of it."""
@@ -220,8 +221,8 @@ class Decoder:
         for layer in self.layers:
             layer.keep(doubled)
         if self.has_text:
-            self.heard = self.heard[[row for row in doubled if row < len(self.heard)]]
-            self._text_mask = None if bool(self.heard.all()) else self.heard[:, None, None]
+            self.text_mask = self.text_mask[[row for row in doubled if row < len(self.text_mask)]]
+            self._seen_text = None if bool(self.text_mask.all()) else self.text_mask[:, None, None]
         for history in (self.whole, self.music):
             history.keep(rows)
         self.position, self.frames_behind = self.position[rows], self.frames_behind[rows]
@@ -246,7 +247,7 @@ class Decoder:
             self.device,
             self._places,
         )
-        logits = self._layers(tokens, moment, self._text_mask)
+        logits = self._layers(tokens, moment, self._seen_text)
         self._move_on()
         self.tick()
         return logits
@@ -256,7 +257,7 @@ class Decoder:
         place = self.clock % self.size
         for history in (self.whole, self.music):
             history.step(place)
-        text_mask = self.heard[:, None, None] if self.has_text else None
+        text_mask = self.text_mask[:, None, None] if self.has_text else None
         logits = self._layers(tokens, StaticStep(self), text_mask)
         self._move_on()
         return logits
@@ -286,6 +287,20 @@ class Decoder:
             states = layer.step(states, moment.whole, text_mask, moment)
         states = F.layer_norm(states, self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)
         return self.head(states).view(len(states), self.codebooks, -1)
+
+
+def _form(module: nn.Module, int8: bool) -> Form:
+    """How weights are kept on a CPU: packed, which takes a copy of them, if a half of the free memory holds it."""
+    copied = sum(weight.numel() * weight.element_size() for weight in module.parameters())
+    if int8:
+        return "int8"
+    if next(module.parameters()).device.type == "cpu" and copied > FREE_MEMORY_USED * psutil.virtual_memory().available:
+        log_once(
+            "note: decoding is slower than it could be, as there is no memory for a copy of the weights "
+            f"({copied / 1e9:.1f} GB) in the order in which the CPU reads them; --precision int8 takes a quarter of it"
+        )
+        return "plain"
+    return "packed"
 
 
 def state_of(module: nn.Module) -> tuple[Any, ...]:

@@ -10,17 +10,15 @@ from torch.nn import functional as F
 from transformers.models.musicgen.modeling_musicgen import MusicgenDecoderLayer
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyDecoderLayer
 
-from talim.adapters.full_finetune import Float32Wrapper, FullFineTuneLayer
-from talim.adapters.layer import AdapterLayer
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, Moment, adapter_step
-from talim.backbones.musicgen.decoding.products import UnsupportedError, join_affine, make_product, read_affine
+from talim.backbones.musicgen.decoding.products import Form, UnsupportedError, join_affine, make_product, read_affine
 from talim.backbones.musicgen.decoding.slots import Visible, write
 
 
 class LayerStep:
     """One decoder layer, computed from its weights; `adapters` add their residuals behind it."""
 
-    def __init__(self, layer: Any, path: str, int8: bool) -> None:
+    def __init__(self, layer: Any, path: str, form: Form) -> None:
         attention = layer.self_attn
         self.heads, self.head_width = attention.num_heads, attention.head_dim
         self.adapters: list[AdapterStep] = []
@@ -30,13 +28,13 @@ class LayerStep:
 
         def product(*names: str) -> Any:
             parts = [read_affine(layer.get_submodule(name), f"{path}.{name}") for name in names]
-            return make_product(*join_affine(parts), int8)
+            return make_product(*join_affine(parts), form)
 
         self.qkv = product("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
         self.out = product("self_attn.out_proj")
         self.fc1, self.fc2 = product("fc1"), product("fc2")
-        self.hears_text = hasattr(layer, "encoder_attn")
-        if self.hears_text:
+        self.has_cross_attention = hasattr(layer, "encoder_attn")
+        if self.has_cross_attention:
             self.text_query, self.text_out = product("encoder_attn.q_proj"), product("encoder_attn.out_proj")
             names = ("k_proj", "v_proj", "out_proj")
             key, value, out = (
@@ -44,7 +42,7 @@ class LayerStep:
             )
             self.text_key, self.text_value = make_product(*key), make_product(*value)
             # without a text the values are zeros, and so is what the layer adds
-            self.silent_without_text = value[1] is None and out[1] is None
+            self.adds_nothing_without_text = value[1] is None and out[1] is None
 
     def allocate(self, rows: int, size: int, device: torch.device) -> None:
         """Keys and values of `rows` rows with at most `size` frames."""
@@ -58,12 +56,12 @@ class LayerStep:
         shape = (rows, self.heads, length, self.head_width)
         self.text_keys, self.text_values = (torch.zeros(shape, dtype=self.dtype, device=device) for _ in range(2))
 
-    def hear(self, rows: Tensor, states: Tensor) -> None:
+    def read_text(self, rows: Tensor, states: Tensor) -> None:
         """Keep the keys and values of text states [b, L, D] for some rows."""
         states = states.to(self.dtype)
         for product, kept in ((self.text_key, self.text_keys), (self.text_value, self.text_values)):
-            read = _rowwise(product, states).view(*states.shape[:2], self.heads, -1).transpose(1, 2)
-            kept[rows, :, : states.shape[1]] = read
+            states_read = _rowwise(product, states).view(*states.shape[:2], self.heads, -1).transpose(1, 2)
+            kept[rows, :, : states.shape[1]] = states_read
 
     def prefill(self, states: Tensor, rows: Tensor, now: int, conditions: int, text_mask: Tensor | None) -> Tensor:
         """States [b, T, D] of frames before the time `now` -> the layer's output; their past is kept for `rows`.
@@ -80,13 +78,13 @@ class LayerStep:
         self.values[rows[:, None], :, places] = value.transpose(1, 2)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         states = states + _rowwise(self.out, attended.transpose(1, 2).flatten(2))
-        if self.hears_text and bool((told := rows < len(self.text_keys)).any()):
-            index, own = rows[told], states[told]
+        if self.has_cross_attention and bool((with_text := rows < len(self.text_keys)).any()):
+            index, own = rows[with_text], states[with_text]
             query = _rowwise(self.text_query, _normed(own, self.norms[1]))
             query = query.view(len(own), frames, self.heads, -1).transpose(1, 2)
             mask = None if text_mask is None else text_mask[index]
             attended = F.scaled_dot_product_attention(query, self.text_keys[index], self.text_values[index], mask)
-            states[told] = own + _rowwise(self.text_out, attended.transpose(1, 2).flatten(2))
+            states[with_text] = own + _rowwise(self.text_out, attended.transpose(1, 2).flatten(2))
         hidden = self.activation(_rowwise(self.fc1, _normed(states, self.norms[-1])))
         states = (states + _rowwise(self.fc2, hidden)).to(kept)
         if self.adapters:
@@ -104,9 +102,9 @@ class LayerStep:
     def keep(self, rows: list[int]) -> None:
         """Only these rows go on, in this order."""
         self.keys, self.values = self.keys[rows], self.values[rows]
-        if self.hears_text:
-            told = [row for row in rows if row < len(self.text_keys)]
-            self.text_keys, self.text_values = self.text_keys[told], self.text_values[told]
+        if self.has_cross_attention:
+            with_text = [row for row in rows if row < len(self.text_keys)]
+            self.text_keys, self.text_values = self.text_keys[with_text], self.text_values[with_text]
         for adapter in self.adapters:
             for name in adapter.buffers:
                 setattr(adapter, name, getattr(adapter, name)[rows])
@@ -123,7 +121,7 @@ class LayerStep:
         write(self.values, 2, moment.place, value)
         attended = F.scaled_dot_product_attention(query, seen.of(self.keys), seen.of(self.values), seen.mask)
         states = states + self.out(attended.flatten(1))
-        if self.hears_text:
+        if self.has_cross_attention:
             states = self._attend_to_text(states, text_mask)
         states = states + self.fc2(self.activation(self.fc1(_normed(states, self.norms[-1]))))
         if kept != self.dtype:
@@ -133,31 +131,26 @@ class LayerStep:
         return states
 
     def _attend_to_text(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        told = len(self.text_keys)  # the rows that have a text
-        own = states[:told]
-        query = self.text_query(_normed(own, self.norms[1])).view(told, self.heads, 1, self.head_width)
+        with_text = len(self.text_keys)  # the rows that have a text
+        own = states[:with_text]
+        query = self.text_query(_normed(own, self.norms[1])).view(with_text, self.heads, 1, self.head_width)
         attended = F.scaled_dot_product_attention(query, self.text_keys, self.text_values, mask)
         own = own + self.text_out(attended.flatten(1))
-        return own if told == len(states) else torch.cat([own, states[told:]])
+        return own if with_text == len(states) else torch.cat([own, states[with_text:]])
 
 
-def read_layer(layer: nn.Module, path: str, int8: bool) -> LayerStep:
+def read_layer(layer: nn.Module, path: str, form: Form) -> LayerStep:
     """A decoder layer with the adapters that are active behind it; UnsupportedError where it holds something else."""
-    adapters: list[AdapterStep] = []
-    if isinstance(layer, AdapterLayer):
-        active = [] if layer.disable_adapters else [n for n in layer.active_adapters if n in layer.talim_blocks]
-        for name in active:
-            for block in layer.talim_blocks[name]:  # type: ignore[union-attr]
-                if not isinstance(block, FullFineTuneLayer) and layer.scales[name]:
-                    adapters.append(adapter_step(block, layer.scales[name], path))
-        layer = layer.effective_module(active)
-        layer = layer.module if isinstance(layer, Float32Wrapper) else layer
+    blocks: list[Any] = []
+    if hasattr(layer, "active_parts"):  # it has adapters
+        layer, blocks = layer.active_parts()  # type: ignore[operator]
+    adapters = [adapter_step(block, scale, path) for block, scale in blocks]
     if type(layer) not in (MusicgenDecoderLayer, MusicgenMelodyDecoderLayer):
         raise UnsupportedError(f"{path} is a {type(layer).__name__}")
     for name, module in layer.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:
             raise UnsupportedError(f"{path}.{name} has a hook")
-    step = LayerStep(layer, path, int8)
+    step = LayerStep(layer, path, form)
     step.adapters = adapters
     return step
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Form = Literal["plain", "packed", "int8"]
 Product = Callable[[Tensor], Tensor]  # [M, inputs] -> [M, outputs]
 INT8_WEIGHT_MAXIMUM = 63
 PROBED_INPUTS = 512  # at a time
@@ -91,13 +92,17 @@ def join_affine(parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, 
     return weight, torch.cat([w.new_zeros(len(w)) if b is None else b.to(w.dtype) for w, b in parts])
 
 
-def make_product(weight: Tensor, bias: Tensor | None, int8: bool = False) -> Product:
-    """The product with a weight [outputs, inputs], prepared for its device; `int8` quantises it, on a CPU only."""
+def make_product(weight: Tensor, bias: Tensor | None, form: Form = "packed") -> Product:
+    """The product with a weight [outputs, inputs] on its device; on a CPU in one of three forms.
+
+    "plain" reads the weight where it is, "packed" has a copy in the order in which the CPU reads it, "int8" a quantised
+    one.
+    """
     if weight.device.type != "cpu":
         return lambda states: F.linear(states, weight, bias)
-    if int8:
+    if form == "int8":
         return _int8_product(weight, bias)
-    if not torch.backends.mkldnn.is_available():
+    if form == "plain" or not torch.backends.mkldnn.is_available():
         return lambda states: F.linear(states, weight, bias)
     # twice as fast as F.linear for a few rows, which packs the weight in every call
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 32)

@@ -34,7 +34,7 @@ class Piece:
     seed: int
     start: Tensor  # int64 [K, P]
     text: Tensor | None = None  # [copies, L, D]
-    heard: Tensor | None = None  # bool [copies, L]
+    text_mask: Tensor | None = None  # bool [copies, L]
     num_conditions: int = 0  # P, states before the music
     conditions: Callable[[int], Tensor] | None = None  # first frame of a window, start included -> [copies, P, D]
 
@@ -70,7 +70,7 @@ class _Row:
         sequence = apply_delay_pattern(codes[None], special, shifts)[0]
         uniform = torch.rand(sequence.shape[1], len(shifts), generator=self.generator).t()
         conditions = None if piece.conditions is None else piece.conditions(first)
-        beginning = Beginning(row, sequence[:, : window.context_frames], piece.text, piece.heard, conditions)
+        beginning = Beginning(row, sequence[:, : window.context_frames], piece.text, piece.text_mask, conditions)
         self.steps_left = window.new_frames + max(shifts)
         return _Window(sequence, uniform, beginning)
 
@@ -230,7 +230,7 @@ def decode_pieces(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield what `PieceDecoder(*arguments)` finishes, as soon as it is there.
 
-    `report` is told the new frames of all pieces that are done, and their total, after each step.
+    `report` is given the new frames of all pieces that are done, and their total, after each step.
     """
     pieces = PieceDecoder(*arguments)
     while pieces.waiting or pieces.under_way:
