@@ -25,10 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.bench import PROMPT, adapted, load_shape
+from benchmarks.bench import PROMPT, adapted
 from research.pretraining.western_style import perform
+from research.validation.random_musicgen import random_musicgen
+from talim.adapters import injection
 from talim.audio import Audio
-from talim.backbones import precision
+from talim.backbones import precision, registry
 from talim.backbones.load import load
 from talim.backbones.musicgen import decoding, sampling
 from talim.backbones.musicgen.backbone import MusicGen
@@ -94,39 +96,54 @@ def measure(
 ) -> Iterator[Row]:
     """Rows of one shape; each variant is measured in turn with generate()."""
     steps = STEPS.get(shape, min(STEPS.values()))
-    base = load("nano-musicgen", device="cpu") if shape == "nano" else load_shape(shape)
-    assert isinstance(base, MusicGen)
+    bases = {name: base_of(shape, "fp32" if name in ("fp32", precision.INT8) else "auto") for name in precisions}
+    usual = base_of(shape, "auto")
     alone: dict[tuple[str, int], list[float]] = {}
-    usual = "bf16" if base.dtype == torch.bfloat16 else "fp32"
     for design in designs:
-        variant = base if design == NONE else adapted(base, design)
-        for name in precisions:
-            # the adapter in the base's precision, as it is loaded for generation
+        before = usual if design == NONE else adapted(usual, design)
+        for name, base in bases.items():
+            variant = base if design == NONE else adapted(base, design)
             variant.int8 = name == precision.INT8
+            injection.cast_adapters(variant.model, variant.dtype)  # as adapters are loaded for generation
             reference: list[float] = []
+            bandwidths: list[float] = []
             taken: dict[int, list[float]] = {batch: [] for batch in batches}
-            bandwidths = []
             for _ in range(rounds):
-                reference.append(by_transformers(variant, min(steps, 20)))
+                reference.append(by_transformers(before, min(steps, 20)))
                 bandwidths.append(bandwidth())
                 for batch in batches:
                     taken[batch].append(by_talim(variant, steps, batch))
+            limit = 1000 * weight_bytes(variant) / statistics.median(bandwidths)
             for batch in batches:
                 if design == NONE:
                     alone[name, batch] = taken[batch]
                 ratios = [batch * one / many for one, many in zip(reference, taken[batch], strict=True)]
-                row = {"shape": shape, "batch": batch, "precision": usual if name == "auto" else name, "design": design}
+                row: Row = {"shape": shape, "batch": batch, "precision": precision_name(variant), "design": design}
                 row |= {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
                 milliseconds = 1000 * statistics.median(taken[batch])
                 row |= {"generate_ms": 1000 * statistics.median(reference), "ms_per_step": milliseconds}
                 row["times_real_time"] = 1000 * batch / base.frame_rate_hz / milliseconds
-                limit = 1000 * weight_bytes(variant) / statistics.median(bandwidths)
                 row |= {"bandwidth_limit_ms": limit, "share_of_limit": limit / milliseconds}
                 if (name, batch) in alone:
                     over = [a / b - 1 for a, b in zip(taken[batch], alone[name, batch], strict=True)]
                     row["overhead"] = statistics.median(over)
                 yield row
-        variant.int8 = False
+
+
+def base_of(shape: str, name: str) -> MusicGen:
+    """A base in a precision, on the CPU."""
+    if shape == "nano":
+        base: Any = load("nano-musicgen", precision=name, device="cpu")
+        return base
+    dtype, reason = precision.choose_precision(name, "cpu")
+    return random_musicgen(registry.SHAPES[shape], dtype, "cpu", reason)
+
+
+def precision_name(base: MusicGen) -> str:
+    """fp32, bf16 or int8."""
+    if base.int8:
+        return precision.INT8
+    return "bf16" if base.dtype == torch.bfloat16 else "fp32"
 
 
 def int8_loss(pieces: int, seconds: float) -> Row:
@@ -185,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of decoding against transformers' generate()")
     parser.add_argument("--shapes", default="nano,small")
     parser.add_argument("--batches", default="1,8,16")
-    parser.add_argument("--precisions", default="auto,int8")
+    parser.add_argument("--precisions", default="auto,int8", help="of auto, fp32, bf16, int8")
     parser.add_argument("--designs", default=",".join(DESIGNS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loss", type=int, default=0, metavar="PIECES", help="also measure the loss with int8")

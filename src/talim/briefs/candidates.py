@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,12 @@ from talim.progress import Progress
 from talim.run import Run
 
 if TYPE_CHECKING:
+    from talim.audio import AudioStream
     from talim.backbones.protocol import Backbone
 
 FOLDER = "candidates"
 TABLE = "candidates.jsonl"
+CANDIDATES_TOGETHER = 8  # in one batch; an interruption loses no more
 CONTENDERS = "contenders.json"
 _DELIVERY_ONLY = ("title", "reasons", "reason_words", "minimum_seconds", "accepted_by", "languages", "prices")
 _DELIVERY_ONLY += ("status_quo", "indicators", "decision_rule", "candidates", "name")
@@ -166,7 +168,7 @@ def _generate_for(
     How the base uses the phrase and what it cannot read of the prompt is reported, unless `warned` holds that line.
     """
     from talim.generation import sources
-    from talim.generation.generate import GenerationOptions, generate_clip, provenance_tags
+    from talim.generation.generate import GenerationOptions, provenance_tags
 
     originality = automatic_checks.originality_check(contender.run)
     began = time.perf_counter()
@@ -179,29 +181,52 @@ def _generate_for(
     options = GenerationOptions(**brief.sampling.model_dump())
     sampling = {**backbone.options, **options.explicit_options}
     kept_seconds, parts = (phrase.kept_seconds, phrase.parts) if phrase else (0.0, ("", ""))
-    for seed, key in missing:
+    loading = time.perf_counter() - began
+    for seed, key, clip, sampled_seconds in _clips(backbone, missing, brief, phrase, sampling, progress):
+        began = time.perf_counter()
         number = seed - brief.seed + 1
         name = f"{contender.name}-{number:03d}"
-        prompt, length_seconds = brief.prompt_text, untrimmed_seconds(brief)
-        tags = provenance_tags(backbone, source.adapters, prompt, seed, sampling, BeatsAndChords())
+        tags = provenance_tags(backbone, source.adapters, brief.prompt_text, seed, sampling, BeatsAndChords())
         if phrase:
-            tags |= phrase.tags | {"title": prompt or f"from {phrase.phrase.name}"}
-            step = partial(progress.step, f"generating {name}")
-            clip = phrase.generate(backbone, prompt, length_seconds, seed, {**sampling, "progress": step}).read()
-        else:
-            clip = generate_clip(
-                backbone, prompt, length_seconds, seed, sampling, BeatsAndChords(), progress
-            ).read()
+            tags |= phrase.tags | {"title": brief.prompt_text or f"from {phrase.phrase.name}"}
         path = out / FOLDER / f"{name}.flac"
-        audio.write(path, postprocess(clip, brief, kept_seconds), tags)
-        seconds = time.perf_counter() - began
+        audio.write(path, postprocess(clip.read(), brief, kept_seconds), tags)
+        seconds, loading = loading + sampled_seconds + time.perf_counter() - began, 0.0
         row = {"id": name, "contender": contender.name, "number": number, "seed": seed, "key": key}
         row |= {"music": music_hash(brief), "file": f"{FOLDER}/{path.name}", "sha256": _digest(path), "tags": tags}
         row |= {"seconds": round(audio.read(path).seconds, 3), "generation_seconds": round(seconds, 3)}
         row |= {"phrase_seconds": round(kept_seconds, 3)} if phrase else {}
         checks = automatic_checks.run_checks(path, brief, originality, kept_seconds, parts)
         append_jsonl(out / TABLE, row | {"checks": checks})
+
+
+def _clips(
+    backbone: Backbone,
+    missing: Sequence[tuple[int, str]],
+    brief: Brief,
+    phrase: BriefPhrase | None,
+    sampling: Mapping[str, Any],
+    progress: Progress,
+) -> Iterator[tuple[int, str, AudioStream, float]]:
+    """Seed, key and music of each candidate, and the seconds of sampling it: its share of those made together."""
+    from talim.generation.generate import generate_clips
+
+    prompt, length = brief.prompt_text, untrimmed_seconds(brief)
+    together = 1 if phrase else CANDIDATES_TOGETHER
+    for first in range(0, len(missing), together):
+        group = missing[first : first + together]
         began = time.perf_counter()
+        if phrase:
+            step = partial(progress.step, f"generating candidate {first + 1} of {len(missing)}")
+            clips = [phrase.generate(backbone, prompt, length, group[0][0], {**sampling, "progress": step})]
+        else:
+            lengths, seeds = [length] * len(group), [seed for seed, _ in group]
+            conditions = [BeatsAndChords()] * len(group)
+            made = generate_clips(backbone, [prompt] * len(group), lengths, seeds, sampling, conditions, progress)
+            clips = [clip for _, clip in sorted(made, key=lambda row: row[0])]
+        share = (time.perf_counter() - began) / len(group)
+        for (seed, key), clip in zip(group, clips, strict=True):
+            yield seed, key, clip, share
 
 
 def _notes(backbone: Backbone, brief: Brief, phrase: BriefPhrase | None) -> list[str]:

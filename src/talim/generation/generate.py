@@ -399,20 +399,6 @@ def generate_clips(
         yield row, _with_progress(backbone.stream(targets, seconds[row]), seconds[row], progress, name)
 
 
-def generate_clip(
-    backbone: Backbone,
-    prompt: str,
-    seconds: float,
-    seed: int,
-    options: Mapping[str, Any],
-    beats_chords: BeatsAndChords,
-    progress: Progress,
-) -> AudioStream:
-    """One piece of `seconds`, as in `generate_clips`."""
-    ((_, clip),) = generate_clips(backbone, [prompt], [seconds], [seed], options, [beats_chords], progress)
-    return clip
-
-
 def _with_progress(clip: AudioStream, seconds: float, progress: Progress, title: str) -> AudioStream:
     """A clip that reports how many of its seconds are decoded."""
 
