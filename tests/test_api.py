@@ -121,7 +121,7 @@ def test_readme_python_of_the_pipeline_runs(workspace: Path, monkeypatch: pytest
     """The README's lines with fewer steps and shorter pieces, so that they end within a minute."""
     folder = workspace / "readme"
     folder.mkdir()
-    (folder / "riyaz").symlink_to(workspace / "my-recordings")
+    (folder / "my-recordings").symlink_to(workspace / "my-recordings")
     monkeypatch.chdir(folder)
     block = next(block for block in readme_blocks() if "talim.prepare" in block)
     shorter = block.replace('design="linear@all:2.5%")', 'design="linear@all:2.5%", training={"steps": 20})')

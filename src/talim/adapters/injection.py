@@ -245,7 +245,8 @@ def _set_scale(layer: Any, name: str, scale: float, method: str) -> None:
             layer.scales[name] = scale
     elif _can_be_scaled(layer, name):
         layer.set_scale(name, scale)
-    elif scale != 1 and name in layer._get_available_adapters():  # DoRA renormalises, IA3 multiplies, others turn: nothing that can be interpolated linearly
+    elif scale != 1 and name in layer._get_available_adapters():
+        # DoRA renormalises, IA3 multiplies, others turn: nothing that can be interpolated linearly
         raise UsageError(f"a {method} adapter supports no scale but 1, as trained, and 0, the base alone")
 
 

@@ -66,7 +66,7 @@ class AdapterStep:
     def step(self, states: Tensor, moment: Moment) -> Tensor:
         """States [R, D] of one frame -> with the residual."""
         if type(self.block) is Linear:
-            return self._added(states, self.up(F.gelu(self.down(states.to(self.dtype)))))
+            return self._added(states, self.up(self.down.gelu(states.to(self.dtype))))
         return self._added(states, self.block(states[:, None].to(self.dtype))[:, 0])
 
     def _added(self, states: Tensor, residual: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class ConvStep(AdapterStep):
                 past = ring.index_select(1, moment.past(reach, self.offsets[index]))
                 taps = torch.cat([past.flatten(1), frame], 1)
                 write(ring, 1, moment.ring(reach), frame[:, None])
-            hidden = hidden + product(taps)
+            hidden = product.add(taps, hidden)
         due = moment.due(self.excitation.update_every)
         if due is not False:
             gate = self.excitation.gate(self.total / self.count.clamp(min=1), self.dtype)
@@ -171,8 +171,8 @@ class TransformerStep(AdapterStep):
         write(self.values, 2, moment.place, value)
         seen = moment.music
         attended = F.scaled_dot_product_attention(query, seen.of(self.keys), seen.of(self.values), seen.mask)
-        hidden = hidden + self.out(attended.flatten(1))
-        hidden = hidden + self.fc2(F.gelu(self.fc1(self.norm(hidden))))
+        hidden = self.out.add(attended.flatten(1), hidden)
+        hidden = self.fc2.add(self.fc1.gelu(self.norm(hidden)), hidden)
         return self._added(states, self.up(hidden))
 
 

@@ -68,7 +68,7 @@ class StaticStep:
         self.clock, self.frames, self.copies = decoder.clock, decoder.frames_behind, decoder.copies
         self.place = decoder.clock % decoder.size
         self.whole = decoder.whole.all_places(decoder.copies)
-        self.music = decoder.music.all_places(decoder.copies)
+        self.music = self.whole if decoder.music is decoder.whole else decoder.music.all_places(decoder.copies)
 
     def ring(self, size: int) -> Place:
         return self.clock % size
@@ -135,7 +135,8 @@ class Decoder:
         self.clock = torch.zeros(1, dtype=torch.long, device=self.device)  # `now` for captured steps
         self.frames_behind = torch.zeros(rows, dtype=torch.long, device=self.device)  # `frames` for them
         self.whole = History(rows, size, self.device)
-        self.music = History(rows, size, self.device)
+        # without conditions before the music they are one
+        self.music = self.whole if self.layers[0].has_cross_attention else History(rows, size, self.device)
         for layer in self.layers:
             layer.allocate(rows * self.copies, size, self.device)
         self.position = torch.zeros(rows, dtype=torch.long, device=self.device)  # of the next step
@@ -194,7 +195,8 @@ class Decoder:
         past = given + conditions
         for beginning in beginnings:
             self.whole.begin(beginning.row, self.now - past, self.now)
-            self.music.begin(beginning.row, self.now - given, self.now)
+            if self.music is not self.whole:
+                self.music.begin(beginning.row, self.now - given, self.now)
             self.frames[beginning.row] = given
         self.frames_behind[rows] = given
         self.position[rows] = past
@@ -211,7 +213,7 @@ class Decoder:
 
     def ignore(self, row: int, like: int) -> None:
         """A row without a piece: it goes along with another one, and nothing is made of it."""
-        for history in (self.whole, self.music):
+        for history in {self.whole, self.music}:
             history.first[row] = history.first[like]
         self.frames[row] = self.frames[like]
 
@@ -223,7 +225,7 @@ class Decoder:
         if self.has_text:
             self.text_mask = self.text_mask[[row for row in doubled if row < len(self.text_mask)]]
             self._seen_text = None if bool(self.text_mask.all()) else self.text_mask[:, None, None]
-        for history in (self.whole, self.music):
+        for history in {self.whole, self.music}:
             history.keep(rows)
         self.position, self.frames_behind = self.position[rows], self.frames_behind[rows]
         self.frames = [self.frames[row] for row in rows]
@@ -235,13 +237,15 @@ class Decoder:
     def step(self, tokens: Tensor) -> Tensor:
         """Tokens int64 [N, K] of the present step -> logits [copies * N, K, V] of the next; the clock moves on."""
         place = self.now % self.size
-        for history in (self.whole, self.music):
+        for history in {self.whole, self.music}:
             history.step(place)
+        whole = self.whole.visible(self.now, self.copies)
+        music = whole if self.music is self.whole else self.music.visible(self.now, self.copies)
         moment = Step(
             self.now,
             place,
-            self.whole.visible(self.now, self.copies),
-            self.music.visible(self.now, self.copies),
+            whole,
+            music,
             self.frames,
             self.copies,
             self.device,
@@ -255,7 +259,7 @@ class Decoder:
     def static_step(self, tokens: Tensor) -> Tensor:
         """As `step`, by tensors alone, so that it can be captured; `tick` follows each time that it is replayed."""
         place = self.clock % self.size
-        for history in (self.whole, self.music):
+        for history in {self.whole, self.music}:
             history.step(place)
         text_mask = self.text_mask[:, None, None] if self.has_text else None
         logits = self._layers(tokens, StaticStep(self), text_mask)
@@ -273,16 +277,16 @@ class Decoder:
 
     def state(self) -> list[Tensor]:
         """All tensors that a step changes."""
-        tensors = [self.position, self.frames_behind, self.clock, self.whole.valid, self.music.valid]
+        tensors = [self.position, self.frames_behind, self.clock, self.whole.valid, self.music.valid]  # some may be one
         for layer in self.layers:
-            tensors += [layer.keys, layer.values]
+            tensors.append(layer.past)
             tensors += [getattr(adapter, name) for adapter in layer.adapters for name in adapter.buffers]
         return tensors
 
     def _layers(self, tokens: Tensor, moment: Step | StaticStep, text_mask: Tensor | None) -> Tensor:
         states = self._embed(tokens) + self.table.index_select(0, self.position)
         if self.copies > 1:
-            states = states.repeat(self.copies, 1)
+            states = torch.cat([states] * self.copies)
         for layer in self.layers:
             states = layer.step(states, moment.whole, text_mask, moment)
         states = F.layer_norm(states, self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)

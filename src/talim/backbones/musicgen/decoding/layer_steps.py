@@ -24,7 +24,7 @@ class LayerStep:
         self.adapters: list[AdapterStep] = []
         self.norms = [read_norm(getattr(layer, name), f"{path}.{name}") for name in _norms(layer)]
         self.dtype = self.norms[0].weight.dtype
-        self.activation = layer.activation_fn
+        self.activation, self.is_gelu = layer.activation_fn, _is_gelu(layer.activation_fn)
 
         def product(*names: str) -> Any:
             parts = [read_affine(layer.get_submodule(name), f"{path}.{name}") for name in names]
@@ -46,8 +46,8 @@ class LayerStep:
 
     def allocate(self, rows: int, size: int, device: torch.device) -> None:
         """Keys and values of `rows` rows with at most `size` frames."""
-        shape = (rows, self.heads, size, self.head_width)
-        self.keys, self.values = (torch.zeros(shape, dtype=self.dtype, device=device) for _ in range(2))
+        shape = (rows, 2, self.heads, size, self.head_width)
+        self.past = torch.zeros(shape, dtype=self.dtype, device=device)
         for adapter in self.adapters:
             adapter.allocate(rows, size)
 
@@ -70,12 +70,12 @@ class LayerStep:
         """
         kept, states = states.dtype, states.to(self.dtype)
         batch, frames, _ = states.shape
-        size = self.keys.shape[2]
+        size = self.past.shape[3]
         packed = _rowwise(self.qkv, _normed(states, self.norms[0])).view(batch, frames, 3, self.heads, -1)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
         places = torch.arange(now - frames, now, device=rows.device) % size
-        self.keys[rows[:, None], :, places] = key.transpose(1, 2)
-        self.values[rows[:, None], :, places] = value.transpose(1, 2)
+        self.past[rows[:, None], 0, :, places] = key.transpose(1, 2)
+        self.past[rows[:, None], 1, :, places] = value.transpose(1, 2)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         states = states + _rowwise(self.out, attended.transpose(1, 2).flatten(2))
         if self.has_cross_attention and bool((with_text := rows < len(self.text_keys)).any()):
@@ -101,7 +101,7 @@ class LayerStep:
 
     def keep(self, rows: list[int]) -> None:
         """Only these rows go on, in this order."""
-        self.keys, self.values = self.keys[rows], self.values[rows]
+        self.past = self.past[rows]
         if self.has_cross_attention:
             with_text = [row for row in rows if row < len(self.text_keys)]
             self.text_keys, self.text_values = self.text_keys[with_text], self.text_values[with_text]
@@ -114,29 +114,27 @@ class LayerStep:
         kept = states.dtype
         if kept != self.dtype:
             states = states.to(self.dtype)
-        rows = len(states)
-        packed = self.qkv(_normed(states, self.norms[0])).view(rows, 3, self.heads, 1, self.head_width)
-        query, key, value = packed.unbind(1)
-        write(self.keys, 2, moment.place, key)
-        write(self.values, 2, moment.place, value)
-        attended = F.scaled_dot_product_attention(query, seen.of(self.keys), seen.of(self.values), seen.mask)
-        states = states + self.out(attended.flatten(1))
+        packed = self.qkv(_normed(states, self.norms[0])).view(len(states), 3, self.heads, 1, self.head_width)
+        write(self.past, 3, moment.place, packed[:, 1:])
+        keys, values = seen.of(self.past[:, 0]), seen.of(self.past[:, 1])
+        attended = F.scaled_dot_product_attention(packed[:, 0], keys, values, seen.mask)
+        states = self.out.add(attended.flatten(1), states)
         if self.has_cross_attention:
-            states = self._attend_to_text(states, text_mask)
-        states = states + self.fc2(self.activation(self.fc1(_normed(states, self.norms[-1]))))
+            self._attend_to_text(states, text_mask)
+        normed = _normed(states, self.norms[-1])
+        states = self.fc2.add(self.fc1.gelu(normed) if self.is_gelu else self.activation(self.fc1(normed)), states)
         if kept != self.dtype:
             states = states.to(kept)
         for adapter in self.adapters:
             states = adapter.step(states, moment)
         return states
 
-    def _attend_to_text(self, states: Tensor, mask: Tensor | None) -> Tensor:
-        with_text = len(self.text_keys)  # the rows that have a text
-        own = states[:with_text]
-        query = self.text_query(_normed(own, self.norms[1])).view(with_text, self.heads, 1, self.head_width)
+    def _attend_to_text(self, states: Tensor, mask: Tensor | None) -> None:
+        """Add what the layer takes from the text, to the rows that have one."""
+        own = states[: len(self.text_keys)]
+        query = self.text_query(_normed(own, self.norms[1])).view(len(own), self.heads, 1, self.head_width)
         attended = F.scaled_dot_product_attention(query, self.text_keys, self.text_values, mask)
-        own = own + self.text_out(attended.flatten(1))
-        return own if with_text == len(states) else torch.cat([own, states[with_text:]])
+        own += self.text_out(attended.flatten(1))
 
 
 def read_layer(layer: nn.Module, path: str, form: Form) -> LayerStep:
@@ -160,6 +158,12 @@ def read_norm(norm: nn.Module, path: str) -> nn.LayerNorm:
     if type(norm) is not nn.LayerNorm:
         raise UnsupportedError(f"{path} is a {type(norm).__name__}")
     return norm
+
+
+def _is_gelu(activation: Any) -> bool:
+    """Whether an activation is the exact GELU."""
+    probe = torch.linspace(-5, 5, 101)
+    return torch.equal(activation(probe), F.gelu(probe))
 
 
 def _norms(layer: nn.Module) -> list[str]:

@@ -7,7 +7,7 @@ and the other methods of PEFT cost nothing while decoding.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -16,11 +16,84 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Form = Literal["plain", "packed", "int8"]
-Product = Callable[[Tensor], Tensor]  # [M, inputs] -> [M, outputs]
 INT8_WEIGHT_MAXIMUM = 63
+PACKED_ROWS = 32  # that the order of a packed weight is chosen for
 PROBED_INPUTS = 512  # at a time
 # relative to the largest output; the probe of a module that is no affine function of its input is far off
 PROBE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+
+
+class Product:
+    """The product of rows [M, inputs] with a weight [outputs, inputs], and a bias; this one reads both as they are."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """[M, inputs] -> [M, outputs]."""
+        return F.linear(states, self.weight, self.bias)
+
+    def gelu(self, states: Tensor) -> Tensor:
+        """GELU of the product."""
+        return F.gelu(self(states))
+
+    def add(self, states: Tensor, others: Tensor) -> Tensor:
+        """The product, added to rows [M, outputs]."""
+        return others + self(states)
+
+
+class PackedProduct(Product):
+    """On a CPU, with a copy of the weight in the order in which it is read.
+
+    F.linear makes this copy in every call, which takes as long as the product of a few rows. GELU and sum are done
+    where the product is written.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__(torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_ROWS), bias)
+        self.run = torch.ops.mkldnn._linear_pointwise.default
+        self.run_with = torch.ops.mkldnn._linear_pointwise.binary
+
+    def __call__(self, states: Tensor) -> Tensor:
+        return self.run(states, self.weight, self.bias, "none", [], "")
+
+    def gelu(self, states: Tensor) -> Tensor:
+        return self.run(states, self.weight, self.bias, "gelu", [], "none")
+
+    def add(self, states: Tensor, others: Tensor) -> Tensor:
+        return self.run_with(states, others, self.weight, self.bias, "add")
+
+
+class Int8Product(Product):
+    """On a CPU, with weights in 7 bits and a scale for each output, states in 8 bits with a range for each row.
+
+    8 and 8 bits would overflow in the instructions of CPUs without VNNI. The kernel has one range for all rows of a
+    call: each row is therefore stretched to 0 to 1, and a row is added that holds both, so that the common range is
+    always the same and a row does not depend on the others.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        values = weight.float()
+        scales = values.abs().amax(dim=1).clamp(min=1e-12) / INT8_WEIGHT_MAXIMUM
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own tensors with a quantised dtype are to move to another package
+            zeros = torch.zeros(len(scales), dtype=torch.long)
+            quantised = torch.quantize_per_channel(values, scales.double(), zeros, 0, torch.qint8)
+            self.packed = torch.ops.quantized.linear_prepack(quantised, None)
+        self.sums = quantised.int_repr().sum(dim=1)[None].float() * scales  # [1, outputs]
+        self.range_row = torch.zeros(1, weight.shape[1])
+        self.range_row[0, -1] = 1.0
+        self.bias, self.dtype, self.run = bias, weight.dtype, torch.ops.quantized.linear_dynamic.default
+
+    def __call__(self, states: Tensor) -> Tensor:
+        rows = states.float()
+        lowest, highest = rows.aminmax(dim=1, keepdim=True)
+        width = (highest - lowest).clamp(min=1e-12)
+        result = self.run(torch.cat([(rows - lowest) / width, self.range_row]), self.packed, False)[:-1]
+        result = result.mul_(width).addmm_(lowest, self.sums)
+        if self.bias is not None:
+            result += self.bias
+        return result.to(self.dtype)
 
 
 class UnsupportedError(Exception):
@@ -98,48 +171,11 @@ def make_product(weight: Tensor, bias: Tensor | None, form: Form = "packed") -> 
     "plain" reads the weight where it is, "packed" has a copy in the order in which the CPU reads it, "int8" a quantised
     one.
     """
-    if weight.device.type != "cpu":
-        return lambda states: F.linear(states, weight, bias)
+    if weight.device.type != "cpu" or form == "plain":
+        return Product(weight, bias)
     if form == "int8":
-        return _int8_product(weight, bias)
-    if form == "plain" or not torch.backends.mkldnn.is_available():
-        return lambda states: F.linear(states, weight, bias)
-    # twice as fast as F.linear for a few rows, which packs the weight in every call
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 32)
-    multiply = torch.ops.mkldnn._linear_pointwise
-    return lambda states: multiply(states, packed, bias, "none", [], "")
-
-
-def _int8_product(weight: Tensor, bias: Tensor | None) -> Product:
-    """Weights in 7 bits with a scale for each output, states in 8 bits with a range for each frame.
-
-    8 and 8 bits would overflow in the instructions of CPUs without VNNI. The kernel has one range for all rows of a
-    call: each row is therefore stretched to 0 to 1, and a row is added that holds both, so that the common range is
-    always the same and a row does not depend on the others.
-    """
-    values = weight.float()
-    scales = values.abs().amax(dim=1).clamp(min=1e-12) / INT8_WEIGHT_MAXIMUM
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own tensors with a quantised dtype are to move to another package
-        zeros = torch.zeros(len(scales), dtype=torch.long)
-        quantised = torch.quantize_per_channel(values, scales.double(), zeros, 0, torch.qint8)
-        packed = torch.ops.quantized.linear_prepack(quantised, None)
-    sums = quantised.int_repr().sum(dim=1)[None].float() * scales  # [1, outputs]
-    multiply, dtype = torch.ops.quantized.linear_dynamic, weight.dtype
-    range_row = torch.zeros(1, weight.shape[1])
-    range_row[0, -1] = 1.0
-
-    def product(states: Tensor) -> Tensor:
-        rows = states.float()
-        lowest, highest = rows.aminmax(dim=1, keepdim=True)
-        width = (highest - lowest).clamp(min=1e-12)
-        result = multiply(torch.cat([(rows - lowest) / width, range_row]), packed, False)[:-1]
-        result = result.mul_(width).addmm_(lowest, sums)
-        if bias is not None:
-            result += bias
-        return result.to(dtype)
-
-    return product
+        return Int8Product(weight, bias)
+    return (PackedProduct if torch.backends.mkldnn.is_available() else Product)(weight, bias)
 
 
 def product_of(linear: nn.Module) -> Product:
