@@ -5,10 +5,11 @@
 
 Each round times the steps of one call of generate() for one piece, which is how pieces were made before, and then of
 each design and batch. A ratio is (pieces x milliseconds a step of generate()) / milliseconds a step here, within a
-round; the table shows its median and range. generate() runs in the base's usual precision and with the same adapter.
-`overhead` is milliseconds a step over those of the base alone in the same round. The limit is the time that reading
-the weights of a step takes at the bandwidth measured in the same round. Guidance is on (two rows for a piece); weights
-of `small` are random. `--loss` measures what int8 does to the loss on performed pieces that no training used.
+round; the table shows its median and range. generate() runs in the base's usual precision (`--reference fp32`: as on a
+CPU without bf16) and with the same adapter. `overhead` is milliseconds a step over those of the base alone in the same
+round. The limit is the time that reading the weights of a step takes at the bandwidth measured in the same round.
+Guidance is on (two rows for a piece); weights of `small` are random. `--loss` measures what int8 does to the loss on
+performed pieces that no training used.
 """
 
 from __future__ import annotations
@@ -92,12 +93,17 @@ def weight_bytes(base: MusicGen) -> int:
 
 
 def measure(
-    shape: str, designs: Sequence[str], batches: Sequence[int], precisions: Sequence[str], rounds: int
+    shape: str,
+    designs: Sequence[str],
+    batches: Sequence[int],
+    precisions: Sequence[str],
+    rounds: int,
+    reference_precision: str = "auto",
 ) -> Iterator[Row]:
     """Rows of one shape; each variant is measured in turn with generate()."""
     steps = STEPS.get(shape, min(STEPS.values()))
     bases = {name: base_of(shape, "fp32" if name in ("fp32", precision.INT8) else "auto") for name in precisions}
-    usual = base_of(shape, "auto")
+    usual = base_of(shape, reference_precision)
     alone: dict[tuple[str, int], list[float]] = {}
     for design in designs:
         before = usual if design == NONE else adapted(usual, design)
@@ -204,6 +210,7 @@ def main() -> None:
     parser.add_argument("--batches", default="1,8,16")
     parser.add_argument("--precisions", default="auto,int8", help="of auto, fp32, bf16, int8")
     parser.add_argument("--designs", default=",".join(DESIGNS))
+    parser.add_argument("--reference", default="auto", help="precision of generate(): auto or fp32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--loss", type=int, default=0, metavar="PIECES", help="also measure the loss with int8")
     parser.add_argument("--json", action="store_true", help='print {"rows": [...]} only')
@@ -212,7 +219,8 @@ def main() -> None:
     rows: list[Row] = []
     batches = [int(batch) for batch in given.batches.split(",")]
     for shape in given.shapes.split(","):
-        for row in measure(shape, given.designs.split(","), batches, given.precisions.split(","), given.rounds):
+        designs, precisions = given.designs.split(","), given.precisions.split(",")
+        for row in measure(shape, designs, batches, precisions, given.rounds, given.reference):
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
     result: dict[str, Any] = {"rows": rows, "threads": torch.get_num_threads()}

@@ -94,11 +94,7 @@ def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
 def test_melody_sentence_tells_the_loss_without_it() -> None:
     assert sentences.melody_sentence(evaluated(0.2, 0.1, 0.3)) == ""
     for mean, ci95, expected in (
-        (
-            0.2,
-            [0.1, 0.3],
-            "Without it the loss fell from 3.400 to 3.200; 95\u202f% interval of the reduction 0.1",
-        ),
+        (0.2, [0.1, 0.3], "Without it the loss fell from 3.400 to 3.200; 95\u202f% interval of the reduction 0.1"),
         (-0.2, None, "Without it the loss rose from 3.400 to 3.200: what the adapter knows"),
         (0.0, None, "Without it the loss stayed the same: what"),
     ):

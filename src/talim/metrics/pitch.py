@@ -157,7 +157,7 @@ def _refine_frames(frames: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, orde
         harmonics_hz = orders * fine[:, None]
         plain, derived = _fourier_sums(windowed, -2 * np.pi / rate_hz * harmonics_hz)
         power = np.abs(plain) ** 2 + 1e-18
-        reassigned_hz = harmonics_hz - (derived * plain.conj()).imag / power * rate_hz / (2 * np.pi)
+        reassigned_hz = harmonics_hz - np.imag(derived * plain.conj()) / power * rate_hz / (2 * np.pi)
         estimates = reassigned_hz / orders
         close = np.abs(1200 * np.log2(np.maximum(estimates, 1.0) / coarse_hz[:, None])) < 40
         weight = power * orders**2 * (close & (harmonics_hz < 0.45 * rate_hz))
@@ -177,7 +177,7 @@ def _fourier_sums(windowed: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray,
     filled[:, :, :size] = windowed
     of_column = np.exp(1j * angles[:, None, :] * np.arange(_COLUMNS)[:, None])  # [n, 32, k]
     of_row = np.exp(1j * angles[:, None, :] * (np.arange(rows) * _COLUMNS - size / 2)[:, None])
-    matrix = np.concatenate([of_column.real, of_column.imag], axis=2)
+    matrix = np.concatenate([np.real(of_column), np.imag(of_column)], axis=2)
     real, imaginary = np.split(filled.reshape(count, 2 * rows, _COLUMNS) @ matrix, 2, axis=2)
     sums = ((real + 1j * imaginary).reshape(count, 2, rows, -1) * of_row[:, None]).sum(axis=2)
     return sums[:, 0], sums[:, 1]

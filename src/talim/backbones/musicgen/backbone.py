@@ -63,7 +63,7 @@ class MusicGen(FrozenModel):
         self.special_token = int(config.decoder.vocab_size if special is None else special)
         _freeze_and_configure(model, self.special_token)
         self.fingerprint = fingerprint.hash_weights(model, _fingerprint_facts(model))
-        facts = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
+        facts: dict[str, Any] = {"rate_hz": self.rate_hz, "channels": self.channels, "codebooks": self.codebooks}
         facts["arithmetic"] = CODEC_ARITHMETIC
         self.codec_hash = fingerprint.hash_weights(model.audio_encoder, facts, exact=True)
         self.num_parameters = fingerprint.count_values(model.decoder)

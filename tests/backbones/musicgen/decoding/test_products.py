@@ -79,6 +79,20 @@ def test_product_equals_linear(rows: int, dtype: torch.dtype) -> None:
         torch.testing.assert_close(product_of(linear)(states), linear(states), atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("inputs", [24, 300, 4096])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_row_of_a_packed_product_is_the_same_in_every_batch(dtype: torch.dtype, inputs: int) -> None:
+    """Bit for bit, with GELU and sum too."""
+    states, others = torch.randn(33, inputs, dtype=dtype), torch.randn(33, 40, dtype=dtype)
+    product = make_product(torch.randn(40, inputs, dtype=dtype), None)
+    for call in (product, product.gelu, lambda rows: product.add(rows, others[: len(rows)])):
+        together = call(states)
+        for rows in (1, 2, 3, 8, 31):
+            assert torch.equal(call(states[:rows]), together[:rows])
+    torch.testing.assert_close(product.gelu(states), torch.nn.functional.gelu(product(states)), atol=0.03, rtol=0.03)
+    torch.testing.assert_close(product.add(states, others), product(states) + others, atol=2.0, rtol=0.03)
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([1e-6, 1.0, 1e4]))
 def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: float) -> None:

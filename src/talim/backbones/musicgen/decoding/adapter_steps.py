@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from talim.backbones.musicgen.decoding.products import UnsupportedError, product_of
+from talim.backbones.musicgen.decoding.products import Norm, UnsupportedError, product_of
 from talim.backbones.musicgen.decoding.slots import Place, Visible, write
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 from talim.design.streaming import StreamingState
@@ -142,7 +142,8 @@ class TransformerStep(AdapterStep):
 
     def __init__(self, block: Transformer, scale: float) -> None:
         super().__init__(block, scale)
-        self.attention, self.attention_norm, self.norm = block.attention, block.attention_norm, block.norm
+        self.attention = block.attention
+        self.attention_norm, self.norm = Norm(block.attention_norm, "attention_norm"), Norm(block.norm, "norm")
         self.qkv, self.out = product_of(block.attention.in_proj), product_of(block.attention.out_proj)
         self.fc1, self.fc2 = product_of(block.fc1), product_of(block.fc2)
 
@@ -165,7 +166,7 @@ class TransformerStep(AdapterStep):
 
     def step(self, states: Tensor, moment: Moment) -> Tensor:
         hidden = self.down(states.to(self.dtype))
-        packed = self.qkv(self.attention_norm(hidden)).view(len(states), 3, self.attention.num_heads, 1, -1)
+        packed = self.qkv(self.attention_norm(hidden)).view(states.shape[0], 3, self.attention.num_heads, 1, -1)
         query, key, value = packed.unbind(1)
         write(self.keys, 2, moment.place, key)
         write(self.values, 2, moment.place, value)

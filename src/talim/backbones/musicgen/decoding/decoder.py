@@ -17,8 +17,15 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talim.backbones.musicgen.decoding.layer_steps import LayerStep, read_layer, read_norm
-from talim.backbones.musicgen.decoding.products import Form, UnsupportedError, join_affine, make_product, read_affine
+from talim.backbones.musicgen.decoding.layer_steps import LayerStep, read_layer
+from talim.backbones.musicgen.decoding.products import (
+    Form,
+    Norm,
+    UnsupportedError,
+    join_affine,
+    make_product,
+    read_affine,
+)
 from talim.backbones.musicgen.decoding.slots import History, Place, Visible
 from talim.progress import log_once
 
@@ -66,7 +73,7 @@ class StaticStep:
 
     def __init__(self, decoder: Decoder) -> None:
         self.clock, self.frames, self.copies = decoder.clock, decoder.frames_behind, decoder.copies
-        self.place = decoder.clock % decoder.size
+        self.place: Place = decoder.clock % decoder.size
         self.whole = decoder.whole.all_places(decoder.copies)
         self.music = self.whole if decoder.music is decoder.whole else decoder.music.all_places(decoder.copies)
 
@@ -113,7 +120,7 @@ class Decoder:
         self.layers: list[LayerStep] = [
             read_layer(layer, f"{root}.layers.{index}", form) for index, layer in enumerate(decoder.layers)
         ]
-        self.norm = read_norm(decoder.layer_norm, f"{root}.layer_norm")
+        self.norm = Norm(decoder.layer_norm, f"{root}.layer_norm")
         parts = [read_affine(head, f"decoder.lm_heads.{index}") for index, head in enumerate(heads)]
         self.head = make_product(*join_affine(parts), form)
         if any(module._forward_hooks for module in (*decoder.embed_tokens, decoder.layer_norm, *heads)):
@@ -241,16 +248,7 @@ class Decoder:
             history.step(place)
         whole = self.whole.visible(self.now, self.copies)
         music = whole if self.music is self.whole else self.music.visible(self.now, self.copies)
-        moment = Step(
-            self.now,
-            place,
-            whole,
-            music,
-            self.frames,
-            self.copies,
-            self.device,
-            self._places,
-        )
+        moment = Step(self.now, place, whole, music, self.frames, self.copies, self.device, self._places)
         logits = self._layers(tokens, moment, self._seen_text)
         self._move_on()
         self.tick()
@@ -289,8 +287,8 @@ class Decoder:
             states = torch.cat([states] * self.copies)
         for layer in self.layers:
             states = layer.step(states, moment.whole, text_mask, moment)
-        states = F.layer_norm(states, self.norm.normalized_shape, self.norm.weight, self.norm.bias, self.norm.eps)
-        return self.head(states).view(len(states), self.codebooks, -1)
+        states = self.norm(states)
+        return self.head(states).view(states.shape[0], self.codebooks, -1)
 
 
 def _form(module: nn.Module, int8: bool) -> Form:

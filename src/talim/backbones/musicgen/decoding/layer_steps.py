@@ -11,7 +11,14 @@ from transformers.models.musicgen.modeling_musicgen import MusicgenDecoderLayer
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyDecoderLayer
 
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, Moment, adapter_step
-from talim.backbones.musicgen.decoding.products import Form, UnsupportedError, join_affine, make_product, read_affine
+from talim.backbones.musicgen.decoding.products import (
+    Form,
+    Norm,
+    UnsupportedError,
+    join_affine,
+    make_product,
+    read_affine,
+)
 from talim.backbones.musicgen.decoding.slots import Visible, write
 
 
@@ -22,7 +29,7 @@ class LayerStep:
         attention = layer.self_attn
         self.heads, self.head_width = attention.num_heads, attention.head_dim
         self.adapters: list[AdapterStep] = []
-        self.norms = [read_norm(getattr(layer, name), f"{path}.{name}") for name in _norms(layer)]
+        self.norms = [Norm(getattr(layer, name), f"{path}.{name}") for name in _norms(layer)]
         self.dtype = self.norms[0].weight.dtype
         self.activation, self.is_gelu = layer.activation_fn, _is_gelu(layer.activation_fn)
 
@@ -71,7 +78,7 @@ class LayerStep:
         kept, states = states.dtype, states.to(self.dtype)
         batch, frames, _ = states.shape
         size = self.past.shape[3]
-        packed = _rowwise(self.qkv, _normed(states, self.norms[0])).view(batch, frames, 3, self.heads, -1)
+        packed = _rowwise(self.qkv, self.norms[0](states)).view(batch, frames, 3, self.heads, -1)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
         places = torch.arange(now - frames, now, device=rows.device) % size
         self.past[rows[:, None], 0, :, places] = key.transpose(1, 2)
@@ -80,12 +87,12 @@ class LayerStep:
         states = states + _rowwise(self.out, attended.transpose(1, 2).flatten(2))
         if self.has_cross_attention and bool((with_text := rows < len(self.text_keys)).any()):
             index, own = rows[with_text], states[with_text]
-            query = _rowwise(self.text_query, _normed(own, self.norms[1]))
+            query = _rowwise(self.text_query, self.norms[1](own))
             query = query.view(len(own), frames, self.heads, -1).transpose(1, 2)
             mask = None if text_mask is None else text_mask[index]
             attended = F.scaled_dot_product_attention(query, self.text_keys[index], self.text_values[index], mask)
             states[with_text] = own + _rowwise(self.text_out, attended.transpose(1, 2).flatten(2))
-        hidden = self.activation(_rowwise(self.fc1, _normed(states, self.norms[-1])))
+        hidden = self.activation(_rowwise(self.fc1, self.norms[-1](states)))
         states = (states + _rowwise(self.fc2, hidden)).to(kept)
         if self.adapters:
             music = states[:, conditions:]
@@ -114,14 +121,14 @@ class LayerStep:
         kept = states.dtype
         if kept != self.dtype:
             states = states.to(self.dtype)
-        packed = self.qkv(_normed(states, self.norms[0])).view(len(states), 3, self.heads, 1, self.head_width)
+        packed = self.qkv(self.norms[0](states)).view(states.shape[0], 3, self.heads, 1, self.head_width)
         write(self.past, 3, moment.place, packed[:, 1:])
         keys, values = seen.of(self.past[:, 0]), seen.of(self.past[:, 1])
         attended = F.scaled_dot_product_attention(packed[:, 0], keys, values, seen.mask)
         states = self.out.add(attended.flatten(1), states)
         if self.has_cross_attention:
             self._attend_to_text(states, text_mask)
-        normed = _normed(states, self.norms[-1])
+        normed = self.norms[-1](states)
         states = self.fc2.add(self.fc1.gelu(normed) if self.is_gelu else self.activation(self.fc1(normed)), states)
         if kept != self.dtype:
             states = states.to(kept)
@@ -131,8 +138,8 @@ class LayerStep:
 
     def _attend_to_text(self, states: Tensor, mask: Tensor | None) -> None:
         """Add what the layer takes from the text, to the rows that have one."""
-        own = states[: len(self.text_keys)]
-        query = self.text_query(_normed(own, self.norms[1])).view(len(own), self.heads, 1, self.head_width)
+        own = states[: self.text_keys.shape[0]]
+        query = self.text_query(self.norms[1](own)).view(own.shape[0], self.heads, 1, self.head_width)
         attended = F.scaled_dot_product_attention(query, self.text_keys, self.text_values, mask)
         own += self.text_out(attended.flatten(1))
 
@@ -153,13 +160,6 @@ def read_layer(layer: nn.Module, path: str, form: Form) -> LayerStep:
     return step
 
 
-def read_norm(norm: nn.Module, path: str) -> nn.LayerNorm:
-    """A layer norm; UnsupportedError for anything else."""
-    if type(norm) is not nn.LayerNorm:
-        raise UnsupportedError(f"{path} is a {type(norm).__name__}")
-    return norm
-
-
 def _is_gelu(activation: Any) -> bool:
     """Whether an activation is the exact GELU."""
     probe = torch.linspace(-5, 5, 101)
@@ -169,10 +169,6 @@ def _is_gelu(activation: Any) -> bool:
 def _norms(layer: nn.Module) -> list[str]:
     names = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
     return [name for name in names if hasattr(layer, name)]
-
-
-def _normed(states: Tensor, norm: nn.LayerNorm) -> Tensor:
-    return F.layer_norm(states, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
 def _rowwise(product: Any, states: Tensor) -> Tensor:

@@ -55,12 +55,18 @@ class PackedProduct(Product):
         self.run_with = torch.ops.mkldnn._linear_pointwise.binary
 
     def __call__(self, states: Tensor) -> Tensor:
+        if states.shape[0] == 1:  # with the kernel of several rows, so that a row is the same alone
+            return self(states.expand(2, -1))[:1]
         return self.run(states, self.weight, self.bias, "none", [], "")
 
     def gelu(self, states: Tensor) -> Tensor:
+        if states.shape[0] == 1:
+            return self.gelu(states.expand(2, -1))[:1]
         return self.run(states, self.weight, self.bias, "gelu", [], "none")
 
     def add(self, states: Tensor, others: Tensor) -> Tensor:
+        if states.shape[0] == 1:
+            return self.add(states.expand(2, -1), others.expand(2, -1))[:1]
         return self.run_with(states, others, self.weight, self.bias, "add")
 
 
@@ -98,6 +104,19 @@ class Int8Product(Product):
 
 class UnsupportedError(Exception):
     """What this decoder cannot compute; its text says which module and why."""
+
+
+class Norm:
+    """A layer norm, without what a module looks up in each call."""
+
+    def __init__(self, norm: nn.Module, path: str) -> None:
+        if type(norm) is not nn.LayerNorm:
+            raise UnsupportedError(f"{path} is a {type(norm).__name__}")
+        self.weight, self.bias = norm.weight.detach(), None if norm.bias is None else norm.bias.detach()
+        self.shape, self.eps = norm.normalized_shape, norm.eps
+
+    def __call__(self, states: Tensor) -> Tensor:
+        return torch.layer_norm(states, self.shape, self.weight, self.bias, self.eps, False)
 
 
 def read_affine(module: nn.Module, path: str) -> tuple[Tensor, Tensor | None]:
