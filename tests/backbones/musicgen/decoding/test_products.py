@@ -94,18 +94,21 @@ def test_a_row_of_a_packed_product_is_the_same_in_every_batch(dtype: torch.dtype
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([1e-6, 1.0, 1e4]))
-def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: float) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([1e-6, 1.0, 1e4]), st.booleans())
+def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: float, shifted: bool) -> None:
     """Bit for bit, also beside rows of quite another size; the error is that of 8 and 7 bits."""
     generator = torch.Generator().manual_seed(seed)
     weight, bias = torch.randn(48, 64, generator=generator), torch.randn(48, generator=generator)
     states = torch.randn(rows, 64, generator=generator)
     states[0] *= size
-    product = make_product(weight, bias, "int8")
+    states = torch.nn.functional.gelu(states) if shifted else states
+    product = make_product(weight, bias, "int8", shifted)
     together = product(states)
     for row in range(rows):
         assert torch.equal(product(states[row : row + 1])[0], together[row])
     exact = states @ weight.t()
+    added, others = make_product(weight, None, "int8", shifted), torch.randn(rows, 48, generator=generator)
+    torch.testing.assert_close(added.add(states, others), added(states) + others, atol=1e-5 * size + 1e-5, rtol=1e-5)
     error = ((together - bias) - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1e-30)
     assert float(error.max()) < 0.05
     assert float(error.max()) > 1e-4  # it is quantised

@@ -74,11 +74,12 @@ class Int8Product(Product):
     """On a CPU, with weights in 7 bits and a scale for each output, states in 8 bits with a range for each row.
 
     8 and 8 bits would overflow in the instructions of CPUs without VNNI. The kernel has one range for all rows of a
-    call: each row is therefore stretched to 0 to 1, and a row is added that holds both, so that the common range is
-    always the same and a row does not depend on the others.
+    call: each row is therefore scaled to lie in -1 to 1, and a row is added that holds both, so that the common range
+    is always the same and a row does not depend on the others. `shifted` rows lie in 0 to 1 instead, which costs two more
+    passes and gives smaller steps where the range is not symmetric, as after GELU.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, shifted: bool = False) -> None:
         values = weight.float()
         scales = values.abs().amax(dim=1).clamp(min=1e-12) / INT8_WEIGHT_MAXIMUM
         with warnings.catch_warnings():
@@ -87,19 +88,42 @@ class Int8Product(Product):
             quantised = torch.quantize_per_channel(values, scales.double(), zeros, 0, torch.qint8)
             self.packed = torch.ops.quantized.linear_prepack(quantised, None)
         self.sums = quantised.int_repr().sum(dim=1)[None].float() * scales  # [1, outputs]
-        self.range_row = torch.zeros(1, weight.shape[1])
-        self.range_row[0, -1] = 1.0
+        self.inputs, self.shifted = weight.shape[1], shifted
+        self.scaled: dict[int, Tensor] = {}  # rows [M + 1, inputs] by M, the last of which holds the range
         self.bias, self.dtype, self.run = bias, weight.dtype, torch.ops.quantized.linear_dynamic.default
 
     def __call__(self, states: Tensor) -> Tensor:
-        rows = states.float()
-        lowest, highest = rows.aminmax(dim=1, keepdim=True)
-        width = (highest - lowest).clamp(min=1e-12)
-        result = self.run(torch.cat([(rows - lowest) / width, self.range_row]), self.packed, False)[:-1]
-        result = result.mul_(width).addmm_(lowest, self.sums)
+        product, scale, shift = self._scaled_product(states.float())
+        product = product.mul_(scale)
+        if shift is not None:
+            product = product.addmm_(shift, self.sums)
         if self.bias is not None:
-            result += self.bias
-        return result.to(self.dtype)
+            product += self.bias
+        return product.to(self.dtype)
+
+    def add(self, states: Tensor, others: Tensor) -> Tensor:
+        if self.bias is not None or self.shifted or others.dtype != torch.float32:
+            return super().add(states, others)
+        product, scale, _ = self._scaled_product(states.float())
+        return torch.addcmul(others, product, scale)
+
+    def _scaled_product(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The product of the scaled rows, their scales [M, 1], and how they were shifted [M, 1]."""
+        count = rows.shape[0]
+        if count not in self.scaled:
+            kept = torch.zeros(count + 1, self.inputs)
+            kept[-1, 0], kept[-1, -1] = 0.0 if self.shifted else -1.0, 1.0
+            self.scaled[count] = kept
+        scaled, lowest = self.scaled[count], None
+        if self.shifted:
+            lowest, highest = rows.aminmax(dim=1, keepdim=True)
+            scale = (highest - lowest).clamp_(min=1e-12)
+            torch.sub(rows, lowest, out=scaled[:-1])
+            scaled[:-1].div_(scale)
+        else:
+            scale = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True).clamp_(min=1e-12)
+            torch.div(rows, scale, out=scaled[:-1])
+        return self.run(scaled, self.packed, False)[:-1], scale, lowest
 
 
 class UnsupportedError(Exception):
@@ -184,16 +208,16 @@ def join_affine(parts: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, 
     return weight, torch.cat([w.new_zeros(len(w)) if b is None else b.to(w.dtype) for w, b in parts])
 
 
-def make_product(weight: Tensor, bias: Tensor | None, form: Form = "packed") -> Product:
+def make_product(weight: Tensor, bias: Tensor | None, form: Form = "packed", shifted: bool = False) -> Product:
     """The product with a weight [outputs, inputs] on its device; on a CPU in one of three forms.
 
     "plain" reads the weight where it is, "packed" has a copy in the order in which the CPU reads it, "int8" a quantised
-    one.
+    one, for rows whose range is not symmetric if `shifted`.
     """
     if weight.device.type != "cpu" or form == "plain":
         return Product(weight, bias)
     if form == "int8":
-        return Int8Product(weight, bias)
+        return Int8Product(weight, bias, shifted)
     return (PackedProduct if torch.backends.mkldnn.is_available() else Product)(weight, bias)
 
 
