@@ -104,7 +104,6 @@ def measure(
     steps = STEPS.get(shape, min(STEPS.values()))
     bases = {name: base_of(shape, "fp32" if name in ("fp32", precision.INT8) else "auto") for name in precisions}
     usual = base_of(shape, reference_precision)
-    alone: dict[tuple[str, int], list[float]] = {}
     for design in designs:
         before = usual if design == NONE else adapted(usual, design)
         for name, base in bases.items():
@@ -114,15 +113,17 @@ def measure(
             reference: list[float] = []
             bandwidths: list[float] = []
             taken: dict[int, list[float]] = {batch: [] for batch in batches}
+            alone: dict[int, list[float]] = {batch: [] for batch in batches}
             for _ in range(rounds):
                 reference.append(by_transformers(before, min(steps, 20)))
                 bandwidths.append(bandwidth())
                 for batch in batches:
                     taken[batch].append(by_talim(variant, steps, batch))
+                    if design != NONE:  # in turn, as the machine's speed drifts
+                        base.int8 = variant.int8
+                        alone[batch].append(by_talim(base, steps, batch))
             limit = 1000 * weight_bytes(variant) / statistics.median(bandwidths)
             for batch in batches:
-                if design == NONE:
-                    alone[name, batch] = taken[batch]
                 ratios = [batch * one / many for one, many in zip(reference, taken[batch], strict=True)]
                 row: Row = {"shape": shape, "batch": batch, "precision": precision_name(variant), "design": design}
                 row |= {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
@@ -130,8 +131,8 @@ def measure(
                 row |= {"generate_ms": 1000 * statistics.median(reference), "ms_per_step": milliseconds}
                 row["times_real_time"] = 1000 * batch / base.frame_rate_hz / milliseconds
                 row |= {"bandwidth_limit_ms": limit, "share_of_limit": limit / milliseconds}
-                if (name, batch) in alone:
-                    over = [a / b - 1 for a, b in zip(taken[batch], alone[name, batch], strict=True)]
+                if alone[batch]:
+                    over = [a / b - 1 for a, b in zip(taken[batch], alone[batch], strict=True)]
                     row["overhead"] = statistics.median(over)
                 yield row
 

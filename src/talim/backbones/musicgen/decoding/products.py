@@ -75,8 +75,8 @@ class Int8Product(Product):
 
     8 and 8 bits would overflow in the instructions of CPUs without VNNI. The kernel has one range for all rows of a
     call: each row is therefore scaled to lie in -1 to 1, and a row is added that holds both, so that the common range
-    is always the same and a row does not depend on the others. `shifted` rows lie in 0 to 1 instead, which costs two more
-    passes and gives smaller steps where the range is not symmetric, as after GELU.
+    is always the same and a row does not depend on the others. `shifted` rows lie in 0 to 1 instead, which costs two
+    more passes and gives smaller steps where the range is not symmetric, as after GELU.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, shifted: bool = False) -> None:
