@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from talim.errors import TalimError, UsageError
 from talim.progress import log_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from talim.backbones.protocol import Item, Progress
 
@@ -200,7 +201,7 @@ class MusicGen(FrozenModel):
         if not any(prompt.strip() for prompt in prompts) and all(row is None for row in melody or ()):
             guidance_scale = min(guidance_scale, 1.0)  # nothing to be guided to: the second pass would give the same
         lengths = [seconds] * len(prompts) if isinstance(seconds, int | float) else list(seconds)
-        seeds = [seed + row for row in range(len(prompts))] if isinstance(seed, int) else list(seed)
+        seeds = [*seed] if isinstance(seed, Sequence) else [int(seed) + row for row in range(len(prompts))]
         options = sampling.SamplingOptions(max(lengths), min(seeds), guidance_scale, temperature, top_k)
         empty = np.zeros((self.codebooks, 0), np.int16)
         given = [torch.from_numpy(row.astype(np.int64)) for row in ([empty] * len(prompts) if start is None else start)]
@@ -239,7 +240,7 @@ class MusicGen(FrozenModel):
 
     def _decoder(self) -> decoding.Decoder:
         """The decoder with the present adapters; read again only where weights, adapters or scales have changed."""
-        key = decoding.state_of(self.model.decoder)
+        key = self.int8, decoding.state_of(self.model.decoder)
         if self._kept_decoder is None or self._kept_decoder[0] != key:
             self._kept_decoder = None  # not two at a time
             self._kept_decoder = (key, decoding.Decoder(self.model, int8=self.int8))
@@ -375,6 +376,7 @@ class MusicGen(FrozenModel):
     def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode with dropout 0 in the frozen layers and no cache; codec and text encoder stay in eval mode."""
         generation_options.loss_weighting(self.family, self.name, loss_weighting)
+        self._kept_decoder = None  # training needs its memory
         self.model.train()
         self.model.text_encoder.eval()
         self.model.audio_encoder.eval()

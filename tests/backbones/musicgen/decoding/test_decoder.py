@@ -14,7 +14,7 @@ import talim.adapters as adapters
 from talim.adapters import injection
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.backbones.musicgen.decoding import Beginning, Decoder, decoder
+from talim.backbones.musicgen.decoding import Beginning, Decoder, decoder, products
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep
 
 BaseWith = Callable[..., MusicGen]
@@ -179,8 +179,8 @@ def test_what_the_decoder_cannot_compute_is_left_to_transformers_and_said(
     base = base_with()
     expected = greedy(base, PROMPTS, 0.4)
     sampled = base.generate_tokens(PROMPTS, 0.4, seed=3)
-    base._kept_decoder = None
     base.model.decoder.model.decoder.layers[1].fc1.register_forward_hook(lambda *_: None)
+    capsys.readouterr()
     left = base.generate_tokens(PROMPTS, 0.4, seed=0, temperature=0)
     assert base._kept_decoder is None
     assert np.array_equal(left, expected)
@@ -201,3 +201,21 @@ def test_without_memory_for_a_copy_of_the_weights_it_is_said_and_the_tokens_are_
     monkeypatch.setattr(decoder, "FREE_MEMORY_USED", 1e-12)
     assert np.array_equal(greedy(base, PROMPTS, 0.4), expected)
     assert "no memory for a copy of the weights" in capsys.readouterr().err
+
+
+def test_int8_is_followed_when_it_is_switched(base_with: BaseWith) -> None:
+    base = base_with()
+    exact = logits_in_steps(base)
+    greedy(base, PROMPTS, 0.1)
+    base.int8 = True
+    greedy(base, PROMPTS, 0.1)
+    assert isinstance(base._kept_decoder[1].head, products.Int8Product)  # type: ignore[index]
+    with torch.no_grad(), sampling.inference_mode(base.model):
+        quantised = Decoder(base.model, int8=True)
+        quantised.allocate(1, 4, False, 2)
+        states = torch.zeros(1, 2, 16)
+        quantised.begin([Beginning(0, torch.zeros(4, 0, dtype=torch.long), states, torch.zeros(1, 2).bool())])
+        first = quantised.step(torch.full((1, 4), base.special_token))
+    assert first.shape[1:] == exact[:, :, 0].shape[1:]
+    base.enable_training()
+    assert base._kept_decoder is None

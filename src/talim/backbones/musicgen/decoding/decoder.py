@@ -306,7 +306,7 @@ def _form(module: nn.Module, int8: bool) -> Form:
 
 
 def state_of(module: nn.Module) -> tuple[Any, ...]:
-    """What a `Decoder` was read from: equal as long as weights, adapters and their scales are the same."""
+    """What a `Decoder` was read from: equal as long as weights, adapters, their scales and hooks are the same."""
     weights = (weight for weight in module.parameters() if not weight.is_inference())
     versions = tuple((id(weight), weight.data_ptr(), weight._version) for weight in weights)
     scales = tuple(
@@ -320,7 +320,8 @@ def state_of(module: nn.Module) -> tuple[Any, ...]:
         for layer in module.modules()
         if isinstance(layer, BaseTunerLayer | AuxiliaryTrainingWrapper)
     )
-    return versions, scales, switches
+    hooked = tuple(id(m) for m in module.modules() if m._forward_hooks or m._forward_pre_hooks)
+    return versions, scales, switches, hooked
 
 
 def rows_that_fit(decoder: Decoder, steps: int, pieces: int, guided: bool) -> int:
