@@ -41,7 +41,7 @@ def test_result_has_the_designs_and_the_listening_test(
     assert json.loads(out)["designs"] == result["designs"]
     result["stages"] = [{"title": "Cost", "passed": False, "stopped": "Stopped here because it is too large."}]
     status, out, _ = run(capsys, "demo", "--out", tmp_path / "out")
-    assert status == 1
+    assert status == 0  # it was shown what a gate does
     assert "Cost: not met" in out
 
 

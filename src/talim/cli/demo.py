@@ -18,20 +18,14 @@ def demo(
     base: Annotated[str, typer.Option(help="Miniature base model; a larger one takes longer.")] = "nano-musicgen",
     json_: JsonOption = False,
 ) -> None:
-    """The full pipeline on a built-in corpus with a miniature model: minutes on two CPU cores.
-
-    Exit status 1 if a gate is not met, as of talim poc.
-    """
+    """The full pipeline on a built-in corpus with a miniature model: minutes on two CPU cores."""
     early_checks.check_loadable(base)
     early_checks.check_name(out)
     from talim import progress
     from talim.poc.demo import compare_designs_sentence, demo_options
     from talim.poc.demo import demo as run_demo
-    from talim.poc.pipeline import gates_met
     from talim.reporting import messages
 
     result = run_demo(out, progress.default(), demo_options(base))
     result = result | {"sentences": [*result["sentences"], compare_designs_sentence(result["designs"])]}
-    show(result, json_, messages.poc_message(result))
-    if not gates_met(result):
-        raise typer.Exit(1)
+    show(result, json_, messages.poc_message(result))  # a gate that is not met is shown, too: it is a demonstration

@@ -14,7 +14,7 @@ from talim.poc.pipeline import poc
 from talim.progress import Progress
 from talim.reporting.commands import REFERENCE_BASE, quoted
 
-RECORDINGS, SECONDS = 12, 24.0
+RECORDINGS, SECONDS = 16, 24.0
 
 # of diffusion bases: the default hundred steps take four times as long
 FAST_SAMPLING = (("sampling_steps", 25), ("sampler", "dpm++"))
@@ -28,7 +28,7 @@ DEMO_OPTIONS = PocOptions(
         ("training.eval_clips", 8),
         ("training.checkpoint_every", 30),
     ),
-    held_out_fraction=0.3,
+    held_out_fraction=0.5,
     clip_seconds=8.0,
     sample_seconds=8.0,
     learning_curve=False,  # it would take as long as two designs
