@@ -160,6 +160,18 @@ def test_file_interrupted_says_that_nothing_is_kept(tmp_path: Path, make: Any, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_loses_what_a_kill_left_of_a_piece_and_nothing_else(tmp_path: Path, make: Any) -> None:
+    out = tmp_path / "many"
+    make(out, "a", "b")
+    left = [".0003.flac.0a1b2c3d.part", ".manifest.jsonl.00000000.part"]
+    kept = [".0003.flac.part", ".mine.flac.0a1b2c3d.part", ".0003.flac.0a1b2c3d.part.txt"]
+    for name in (*left, *kept):
+        (out / name).write_bytes(b"fLaC")
+    _, said = make(out, "a", "b", "c")
+    assert all(f"{name}: removed" in said for name in left)
+    assert {path.name for path in out.iterdir() if path.name.startswith(".")} - {".lock"} == {*kept}
+
+
 @pytest.mark.parametrize("torn", ["", '{"file": "0002.fl'])
 def test_folder_piece_without_its_line_is_added_to_the_manifest(tmp_path: Path, make: Any, torn: str) -> None:
     """As `kill -9` leaves it between the file and its line, or within the line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".flac", ".wav")
 MANIFEST = "manifest.jsonl"
+UNFINISHED = re.compile(r"\.(\d{4,}\.flac|manifest\.jsonl)\.[0-9a-f]{8}\.part")
 REPORTED_FIELDS = ("prompt", "seed", "seconds", "base", "adapter")  # of a piece that is in the way
 
 
@@ -88,6 +90,7 @@ class PieceFolder:
         with Run(self.folder).lock():
             rows = read_jsonl(self.manifest) if self.manifest.is_file() else []
             named = {self._name(number, row) for number, row in enumerate(rows, start=1)}
+            self._remove_unfinished(progress)
             files = sorted(path for path in self.folder.iterdir() if path.suffix.lower() in SUFFIXES)
             found = [row for path in files if path.name not in named and (row := piece_row(path)) is not None]
             if found:
@@ -98,6 +101,13 @@ class PieceFolder:
             stems = {PurePath(name).stem for name in [*named, *(path.name for path in files)]}
             self._number = max((int(stem) for stem in stems if stem.isascii() and stem.isdigit()), default=0)
             yield
+
+    def _remove_unfinished(self, progress: Progress) -> None:
+        """Remove what a kill left of pieces that were being written; the lock keeps other writers away."""
+        for path in self.folder.iterdir():
+            if UNFINISHED.fullmatch(path.name):
+                path.unlink()
+                progress.log(f"{path.name}: removed; it is the beginning of a file whose writing was ended by a kill")
 
     def take(self, key: str, base_fingerprint: str) -> dict[str, Any] | None:
         """The row of a finished piece of this request, each row once; None if there is none."""
