@@ -11,13 +11,11 @@ import torch
 
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
-from talim.backbones.musicgen.sampling import inference_mode, part_of
+from talim.backbones.musicgen.sampling import inference_mode
 from talim.backbones.readable_text import TextReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from talim.backbones.protocol import Progress
 
 
 class FrozenModel:
@@ -33,7 +31,7 @@ class FrozenModel:
     rate_hz: int
     channels: int
     decode_blocks: Callable[[np.ndarray], Iterator[np.ndarray]]
-    generate_tokens: Callable[..., np.ndarray]
+    generate_each: Callable[..., Iterator[tuple[int, np.ndarray]]]
 
     def __init__(
         self, model: Any, tokenizer: Callable[..., Any], name: str, licence: str, miniature: bool, precision_reason: str
@@ -92,24 +90,17 @@ class FrozenModel:
 
         return AudioStream(blocks, self.rate_hz, self.channels)
 
-    def generate_each(
+    def generate_tokens(
         self,
         prompts: Sequence[str],
-        seconds: float | Sequence[float],
+        seconds: float,
         seed: int | Sequence[int],
         guidance_scale: float = 3.0,
-        *,
-        progress: Progress | None = None,
         **options: Any,
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """One clip after the other; options that are lists hold an entry for each."""
-        for row, prompt in enumerate(prompts):
-            own = {name: value[row : row + 1] if isinstance(value, list) else value for name, value in options.items()}
-            length = seconds if isinstance(seconds, int | float) else seconds[row]
-            seed_of_row = seed + row if isinstance(seed, int) else seed[row]
-            report = part_of(progress, row, len(prompts))
-            targets = self.generate_tokens([prompt], length, seed_of_row, guidance_scale, progress=report, **own)
-            yield row, targets[0]
+    ) -> np.ndarray:  # int16 [B, K, T] or float32 [B, C, T, F]
+        """What `generate_each` gives, as one array in the order of the prompts: clips of one length."""
+        rows = self.generate_each(prompts, seconds, seed, guidance_scale, **options)
+        return np.stack([targets for _, targets in sorted(rows, key=lambda row: row[0])])
 
     def generate_streams(
         self,

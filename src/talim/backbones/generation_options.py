@@ -112,3 +112,14 @@ def loss_weighting(family: str, name: str, requested: str | None) -> str | None:
 
 def _flag(option: str) -> str:
     return f"--{option.replace('_', '-')}"
+
+
+def clip_seeds(seed: int | Sequence[int], count: int) -> list[int]:
+    """The seed of each clip of a call: `seed`, `seed` + 1, ..., or one of several for each.
+
+    Each clip has its own, so that it is the same alone and in any batch. UsageError where there are not as many.
+    """
+    seeds = list(seed) if isinstance(seed, Sequence) else [int(seed) + index for index in range(count)]
+    if len(seeds) != count:
+        raise UsageError(f"{len(seeds)} seeds arrived for {count} clips; give one for each, or the first one alone")
+    return seeds

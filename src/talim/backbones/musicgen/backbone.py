@@ -161,25 +161,6 @@ class MusicGen(FrozenModel):
         steps = delay_pattern.apply_delay_pattern(batch.targets, self.special_token, self.delays, batch.target_mask)
         return steps[..., :-1]
 
-    def generate_tokens(
-        self,
-        prompts: Sequence[str],
-        seconds: float,
-        seed: int | Sequence[int],
-        guidance_scale: float = 3.0,
-        *,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> np.ndarray:  # int16 [B, K, T]
-        """Codec tokens of one clip of `seconds` per prompt; beyond the window, each window continues an overlap.
-
-        The clip of a row is determined by its prompt and seed, whatever stands beside it; row i has the seed
-        `seed` + i, or one of several. With `start`, int16 [B, K, P], the tokens go on from these. UsageError for beats,
-        chords and options of other families.
-        """
-        rows = self.generate_each(prompts, seconds, seed, guidance_scale, progress=progress, **options)
-        return np.stack([tokens for _, tokens in sorted(rows, key=lambda row: row[0])])
-
     def generate_each(  # noqa: PLR0913
         self,
         prompts: Sequence[str],
@@ -194,14 +175,19 @@ class MusicGen(FrozenModel):
         melody: Sequence[np.ndarray | None] | None = None,
         **other_options: Any,
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """As `generate_tokens`, for clips of any lengths: index and tokens int16 [K, T], as soon as each is there."""
+        """Index and codec tokens int16 [K, T] of a clip per prompt, of any lengths, as soon as each is there.
+
+        Beyond the window, each window continues an overlap. A clip is determined by its prompt and seed, whatever
+        stands beside it; row i has the seed `seed` + i, or one of several. With `start` the tokens go on from these.
+        UsageError for beats, chords and options of other families.
+        """
         generation_options.resolve_family_options(self.family, self.name, other_options)
         generation_options.check_beats_chords(self.family, self.name, beats_chords)
         generation_options.check_melody(self.melody_rate_hz > 0, self.name, melody)
         if not any(prompt.strip() for prompt in prompts) and all(row is None for row in melody or ()):
             guidance_scale = min(guidance_scale, 1.0)  # nothing to be guided to: the second pass would give the same
         lengths = [seconds] * len(prompts) if isinstance(seconds, int | float) else list(seconds)
-        seeds = [*seed] if isinstance(seed, Sequence) else [int(seed) + row for row in range(len(prompts))]
+        seeds = generation_options.clip_seeds(seed, len(prompts))
         options = sampling.SamplingOptions(max(lengths), min(seeds), guidance_scale, temperature, top_k)
         empty = np.zeros((self.codebooks, 0), np.int16)
         given = [torch.from_numpy(row.astype(np.int64)) for row in ([empty] * len(prompts) if start is None else start)]
@@ -250,9 +236,10 @@ class MusicGen(FrozenModel):
         self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool
     ) -> list[dict[str, Any]]:
         """What the decoder hears of each prompt, as `Piece` names it; with guidance beside the null condition."""
+        distinct = list(dict.fromkeys(prompts))
         states = {
             prompt: self._text_states(torch.from_numpy(text), bool(prompt.strip()))
-            for prompt, text in zip(prompts, self.encode_text(prompts), strict=True)
+            for prompt, text in zip(distinct, self.encode_text(distinct), strict=True)
         }
         longest = max(len(text) for text in states.values())
         conditions = []

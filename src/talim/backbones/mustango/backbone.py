@@ -149,18 +149,6 @@ class Mustango(FrozenModel):
     def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return diffusion.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
-    def generate_tokens(
-        self,
-        prompts: Sequence[str],
-        seconds: float,
-        seed: int | Sequence[int],
-        guidance_scale: float = 3.0,
-        **options: Any,
-    ) -> np.ndarray:  # float32 [B, C, T, F]
-        """Latents of at least `seconds`, one clip per prompt; arguments as in `generate_each`."""
-        rows = self.generate_each(prompts, seconds, seed, guidance_scale, **options)
-        return np.stack([latents for _, latents in sorted(rows, key=lambda row: row[0])])
-
     @torch.no_grad()
     def generate_each(  # noqa: PLR0913
         self,

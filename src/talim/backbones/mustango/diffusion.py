@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from talim.backbones.generation_options import clip_seeds
 from talim.backbones.mustango.batch import LatentBatch
 from talim.errors import UsageError
 
@@ -123,15 +124,9 @@ def with_guidance(predict: VelocityPredictor, guidance_scale: float) -> Velocity
 
 
 def make_generators(seed: int | Sequence[int], count: int) -> list[torch.Generator]:
-    """One noise generator per clip, by the clip's own seed: `seed`, `seed` + 1, ..., or one of several for each.
-
-    So a clip is the same alone and in any batch. UsageError where there are not as many seeds as clips.
-    """
-    seeds = list(seed) if isinstance(seed, Sequence) else [seed + index for index in range(count)]
-    if len(seeds) != count:
-        raise UsageError(f"{len(seeds)} seeds arrived for {count} clips; give one for each, or the first one alone")
+    """One noise generator per clip, by the clip's own seed (`clip_seeds`), so that it is the same in any batch."""
     generators = []
-    for own in seeds:
+    for own in clip_seeds(seed, count):
         state = np.random.SeedSequence([own, 0]).generate_state(1, np.uint64)
         generators.append(torch.Generator("cpu").manual_seed(int(state[0] >> np.uint64(1))))
     return generators

@@ -52,8 +52,7 @@ class History:
         """A row's past is what was written from the time `first` until before `now`."""
         self.first[row] = first
         self.valid[row] = False
-        for time in range(first, now):
-            self.valid[row, time % self.size] = True
+        self.valid[row, torch.arange(first, now, device=self.valid.device) % self.size] = True
 
     def step(self, place: Place) -> None:
         """The present step becomes visible to every row."""
