@@ -9,6 +9,9 @@ DEV_READY := .venv/.ready-dev
 # Two test processes share two cores; a thread pool in each of them would only get in the way.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
+# A test process that crashes ends the run: replaced, it would leave tests out, and the run would wait for them for ever.
+DISTRIBUTION := --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
 .PHONY: setup setup-dev demo test test-slow test-postgres check docs bench clean
 
 setup: $(READY)
@@ -29,7 +32,7 @@ demo: setup
 	$(BIN)/talim demo --out out/demo
 
 test: setup-dev
-	PYTHONHASHSEED=0 $(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	PYTHONHASHSEED=0 $(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(JOBS) $(DISTRIBUTION)
 
 test-slow: setup-dev
 	HYPOTHESIS_PROFILE=fresh $(BIN)/python -m pytest -m 'slow or hypothesis'

@@ -22,6 +22,7 @@ import numpy as np
 from research.acceptance import tonality
 from research.pretraining.western_style import perform
 from talim import audio
+from talim.audio.load_librosa import load_librosa
 from talim.metrics import pitch, rhythm, signal_embeddings
 from talim.synthesis.performance import Performance
 
@@ -96,7 +97,7 @@ def round_trip(backbone: Any, samples: np.ndarray) -> np.ndarray:
 
 def log_mel_distance(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """Mean absolute difference of natural-log mel spectra (64 bands, powers clipped below 1e-4) of the pairs."""
-    import librosa
+    librosa = load_librosa()
 
     def log_mel(samples: np.ndarray) -> np.ndarray:
         power = librosa.feature.melspectrogram(y=samples, sr=RATE_HZ, n_fft=1024, hop_length=256, n_mels=64)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage, signal
 
+from talim.audio.load_librosa import load_librosa
 from talim.metrics import pitch, pitch_contour
 from talim.synthesis.ground_truth import FormSection
 
@@ -117,7 +118,7 @@ def add_tempo_drift(samples: np.ndarray, drift_per_minute: float = 0.3) -> np.nd
 
 def transpose(samples: np.ndarray, semitones: float = 1.0) -> np.ndarray:
     """Transposed by some semitones at the same tempo."""
-    import librosa
+    librosa = load_librosa()
 
     return librosa.effects.pitch_shift(samples, sr=RATE_HZ, n_steps=semitones)
 

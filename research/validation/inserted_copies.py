@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from talim.audio.load_librosa import load_librosa
+
 RATE_HZ = 16000
 SECONDS, FRAGMENT_SECONDS = 10.0, 5.0
 MAX_SEMITONES, MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 3.0, 0.8, 1.25
@@ -78,7 +80,7 @@ def insert_copy(host: np.ndarray, source: np.ndarray, copy: InsertedCopy, rng: n
 
 def transpose_and_stretch(samples: np.ndarray, semitones: float, ratio: float, stretch: str) -> np.ndarray:
     """`samples` [T] transposed by `semitones` and made `ratio` times as long."""
-    import librosa
+    librosa = load_librosa()
     import soxr
 
     factor = 2 ** (semitones / 12)

@@ -21,6 +21,7 @@ from research.docs import markdown
 from research.pretraining.western_style import perform as perform_western
 from talim import audio
 from talim.atomic_io import write_text
+from talim.audio.load_librosa import load_librosa
 from talim.metrics import pitch, pitch_salience
 from talim.synthesis.performance import Performance
 from talim.synthesis.performer import perform
@@ -62,7 +63,7 @@ class PitchExcerpt:
 
 def by_pyin(samples: np.ndarray) -> np.ndarray:
     """Librosa's pYIN (Mauch and Dixon 2014), refined like the default tracker."""
-    import librosa
+    librosa = load_librosa()
 
     hz, voiced, _ = librosa.pyin(
         samples, fmin=pitch.LOWEST_HZ, fmax=pitch.HIGHEST_HZ, sr=RATE_HZ, frame_length=512, hop_length=HOP
@@ -72,14 +73,14 @@ def by_pyin(samples: np.ndarray) -> np.ndarray:
 
 def by_pyin_on_harmonics(samples: np.ndarray) -> np.ndarray:
     """PYIN after harmonic/percussive separation (Fitzgerald 2010)."""
-    import librosa
+    librosa = load_librosa()
 
     return by_pyin(librosa.effects.harmonic(samples))
 
 
 def by_pyin_without_drone(samples: np.ndarray) -> np.ndarray:
     """PYIN after the steady level of each frequency (30th percentile over time) is subtracted."""
-    import librosa
+    librosa = load_librosa()
 
     spectrum = librosa.stft(samples, n_fft=1024, hop_length=256)
     magnitude = np.abs(spectrum)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from research.pretraining.western_style import perform
+from talim.audio.load_librosa import load_librosa
 from talim.metrics import rhythm
 
 RATE_HZ = 16000
@@ -106,7 +107,7 @@ def test_tempo_drift_of_short_or_unclear_pulse_is_nan() -> None:
 
 
 def test_onset_strength_and_drift_are_the_same_whatever_is_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import librosa
+    librosa = load_librosa()
 
     rng = np.random.default_rng(0)
     samples = 0.01 * rng.standard_normal(30 * RATE_HZ).astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 
 from talim import audio
 from talim.audio import Audio, levels
+from talim.audio.load_librosa import load_librosa
 from talim.briefs.brief import Brief
 from talim.briefs.usage_rights import corpus_of
 from talim.corpus.manifest import Corpus
@@ -199,7 +200,7 @@ def check_mode(path: Path, brief: Brief) -> CheckResult:
 
 def check_cycle(piece: Audio, brief: Brief) -> CheckResult:
     """Whether accents match the cycle's strokes better than chance; needs two whole cycles."""
-    import librosa
+    librosa = load_librosa("librosa.beat")
 
     tradition = brief.load_tradition()
     assert tradition is not None

@@ -12,6 +12,7 @@ from talim import audio
 from talim.adapters import injection
 from talim.atomic_io import new_folder, write_jsonl
 from talim.audio import Audio
+from talim.audio.load_librosa import load_librosa
 from talim.corpus.manifest import Clip, Corpus
 from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.sources import AdapterChoice
@@ -164,7 +165,7 @@ def log_mel_distance_db(one: Audio, other: Audio) -> float:
 
 
 def _mel_power(samples: np.ndarray, rate_hz: int) -> np.ndarray:
-    import librosa
+    librosa = load_librosa()
 
     return librosa.feature.melspectrogram(
         y=samples.astype(np.float32), sr=rate_hz, n_fft=1024, hop_length=512, n_mels=NUM_MEL_BANDS

@@ -13,6 +13,8 @@ from functools import cache
 
 import numpy as np
 
+from talim.audio.load_librosa import load_librosa
+
 VERSION = 2  # raise it with every change of `audio_fingerprint`: it is part of the cache key
 RATE_HZ = 16000
 HOP_SECONDS = 0.02
@@ -97,7 +99,7 @@ def audio_fingerprint_of_blocks(blocks: Iterable[np.ndarray]) -> np.ndarray:
 
 def _add_spectra(samples: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
     """Append the band powers of all whole frames; the samples from the first frame that is not whole."""
-    import librosa
+    librosa = load_librosa()
 
     hop = round(HOP_SECONDS * RATE_HZ)
     count = max(0, 1 + (samples.size - FRAME) // hop)

@@ -6,6 +6,7 @@ import numpy as np
 
 from talim.audio import Audio
 from talim.audio.levels import DIGITAL_SILENCE_DBFS, SILENCE_BELOW_LOUD_DB
+from talim.audio.load_librosa import load_librosa
 
 QUANTILE = 0.1
 NUM_BANDS = 20
@@ -21,7 +22,7 @@ def noise_db(audio: Audio) -> float:
     -inf without noise; NaN for silence. Dense reverberation counts in part. ValueError for audio without samples.
     Source: after the minimum statistics of Martin 2001.
     """
-    import librosa
+    librosa = load_librosa()
 
     if audio.frames == 0:
         raise ValueError("noise_db needs sound: the clip has 0 samples")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from talim.audio import Audio
+from talim.audio.load_librosa import load_librosa
 from talim.metrics import pitch_salience
 from talim.metrics.cache import MetricCache
 
@@ -105,7 +106,7 @@ def yin_f0_of_blocks(blocks: Iterable[np.ndarray], rate_hz: int, *, hop_seconds:
 
 def _yin_frames(samples: np.ndarray, rate_hz: int, frame: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
     """Pitch in Hz and RMS of each whole frame."""
-    import librosa
+    librosa = load_librosa()
 
     f0_hz = librosa.yin(
         samples, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop, center=False

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from talim.audio.load_librosa import load_librosa
+
 STEP_CENTS = 10.0
 TOP_HZ = 5000.0
 WINDOW_SECONDS = 0.08
@@ -71,7 +73,7 @@ def log_spectrum(
 
     Frames 50 dB below the loud ones are attenuated, so that silence has no pitch.
     """
-    import librosa
+    librosa = load_librosa()
 
     size = int(WINDOW_SECONDS * rate_hz)
     points = 1 << int(np.ceil(np.log2(2.5 * size)))

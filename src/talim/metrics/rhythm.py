@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from talim.audio.load_librosa import load_librosa
+
 MIN_BPM, MAX_BPM = 40.0, 240.0
 FRAMES_PER_SECOND = 100
 SEGMENT_SECONDS = 8.0
@@ -44,7 +46,7 @@ def same_tempo(first_bpm: float, second_bpm: float, tolerance: float = 0.08) -> 
 
 def onset_strength(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     """Spectral flux (librosa), float [n] from 0 up, 100 values per second."""
-    import librosa
+    librosa = load_librosa()
 
     hop, size = max(1, round(rate_hz / FRAMES_PER_SECOND)), 1024
     padded = np.pad(np.asarray(samples, np.float32), size // 2)

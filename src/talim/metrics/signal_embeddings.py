@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from talim.audio.load_librosa import load_librosa
 from talim.metrics import pitch
 from talim.metrics.pitch import PitchTrack
 
@@ -17,7 +18,7 @@ def timbre_features(samples: np.ndarray, rate_hz: int, coefficients: int = 20) -
 
     The zeroth coefficient's mean, the loudness, is removed.
     """
-    import librosa
+    librosa = load_librosa()
 
     hop = max(1, round(rate_hz * 0.01))
     cepstrum = librosa.feature.mfcc(
@@ -84,7 +85,7 @@ def rhythm_vector(samples: np.ndarray) -> np.ndarray:
     """Rhythm, [52]: autocorrelation of the onset strength below and above 500 Hz at 24 periods from 1/8 to 4 s, its
     coefficient of variation and its skewness. Zeros for silence and for clips shorter than a quarter of a second.
     """
-    import librosa
+    librosa = load_librosa()
 
     hop, num_bands = RATE_HZ // 100, 40
     mel = librosa.feature.melspectrogram(

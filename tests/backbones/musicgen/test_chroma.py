@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from talim.audio.load_librosa import load_librosa
 from talim.backbones.musicgen.chroma import ChromaSettings, pitch_classes
 
 RELEASED, TINY = ChromaSettings(), ChromaSettings(800, 64, 256)
@@ -42,7 +43,7 @@ def test_pitch_classes_equal_transformers(seed: int, seconds: float, settings: C
 
 def test_pitch_classes_of_half_a_minute_equal_librosa() -> None:
     """Several blocks, and the released number of frames: librosa computes its own spectrogram and filters."""
-    import librosa
+    librosa = load_librosa()
 
     sound = notes(1, 31.0, 32000)
     chroma = librosa.feature.chroma_stft(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from talim.audio.load_librosa import load_librosa
 from talim.errors import TalimError
 
 LOG_FLOOR = 1e-5
@@ -45,7 +46,7 @@ class MelSpectrogram(nn.Module):
     """Samples [B, N] -> natural-log mel magnitudes [B, bands, 1 + N // hop], floor ln(1e-5)."""
 
     def __init__(self, config: MelConfig) -> None:
-        import librosa
+        librosa = load_librosa()
 
         super().__init__()
         self.config = c = config

@@ -10,6 +10,7 @@ from fixtures import tiny_nano_mustango
 from research.pretraining.nano_mustango import conditioning
 from research.pretraining.nano_mustango.conditioning import beats_chords_of, chords_of, without_attribute
 from research.pretraining.western_style import perform
+from talim.audio.load_librosa import load_librosa
 
 FACTS = {
     "caption": "guitar with chords and drums, B minor, 120 bpm",
@@ -34,7 +35,7 @@ def test_beats_chords_of_a_piece_are_those_performed() -> None:
 
 
 def test_chords_of_a_piece_are_the_loudest_pitch_classes() -> None:
-    import librosa
+    librosa = load_librosa()
 
     piece = next(p for p in (perform(s, "western", 8.0) for s in range(30)) if p.facts["chords"])
     chroma = librosa.feature.chroma_cqt(y=piece.samples, sr=piece.rate_hz, hop_length=512, bins_per_octave=36)

@@ -218,7 +218,16 @@ def make_product(weight: Tensor, bias: Tensor | None, form: Form = "packed", shi
         return Product(weight, bias)
     if form == "int8":
         return Int8Product(weight, bias, shifted)
-    return (PackedProduct if torch.backends.mkldnn.is_available() else Product)(weight, bias)
+    return (PackedProduct if _can_be_packed(weight.dtype) else Product)(weight, bias)
+
+
+def _can_be_packed(dtype: torch.dtype) -> bool:
+    """Whether this CPU has kernels for packed weights: those for bf16 need AVX-512 or more."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 def product_of(linear: nn.Module) -> Product:
