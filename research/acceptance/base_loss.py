@@ -82,9 +82,9 @@ def encode_study(backbone: Any, out: Path, work: Path) -> None:
         source = CorpusSpec(synthesize=synthetic, clip_seconds=20, rate_hz=16000)
         corpus = study_corpora.build_corpus(source, name, work, work, Progress())
         held_out = {clip.recording for clip in corpus.held_out}
-        training = sorted({clip.recording for clip in corpus.train})
+        training = sorted({clip.recording for clip in (*corpus.train, *corpus.validation)})
         validation = set(training[::5])
-        clips = [*corpus.train, *corpus.held_out]
+        clips = [*corpus.train, *corpus.validation, *corpus.held_out]
         sides = [
             "test" if c.recording in held_out else "validation" if c.recording in validation else "train" for c in clips
         ]

@@ -40,13 +40,13 @@ class Training(StrictModel):
         le=1,
         description="fraction of clips trained with the null condition, for classifier-free guidance",
     )
-    eval_every: int = Field(default=50, ge=1, description="steps between evaluations on held-out clips")
-    eval_clips: int = Field(default=32, ge=1, description="held-out clips per evaluation, stratified by recording")
+    eval_every: int = Field(default=50, ge=1, description="steps between evaluations on validation clips")
+    eval_clips: int = Field(default=32, ge=1, description="validation clips per evaluation, stratified by recording")
     early_stopping_patience: int = Field(
         default=5, ge=1, description="evaluations without improvement before training stops"
     )
     save_weights: Literal["best", "last"] = Field(
-        default="best", description="weights to store: those with the lowest held-out loss, or the last ones"
+        default="best", description="weights to store: those with the lowest validation loss, or the last ones"
     )
     checkpoint_every: int = Field(default=50, ge=1, description="steps between checkpoints")
     crop_seconds: float | None = Field(

@@ -26,7 +26,7 @@ def test_load_of_a_prepared_corpus_returns_the_same_corpus(corpus: Corpus) -> No
     assert loaded.summary == corpus.summary
     assert loaded.hash == corpus.hash
     assert loaded.features == corpus.folder / "features"
-    assert len(loaded.train) + len(loaded.held_out) == len(loaded.clips)
+    assert len(loaded.train) + len(loaded.validation) + len(loaded.held_out) == len(loaded.clips)
 
 
 def test_read_clip_returns_audio_with_the_stored_hash(corpus: Corpus) -> None:
@@ -88,7 +88,8 @@ def test_load_of_another_format_version_raises_one_line(corpus: Corpus) -> None:
 def test_repr_names_folder_and_amounts(corpus: Corpus) -> None:
     text = repr(corpus)
     assert str(corpus.folder) in text
-    assert f"{len(corpus.train)} training and {len(corpus.held_out)} held-out clips" in text
+    assert f"{len(corpus.train)} training, {len(corpus.validation)} validation and " in text
+    assert f"{len(corpus.held_out)} held-out clips" in text
 
 
 def test_manifest_is_one_utf8_json_object_a_line(folder: Path, record, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_prepare_keeps_files_of_one_recording_on_one_side(folder: Path, out: Pat
     (folder / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     for seed in range(4):
         corpus = make(folder, out, seed=seed)
-        sides = {(clip.recording, clip.split) for clip in corpus.clips}
+        sides = {(clip.recording, clip.split == "held_out") for clip in corpus.clips}
         assert len(sides) == corpus.summary["recordings"] == 3
 
 

@@ -66,10 +66,11 @@ def test_evaluate_run_writes_losses_split_and_adapter_effect(finished_run: Run, 
 
 def test_evaluate_base_loss_equals_the_first_validation_loss_of_training(finished_run: Run) -> None:
     """At step 0 the adapter changes nothing; the evaluation disables it."""
-    first = next(r["loss"] for r in read_jsonl(finished_run.log) if r["split"] == "held_out")
-    before = read_json(finished_run.scores)["held_out_loss"]["base_loss"]
+    first = next(r["loss"] for r in read_jsonl(finished_run.log) if r["split"] == "validation")
+    before = read_json(finished_run.scores)["validation_loss"]["base_loss"]
     corpus = Corpus.load(Path(read_yaml(finished_run)["corpus"]))
-    if len(corpus.held_out) > 4:  # training validates on four of them only
+    assert before["n_clips"] == len(corpus.validation)
+    if len(corpus.validation) > 4:  # training validates on four of them only
         assert first == pytest.approx(before["mean"], rel=0.05)
     else:
         assert first == pytest.approx(before["mean"], rel=1e-5)

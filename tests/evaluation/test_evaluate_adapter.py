@@ -129,7 +129,7 @@ def test_an_adapter_of_talim_is_scored_as_its_run_and_knows_its_recordings(
         assert scores["held_out_loss"][loss]["mean"] == pytest.approx(of_run["held_out_loss"][loss]["mean"], abs=1e-2)
     assert scores["seen_in_training"] == {"answer": "no", "note": ""}
     known = serialization.read_info(finished_run.adapter)["trained_on"]
-    assert len(known["sources"]) == 4  # of six recordings two are held out
+    assert len(known["sources"]) == 3  # of six recordings two are held out, and one is for validation
 
 
 def test_what_is_evaluated_is_one_thing_with_all_it_needs(

@@ -1,4 +1,4 @@
-"""The held-out loss of a finished run agrees with evaluate's."""
+"""Recordings of one sound count once; the validation loss of a finished run agrees with evaluate's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from talim.corpus.corpus_folder import write_corpus
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation.evaluate import evaluate
-from talim.evaluation.held_out_loss import held_out_loss
+from talim.evaluation.held_out_loss import validation_loss
 from talim.training.train import train
 
 
@@ -36,16 +36,16 @@ def test_recordings_of_one_sound_count_once_in_losses_and_intervals(tmp_path: An
         assert list(losses[name]["per_recording"]) == [names[0]]
 
 
-def test_held_out_loss_equals_that_of_evaluate_and_is_stored(tmp_path: Any, quick_recipe: Any) -> None:
+def test_validation_loss_equals_that_of_evaluate_and_is_stored(tmp_path: Any, quick_recipe: Any) -> None:
     with pytest.raises(TalimError, match="not finished"):
-        held_out_loss(tmp_path / "run")
+        validation_loss(tmp_path / "run")
     run = train(quick_recipe(training={"train_fraction": 0.5}), tmp_path / "run")
     assert read_json(run.cost)["recordings"] == 2
-    alone = held_out_loss(run.folder)
+    alone = validation_loss(run.folder)
     scores = evaluate(run.folder, num_prompts=1, num_continuations=0, seconds=1.0)
-    whole = scores["held_out_loss"]["adapted_loss"]
+    whole = scores["validation_loss"]["adapted_loss"]
     assert alone["per_recording"] == pytest.approx(whole["per_recording"])
     assert alone["mean"] == pytest.approx(whole["mean"])
     run.scores.unlink()
-    assert held_out_loss(run.folder) == alone
+    assert validation_loss(run.folder) == alone
     assert "50%" in (run.adapter / "README.md").read_text(encoding="utf-8")

@@ -10,5 +10,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def short_takes(tmp_path_factory: pytest.TempPathFactory, make_recordings: Callable[..., Path]) -> Path:
-    """Folder of six short synthetic recordings with metadata.csv (read only by agreement)."""
-    return make_recordings(tmp_path_factory.mktemp("short") / "takes", seconds=2.5)
+    """Folder of twelve short synthetic recordings with metadata.csv (read only by agreement): four, two and six."""
+    return make_recordings(tmp_path_factory.mktemp("short") / "takes", count=12, seconds=2.5)

@@ -47,7 +47,7 @@ def test_poc_extend_trains_more_seeds_and_steps_once(
     assert (row["name"], row["passed"], row["runs"]) == ("extend", True, names)
     assert row["sentences"][0].startswith("Over 3 seeds the loss reduction was 0.")
     assert "does not depend on one seed" in row["sentences"][0]
-    assert row["sentences"][1].startswith("In 20 steps instead of 10 the loss reduction was 0.1")
+    assert row["sentences"][1].startswith("In 20 steps instead of 10 the loss reduction on validation was 0.1")
     assert "worth its cost" in row["sentences"][1]
     assert row["gate"] == read_json(out / "gates.json")["extend"]
     assert "More seeds and steps: met" in Path(result["page"]).read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def test_poc_hybrid_trains_a_part_of_the_base_and_compares_it(
     hybrid = recipes.load([Run(out / "conv-all-2.7-full-post").recipe_file])
     assert str(hybrid.design) == "conv@all:2.7%+full@post"
     assert result["continuations"][0]["passed"] is False
-    assert "the loss reduction was 0.1" in result["continuations"][0]["sentences"][0]
+    assert "the loss reduction on validation was 0.1" in result["continuations"][0]["sentences"][0]
     assert result["continuations"][0]["sentences"][0].endswith(": worse.")
     assert result["run"].endswith("conv-all-2.7")
     fake_traces(monkeypatch, memory_bytes=1e15)

@@ -30,7 +30,9 @@ def point(fraction: float, recordings: int, *reductions: float) -> dict[str, Any
 )
 def test_curve_sentence_depends_on_the_gain_of_the_last_doubling(half: Any, full: Any, message: str) -> None:
     text = curve_sentence([point(0.25, 2, *half), point(0.5, 4, *half), point(1.0, 8, *full)], 0.1)
-    assert text.startswith("From 4 to 8 recordings, with the same number of steps, the loss reduction grew by")
+    assert text.startswith(
+        "From 4 to 8 recordings, with the same number of steps, the loss reduction on validation grew by"
+    )
     assert message in text
 
 

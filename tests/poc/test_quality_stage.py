@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from talim.atomic_io import write_json, write_text
+from talim.atomic_io import read_json, write_json, write_text
 from talim.experiments.recommend import DesignChoice
 from talim.poc import quality_stage
 from talim.poc.gates import GateThresholds, QualityGate
@@ -18,7 +18,8 @@ GATES = GateThresholds()
 
 def run_with(folder: Path, ci95: list[float] | None = None, steps: int = 4, **scores: Any) -> Run:
     reduction = {"mean": 0.2, "ci95": ci95, "per_recording": {"a": 0.1, "b": 0.3}}
-    write_json(folder / "scores.json", {"held_out_loss": {"loss_reduction": reduction}, **scores})
+    losses = {"held_out_loss": {"loss_reduction": reduction}, "validation_loss": {"loss_reduction": reduction}}
+    write_json(folder / "scores.json", {**losses, **scores})
     write_json(folder / "cost.json", {"flops": 1e12, "wall_seconds": 8.0, "steps": 4})
     write_text(folder / "recipe.yaml", f"corpus: c\ntraining: {{steps: {steps}, warmup_steps: 1}}\n")
     return Run(folder)
@@ -31,6 +32,31 @@ def test_select_design_compares_designs_of_most_steps_only(tmp_path: Path) -> No
     )
     runs = {"linear@all:2.7%": shortened, "conv@all:2.7%": run_with(tmp_path / "b")}
     assert quality_stage.select_design(runs, GATES).design == "conv@all:2.7%"
+
+
+def test_select_design_sees_validation_only(tmp_path: Path) -> None:
+    """A leak that is planted: on the test side the other design is far better, and that changes nothing."""
+    runs = {}
+    for design, validation in (("linear@all:2.7%", 0.1), ("conv@all:2.7%", 0.3)):
+        run = runs[design] = run_with(tmp_path / design, [0.1, 0.3])
+        test = {"mean": 9.9 - 10 * validation, "ci95": None, "per_recording": {"t": 9.9 - 10 * validation}}
+        choice = {"mean": validation, "ci95": None, "per_recording": {"a": validation, "b": validation + 0.01}}
+        losses = {"held_out_loss": {"loss_reduction": test}, "validation_loss": {"loss_reduction": choice}}
+        write_json(run.scores, losses)
+    assert quality_stage.select_design(runs, GATES).design == "conv@all:2.7%"
+    lines = quality_stage.quality_summary(runs, {}, quality_stage.select_design(runs, GATES))
+    assert lines[0].startswith("Reduction of the prediction error (loss) on validation clips: with linear@all:2.7% 0.1")
+    assert "On held-out recordings, which no choice has seen, it is 6.90 with conv@all:2.7%." in lines
+    assert [row["loss_reduction"] for row in quality_stage.design_rows(runs, [])] == [0.1, 0.3]
+    costs = {"linear@all:2.7%": 2e12, "conv@all:2.7%": 1e12}
+    for design, run in runs.items():  # nothing to choose on: the fewest operations, whatever the test side says
+        write_json(run.scores, {"held_out_loss": read_json(run.scores)["held_out_loss"]})
+        write_json(run.cost, read_json(run.cost) | {"flops": costs[design]})
+    choice = quality_stage.select_design(runs, GATES)
+    assert choice.design == "conv@all:2.7%"
+    lines = quality_stage.quality_summary(runs, {}, choice)
+    assert lines[0].startswith("There are no validation clips to compare designs on, so the one that takes the fewest")
+    assert [row["loss_reduction"] for row in quality_stage.design_rows(runs, [])] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ SUMMARY: dict[str, Any] = {
     "clips": 1,
     "recordings": 1,
     "seconds": 60.0,
-    "split": {"strategy": "blocks", "train": {"clips": 3}, "held_out": {"clips": 1}},
+    "split": {"strategy": "blocks", "train": {"clips": 3}, "validation": {"clips": 2}, "held_out": {"clips": 1}},
     "rights": {"licences": {"CC0": 1}},
     "near_duplicates": [],
     "skipped": [{"file": "a\nb.wav", "reason": "no sound"}],
@@ -25,7 +25,10 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
     text = messages.corpus_message(SUMMARY, Path("corpus"))
     assert "1 clip of 1 recording, 1.0 minutes" in text
     assert "1 recordings" not in text
-    assert "3 clips to train on, 1 to test with (held out), split by blocks" in text.splitlines()
+    assert (
+        "3 clips to train on, 2 to choose by (validation), 1 to test with (held out), split by blocks"
+        in text.splitlines()
+    )
     split = SUMMARY["split"] | {"explanation": "Kept for the test, never trained on: a."}
     shared = messages.corpus_message(SUMMARY | {"split": split, "source_levels": [{}, {}]}, Path("corpus"))
     assert shared.startswith("1 clip of 1 recording in 2 files, 1.0 minutes")
@@ -80,7 +83,7 @@ def test_report_message_ends_with_what_to_type_next(tmp_path: Path) -> None:
 
 
 def test_training_and_folder_messages() -> None:
-    cost = {"best_held_out_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 2}
+    cost = {"best_validation_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 2}
     assert "3 steps in 8 s" in messages.training_message(Path("run"), cost)
     early = messages.training_message(Path("my run"), cost | {"stopped_early": True, "best_step": 0})
     assert "3 steps (stopped early) in 8 s" in early

@@ -56,7 +56,7 @@ def test_loss_verdict_without_scores_is_unknown() -> None:
 def test_stage_of_tells_how_far_training_has_come(
     steps: int, asked: int | None, changes: dict[str, Any], expected: str
 ) -> None:
-    log = [{"split": "held_out", "step": 0}, *({"split": "train", "step": n + 1} for n in range(steps))]
+    log = [{"split": "validation", "step": 0}, *({"split": "train", "step": n + 1} for n in range(steps))]
     recipe = {"training": {"steps": asked}} if asked else {}
     result = RunResults(Path("my run"), recipe=recipe, log=log, **changes)
     assert sentences.stage_of(result) == expected
@@ -73,7 +73,7 @@ def test_stage_of_tells_how_far_training_has_come(
 def test_a_run_that_never_improved_claims_no_chance_and_no_result() -> None:
     recipe = {"training": {"steps": 40, "save_weights": "best"}}
     result = RunResults(Path("run"), recipe=recipe, cost={"steps": 40, "best_step": 0}, scores=SCORES)
-    assert sentences.loss_verdict(result)[1].startswith("None of the 40 training steps lowered the held-out loss")
+    assert sentences.loss_verdict(result)[1].startswith("None of the 40 training steps lowered the validation loss")
     kept_last = {"training": {"steps": 40, "save_weights": "last"}}
     last = RunResults(Path("run"), recipe=kept_last, cost={"steps": 40, "best_step": 0}, scores=SCORES)
     assert sentences.loss_verdict(last)[0] == "better"

@@ -18,7 +18,7 @@ COST: dict[str, Any] = {
     "total_parameters": 40000,
     "steps": 9,
     "best_step": 6,
-    "best_held_out_loss": 3.21,
+    "best_validation_loss": 3.21,
     "wall_seconds": 120.0,
     "device": "CPU, 2 cores",
     "precision": "fp32",

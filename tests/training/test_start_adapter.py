@@ -71,7 +71,7 @@ def stored(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def held_out(run: Run) -> list[float]:
-    return [row["loss"] for row in read_jsonl(run.log) if row["split"] == "held_out"]
+    return [row["loss"] for row in read_jsonl(run.log) if row["split"] == "validation"]
 
 
 @pytest.mark.parametrize("kind", ["rank pattern", *slow("lora", "dora", "ia3", "heads", "biases", "loha")])
@@ -244,7 +244,7 @@ def test_a_run_is_trained_further_on_other_recordings(
     recipe = begun(finished_run.folder, training__steps=2, training__eval_clips=4)
     run = train(recipe, tmp_path / "more", log, device="cpu")
     assert str(run.recipe.design) == "linear@all:10%"
-    assert held_out(run)[0] == pytest.approx(read_json(finished_run.cost)["best_held_out_loss"], abs=1e-5)
+    assert held_out(run)[0] == pytest.approx(read_json(finished_run.cost)["best_validation_loss"], abs=1e-5)
     assert run.start is not None
     assert run.start["name"] == "run/adapter"
     known = read_json(run.adapter / "talim.json")["trained_on"]
@@ -254,11 +254,11 @@ def test_a_run_is_trained_further_on_other_recordings(
     swapped = Path(shutil.copytree(corpus_folder, tmp_path / "swapped", ignore=shutil.ignore_patterns("features")))
     rows = [json.loads(line) for line in (swapped / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
     for row in rows:
-        row["split"] = {"train": "held_out", "held_out": "train"}[row["split"]]
+        row["split"] = {"train": "held_out", "held_out": "train", "validation": "validation"}[row["split"]]
     text = "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
     (swapped / "corpus.jsonl").write_text(text, encoding="utf-8")
     train(begun(finished_run.folder, corpus=str(swapped), training__steps=1), tmp_path / "leak", log, device="cpu")
-    assert any("was trained on 4 recordings that the scores are measured on" in line for line in log.lines)
+    assert any("was trained on 3 recordings that the scores are measured on" in line for line in log.lines)
 
 
 def test_a_design_that_does_not_describe_the_modules_is_refused(begun: Any, finished_run: Run, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,12 +22,15 @@ from fixtures.forked_process import ForkedProcess
 from fixtures.log_lines import Lines
 from safetensors.torch import load_file
 
+from talim import audio
 from talim import recipe as recipes
 from talim.atomic_io import read_json, read_jsonl
+from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.generation import sources
 from talim.interrupts import Interrupted
 from talim.progress import Progress
+from talim.reporting.messages import training_message
 from talim.run import Run
 from talim.training import trainer
 from talim.training.train import train
@@ -64,7 +68,7 @@ class StopAt(Progress):
 def test_train_finished_writes_log_cost_and_adapter(finished_run: Run, tiny_base: Path) -> None:
     rows = read_jsonl(finished_run.log)
     assert [r["step"] for r in rows if r["split"] == "train"] == list(range(1, 10))
-    assert [r["step"] for r in rows if r["split"] == "held_out"] == [0, 3, 6, 9]
+    assert [r["step"] for r in rows if r["split"] == "validation"] == [0, 3, 6, 9]
     assert all(len(r["parts"]) == 4 and sum(r["parts"]) / 4 == pytest.approx(r["loss"]) for r in rows)
     cost = read_json(finished_run.cost)
     stored = sum(tensor.numel() for tensor in weights(finished_run).values())
@@ -79,10 +83,71 @@ def test_train_finished_writes_log_cost_and_adapter(finished_run: Run, tiny_base
 
 
 def test_train_lowers_the_loss_and_stores_the_best_weights(finished_run: Run) -> None:
-    held_out = {r["step"]: r["loss"] for r in read_jsonl(finished_run.log) if r["split"] == "held_out"}
+    held_out = {r["step"]: r["loss"] for r in read_jsonl(finished_run.log) if r["split"] == "validation"}
     cost = read_json(finished_run.cost)
-    assert cost["best_held_out_loss"] == min(held_out.values()) < held_out[0]
-    assert held_out[cost["best_step"]] == cost["best_held_out_loss"]
+    assert cost["best_validation_loss"] == min(held_out.values()) < held_out[0]
+    assert held_out[cost["best_step"]] == cost["best_validation_loss"]
+
+
+def copied_corpus(source: Path, target: Path, change: Any) -> Path:
+    """A copy of a prepared corpus without its features; `change` edits each row and may write its clip anew."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("features"))
+    rows = [json.loads(line) for line in (target / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
+    text = "".join(json.dumps(change(row), ensure_ascii=False, sort_keys=True) + "\n" for row in rows)
+    (target / "corpus.jsonl").write_text(text, encoding="utf-8")
+    return target
+
+
+def test_train_never_sees_the_test_side(
+    tmp_path: Path, quick_recipe: Any, finished_run: Run, corpus_folder: Path
+) -> None:
+    """A leak that is planted: with noise and other words in every test clip the run is the same to the last bit."""
+    rng, spoiled = np.random.default_rng(0), []
+
+    def spoil(row: dict[str, Any]) -> dict[str, Any]:
+        if row["split"] != "held_out":
+            return row
+        path = tmp_path / "corpus" / row["file"]
+        clip = audio.read(path)
+        noise = audio.Audio(rng.uniform(-0.5, 0.5, clip.samples.shape).astype(np.float32), clip.rate_hz)
+        path.unlink()
+        audio.write(path, noise)
+        spoiled.append(row["file"])
+        return row | {"audio_hash": audio.content_hash(audio.read(path)), "caption": "noise"}
+
+    corpus = copied_corpus(corpus_folder, tmp_path / "corpus", spoil)
+    assert spoiled
+    run = train(quick_recipe(corpus=str(corpus)), tmp_path / "run")
+    assert read_json(run.facts_file)["corpus_hash"] != read_json(finished_run.facts_file)["corpus_hash"]
+    assert same(run, finished_run)
+    chosen = read_json(run.facts_file)["weights_chosen"]
+    assert (chosen["by"], chosen["validation_from"]) == ("validation", "recordings")
+    assert chosen["recordings"] == sorted({c.recording for c in Corpus.load(corpus).validation})
+
+
+def test_train_without_validation_stores_the_last_weights_and_resumes_to_the_same_bits(
+    tmp_path: Path, quick_recipe: Any, corpus_folder: Path
+) -> None:
+    corpus = copied_corpus(
+        corpus_folder,
+        tmp_path / "corpus",
+        lambda row: row | ({"split": "train"} if row["split"] == "validation" else {}),
+    )
+    summary = read_json(corpus / "summary.json")
+    summary["split"] |= {"validation_from": "none", "validation_note": "no validation, as this is a test"}
+    (corpus / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    recipe, log = quick_recipe(corpus=str(corpus)), Lines()
+    run = train(recipe, tmp_path / "whole", log)
+    assert "note: no validation, as this is a test" in log.lines
+    assert {row["split"] for row in read_jsonl(run.log)} == {"train"}
+    cost = read_json(run.cost)
+    assert (cost["best_validation_loss"], cost["best_step"], cost["steps"]) == (None, 9, 9)
+    assert read_json(run.facts_file)["weights_chosen"]["by"] == "last step"
+    assert "the weights of the last step" in (run.adapter / "README.md").read_text(encoding="utf-8")
+    assert "no validation: the weights of the last step are stored" in training_message(run.folder, cost)
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "stopped", StopAt(5))
+    assert same(train(recipe, tmp_path / "stopped"), run)
 
 
 @pytest.mark.parametrize("stops", [(1,), (2, 5, 8), (9,)])

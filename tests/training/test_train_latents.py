@@ -110,7 +110,7 @@ def test_prepare_cuts_beats_and_chords_with_the_clips(corpus: Path) -> None:
 
 def test_train_on_latents_logs_named_terms_and_caches_latents(run: Run, corpus: Path) -> None:
     rows = read_jsonl(run.log)
-    held_out = [row for row in rows if row["split"] == "held_out"]
+    held_out = [row for row in rows if row["split"] == "validation"]
     assert held_out[0]["part_names"] == [f"noise level {level}" for level in (100, 300, 500, 700, 900)]
     assert all(len(row["parts"]) == len(row["part_names"]) for row in rows)
     assert [row["part_names"] for row in rows if row["split"] == "train"] == [["velocity"]] * 2
@@ -146,7 +146,7 @@ def test_evaluate_and_report_on_latents_name_the_loss_unit(run: Run) -> None:
     scores = read_json(run.scores)
     assert scores["held_out_loss"]["loss_unit"] == "squared error"
     assert len(scores["held_out_loss"]["base_loss"]["per_part"]) == 5
-    first = next(row["loss"] for row in read_jsonl(run.log) if row["split"] == "held_out")
+    first = next(row["loss"] for row in read_jsonl(run.log) if row["split"] == "validation")
     assert first > 0
     assert scores["adapter_effect"]["latent_change"] > 0
     tags = audio.read_tags(run.samples / "01-after.flac")

@@ -83,11 +83,11 @@ def test_train_with_early_stopping_keeps_the_best_weights(tmp_path: Path, quick_
     recipe = quick_recipe(training__learning_rate=1.0, training__early_stopping_patience=1, training__eval_every=1)
     run = train(recipe, tmp_path)
     cost, rows = read_json(run.cost), read_jsonl(run.log)
-    held_out = [r["loss"] for r in rows if r["split"] == "held_out"]
+    held_out = [r["loss"] for r in rows if r["split"] == "validation"]
     assert cost["stopped_early"]
     assert cost["steps"] < 9
     assert held_out[-1] >= min(held_out[:-1])
-    assert cost["best_held_out_loss"] == min(held_out)
+    assert cost["best_validation_loss"] == min(held_out)
 
 
 def test_train_with_save_weights_last_stores_the_last_weights(

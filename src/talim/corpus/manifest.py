@@ -15,7 +15,7 @@ from talim.audio import Audio, AudioError, content_hash, read
 from talim.errors import TalimError
 from talim.near_paths import did_you_mean
 
-FORMAT_VERSION = 1  # of summary.json and corpus.jsonl; raise it when older code or folders no longer fit
+FORMAT_VERSION = 2  # of summary.json and corpus.jsonl; raise it when older code or folders no longer fit
 UNKNOWN = "unknown"
 _RARE_FIELDS = ("shares_sound_with", "ai_generated")
 
@@ -32,7 +32,7 @@ class Clip(BaseModel):
     start_seconds: float  # in the source file
     seconds: float
     caption: str
-    split: Literal["train", "held_out"]
+    split: Literal["train", "validation", "held_out"]  # trained on; weights are chosen on it; scored on (test)
     audio_hash: str  # of the stored samples, talim.audio.content_hash
     source_file: str  # relative to the folder of recordings
     source_hash: str  # sha256 of the source file's bytes
@@ -95,7 +95,8 @@ class Corpus:
     def __repr__(self) -> str:
         seconds = sum(clip.seconds for clip in self.clips)
         return (
-            f"Corpus({str(self.folder)!r}: {len(self.train)} training and {len(self.held_out)} held-out clips, "
+            f"Corpus({str(self.folder)!r}: {len(self.train)} training, {len(self.validation)} validation and "
+            f"{len(self.held_out)} held-out clips, "
             f"{seconds / 60:.1f} minutes)"
         )
 
@@ -104,7 +105,13 @@ class Corpus:
         return tuple(clip for clip in self.clips if clip.split == "train")
 
     @property
+    def validation(self) -> tuple[Clip, ...]:
+        """The clips on which weights and designs are chosen; not trained on and not scored. There may be none."""
+        return tuple(clip for clip in self.clips if clip.split == "validation")
+
+    @property
     def held_out(self) -> tuple[Clip, ...]:
+        """The clips of the test side, which nothing but scores sees."""
         return tuple(clip for clip in self.clips if clip.split == "held_out")
 
     @property

@@ -25,6 +25,7 @@ from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfi
 from talim.corpus.split import default_fraction, make_split, random_split_leakage
 from talim.corpus.split_groups import with_sound_groups
 from talim.corpus.summary import split_item, summarize, with_split
+from talim.corpus.validation_side import add_validation
 from talim.corpus.waveform_copies import find_waveform_copies
 from talim.errors import TalimError, UsageError
 from talim.html.formatting import format_counted
@@ -60,7 +61,8 @@ def prepare(  # noqa: PLR0913
     `source` is a folder of recordings or any other source (see `importers.registry`); `format` is FORMAT or
     FORMAT:DETAIL, None to recognise it. Clips are at most `clip_seconds` (1 to 600) long, at `sample_rate` Hz with 1
     or 2 channels. `held_out_fraction` (above 0, at most 0.5; None: 0.2, of fewer than 20 recordings 0.3) of the music
-    is held out, or exactly the recordings named in `held_out`; `split_by` is "auto" or one of
+    is held out for the test, or exactly the recordings named in `held_out`; of the rest, validation takes a part (see
+    `validation_side.add_validation`). `split_by` is "auto" or one of
     `split.SPLIT_STRATEGIES`. `caption` is for recordings that have none. `license_use="commercial"` leaves out
     recordings whose licence forbids that or is unknown. AI-generated files are left out, see `generated_recordings`.
 
@@ -114,6 +116,7 @@ def prepare(  # noqa: PLR0913
             split = make_split(
                 items, held_out_fraction=fraction, seed=seed, split_by=split_by, held_out=held_out, duplicates=pairs
             )
+            split = add_validation(split, items, seed, pairs)
         except TalimError as error:
             if before is None:
                 remove_corpus(out)

@@ -107,6 +107,7 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
             for key, name in _LEAKAGE_NAMES.items()
         ],
         "held_out": facts["split"]["held_out_recordings"],
+        "validation": facts["split"]["validation_recordings"],
         "sides": _sides_sentence(facts["split"]),
         "captions": {name: format_counted(count, "recording") for name, count in facts["captions"].items()},
         "example_captions": list(dict.fromkeys(clip.caption for clip in clips if clip.caption))[:5],
@@ -130,14 +131,16 @@ def subtitle(facts: Mapping[str, Any]) -> str:
         music = f"music, {named} of it named as {join_list(tuple(traditions))}"
     strategy = facts["split"]["strategy"]
     by = "in blocks of one recording" if strategy == "blocks" else f"by {strategy}"
-    return f"{format_counted(facts['recordings'], 'recording')} of {music}, split into training and test {by}."
+    return (
+        f"{format_counted(facts['recordings'], 'recording')} of {music}, split into training, validation and test {by}."
+    )
 
 
 def _sides_sentence(split: Mapping[str, Any]) -> str:
-    """How much is on each side: "8 training clips of 4 recordings, 2 held-out clips of 1 recording"."""
+    """How much is on each side: "8 training clips of 4 recordings, 2 held-out clips of 1 recording"; others alike."""
     sides = [
         f"{format_counted(split[side]['clips'], noun)} of {format_counted(split[side]['recordings'], 'recording')}"
-        for side, noun in (("train", "training clip"), ("held_out", "held-out clip"))
+        for side, noun in (("train", "training clip"), ("validation", "validation clip"), ("held_out", "held-out clip"))
     ]
     if gap := split["gap"]["clips"]:
         sides.append(f"{format_counted(gap, 'clip')} between them in neither")
@@ -202,7 +205,7 @@ def _players(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def _player(corpus: Corpus, clip: Clip) -> dict[str, Any]:
-    side = "Held out" if clip.split == "held_out" else "Training"
+    side = {"train": "Training", "validation": "Validation", "held_out": "Held out"}[clip.split]
     values = {"caption": clip.caption or "No caption", "recording": clip.recording, "side": side}
     try:
         audio = read_audio(corpus.folder / clip.file)

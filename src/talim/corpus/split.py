@@ -1,4 +1,4 @@
-"""Splits clips into training and held-out: by the strictest feasible grouping, else by blocks 30 s apart."""
+"""Splits clips into training and held-out (test): by the strictest feasible grouping, else by blocks 30 s apart."""
 
 from __future__ import annotations
 
@@ -47,12 +47,14 @@ _GUARANTEES = {
 
 @dataclass(frozen=True)
 class Split:
-    """The side of each clip ("train" or "held_out"; clips of a gap have none), and the reasons."""
+    """The side of each clip ("train", "validation" or "held_out"; clips of a gap have none), and the reasons."""
 
     strategy: str
     sides: dict[str, str]  # by clip id
     explanation: str
     relaxed: tuple[str, ...] = ()  # why stricter strategies were not feasible
+    validation_from: str = ""  # see `validation_side`
+    validation_note: str = ""  # said beside scores where validation is not by whole recordings
 
 
 class _InfeasibleSplit(Exception):  # noqa: N818 - an answer, not an error
@@ -86,7 +88,7 @@ def make_split(
     if split_by not in ("auto", *SPLIT_STRATEGIES):
         raise UsageError(f"unknown split {split_by!r}; choose one of: auto, {', '.join(SPLIT_STRATEGIES)}")
     reasons: list[str] = []
-    for strategy in _applicable_strategies(items) if split_by == "auto" else (split_by,):
+    for strategy in applicable_strategies(items) if split_by == "auto" else (split_by,):
         try:
             if strategy == "blocks":
                 split = _split_by_blocks(items, held_out_fraction, seed, duplicates)
@@ -118,7 +120,7 @@ def random_split_leakage(
     return {key: round(sum(draw[key] for draw in draws) / len(draws), 4) for key in draws[0]}
 
 
-def _applicable_strategies(items: Sequence[SplitItem]) -> list[str]:
+def applicable_strategies(items: Sequence[SplitItem]) -> list[str]:
     """The strategies worth trying: one whose keys are all unknown equals the next."""
     known = {key for key, names_of in GROUPING_FUNCTIONS.items() if any(names_of(item) for item in items)}
     needed = {"lead": {"lead"}, "release": {"release", "work"}}
@@ -140,9 +142,9 @@ def _split_by_groups(
     performers, note = "", ""
     if strategy == "performer":
         known = {item.performer for item in items if item.recording in names} - {UNKNOWN}
-        performers = f" ({_list(sorted(known))})" if known else ""
+        performers = f" ({list_names(sorted(known))})" if known else ""
         note = _unknown_performers_note(items)
-    return Split(strategy, sides, f"{HELD_OUT_WORDS}: {_list(names)}{performers}. {_GUARANTEES[strategy]}{note}")
+    return Split(strategy, sides, f"{HELD_OUT_WORDS}: {list_names(names)}{performers}. {_GUARANTEES[strategy]}{note}")
 
 
 def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplicates: DuplicatePairs) -> Split:
@@ -156,11 +158,11 @@ def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplic
     in_training = {name for item in items if sides[item.id] == TRAIN for name in performer_names(item.performer)}
     held_out_items = [item for item in items if item.recording in recordings]
     shared = sorted({item.performer for item in held_out_items if in_training & {*performer_names(item.performer)}})
-    text = f"{HELD_OUT_WORDS}, as asked for: {_list(sorted(named))}"
+    text = f"{HELD_OUT_WORDS}, as asked for: {list_names(sorted(named))}"
     if recordings - named:
-        text += f", and what holds the same sound: {_list(sorted(recordings - named))}"
+        text += f", and what holds the same sound: {list_names(sorted(recordings - named))}"
     if shared:
-        return Split("recording", sides, f"{text}. {_list(shared)} can be heard in training too.")
+        return Split("recording", sides, f"{text}. {list_names(shared)} can be heard in training too.")
     if all(item.performer == UNKNOWN for item in items):
         return Split("recording", sides, f"{text}. {_GUARANTEES['recording']} (No recording names its performer.)")
     text += ". No performer that the metadata name for them is in training."
@@ -232,8 +234,8 @@ def _split_by_blocks(
             f"and the {GAP_SECONDS:.0f} s between them that are left out"
         )
     text = (
-        f"{HELD_OUT_WORDS}: the first or last part of {_list(divided)}; the {GAP_SECONDS:.0f} s beside it are left "
-        "out. The rest of the same music is in training, so the test says nothing about other recordings."
+        f"{HELD_OUT_WORDS}: the first or last part of {list_names(divided)}; the {GAP_SECONDS:.0f} s beside it are "
+        "left out. The rest of the same music is in training, so the test says nothing about other recordings."
     )
     if copies := len({item.source_file for item in items} - {item.source_file for item in unique}):
         text += f" Left out, as they hold the same audio as another: {format_counted(copies, 'file')}."
@@ -309,7 +311,7 @@ def _sides(items: Sequence[SplitItem], is_held_out: Callable[[SplitItem], bool])
     return {item.id: HELD_OUT if is_held_out(item) else TRAIN for item in items}
 
 
-def _list(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:4])
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 

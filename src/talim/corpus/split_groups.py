@@ -11,7 +11,7 @@ from talim.corpus.manifest import UNKNOWN, Clip
 from talim.traditions.name_matching import UNDECOMPOSED
 
 _FIRST_ACCENT = 200  # combining class; below it are marks that belong to a letter, such as the Japanese voicing mark
-TRAIN, HELD_OUT = "train", "held_out"
+TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held_out"  # the last one is the test side
 LEAKAGE_KEYS = ("performer", "release", "work")
 DuplicatePairs = Sequence[tuple[str, str]]  # source files with a common stretch of audio
 
@@ -110,7 +110,7 @@ def with_sound_groups(clips: Sequence[Clip], duplicates: DuplicatePairs) -> list
 def split_leakage(
     items: Sequence[SplitItem], sides: Mapping[str, str], duplicates: DuplicatePairs = ()
 ) -> dict[str, float]:
-    """Fraction of held-out recordings, 0 to 1, that share a performer, release, work or audio with training.
+    """Fraction of held-out recordings, 0 to 1, with a performer, release, work or audio of training or validation.
 
     Keys: performer, release, work, duplicate, any (at least one of them). Unknown values count as not shared.
     """
@@ -118,7 +118,7 @@ def split_leakage(
     for item in items:
         if sides.get(item.id) == HELD_OUT:
             held_out[item.recording].append(item)
-    train = [item for item in items if sides.get(item.id) == TRAIN]
+    train = [item for item in items if sides.get(item.id) in (TRAIN, VALIDATION)]
     shared: dict[str, set[str]] = {}
     for key in LEAKAGE_KEYS:
         names_of = GROUPING_FUNCTIONS[key]

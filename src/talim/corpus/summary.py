@@ -38,7 +38,7 @@ def summarize(  # noqa: PLR0913
     """The summary as plain JSON values; `clips` are all clips."""
     used = with_split(clips, split)
     gap = [clip for clip in clips if clip.id not in split.sides]
-    held_out = [clip for clip in used if clip.split == "held_out"]
+    sides = {side: [clip for clip in used if clip.split == side] for side in ("train", "validation", "held_out")}
     notes = [
         {"file": name, "note": note} for name, segmented in sorted(stats.segmented.items()) for note in segmented.notes
     ]
@@ -58,9 +58,11 @@ def summarize(  # noqa: PLR0913
             "seed": seed,
             "explanation": split.explanation,
             "relaxed": list(split.relaxed),
-            "train": _amount([clip for clip in used if clip.split == "train"]),
-            "held_out": _amount(held_out),
-            "held_out_recordings": sorted({clip.recording for clip in held_out}),
+            **{side: _amount(those) for side, those in sides.items()},
+            "validation_from": split.validation_from,
+            "validation_note": split.validation_note,
+            "validation_recordings": sorted({clip.recording for clip in sides["validation"]}),
+            "held_out_recordings": sorted({clip.recording for clip in sides["held_out"]}),
             "gap": _amount(gap),
             "leakage": split_leakage([split_item(clip) for clip in used], split.sides, pairs),
             "random_split_leakage": dict(random_leakage) if random_leakage else None,

@@ -124,24 +124,28 @@ def score_adapter(  # noqa: PLR0913
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
     batch_size = recipe.training.batch_size
 
-    def held_out_losses(clips: Sequence[EncodedClip], condition: str = "") -> dict[str, Any]:
+    def losses_on(clips: Sequence[EncodedClip], condition: str = "") -> dict[str, Any]:
         adapted = per_clip_losses(backbone, clips, batch_size, progress, f"loss with adapter{condition}", cache)
         with injection.disabled(peft):
             base = per_clip_losses(backbone, clips, batch_size, progress, f"loss without adapter{condition}", cache)
         recordings, parts = [clip.clip.sound_group for clip in clips], backbone.validation_terms
         return compare_losses(base, adapted, recordings, parts=parts, unit=backbone.loss_unit)
 
-    losses = held_out_losses(clips)
+    losses = losses_on(clips)
+    validation = {}
+    if run.recipe_file.is_file() and corpus.validation:  # designs are compared on these
+        beside, _ = prepare_held_out(recipe, corpus, backbone, progress, corpus.validation)
+        validation = {"validation_loss": losses_on(beside, ", validation")}
     without_melody = {}
     if backbone.melody_rate_hz:
-        silent = held_out_losses([clip.without_melody for clip in clips], ", no melody")
+        silent = losses_on([clip.without_melody for clip in clips], ", no melody")
         without_melody = {"held_out_loss_without_melody": silent}
         means = (f"{kind['adapted_loss']['mean']:.3f} ({kind['base_loss']['mean']:.3f})" for kind in (losses, silent))
         progress.log("held-out loss with the adapter (without it): {} given the melody, {} not given it".format(*means))
-    reduction, notes = losses["loss_reduction"], [losses["loss_reduction"]["ci_note"]]
+    reduction, choice = losses["loss_reduction"], ""
     if run.recipe_file.is_file() and recipe.training.save_weights == "best":
-        notes.append("the weights were selected on these clips, so the reduction is somewhat optimistic")
-    reduction["ci_note"] = "; ".join(filter(None, [*notes, scored.seen["note"]])) or None
+        choice = corpus.summary["split"]["validation_note"]
+    reduction["ci_note"] = "; ".join(filter(None, [reduction["ci_note"], choice, scored.seen["note"]])) or None
     pairs = sample_pairs.generate_pairs(
         run, corpus, backbone, peft, progress, num_prompts=num_prompts, seconds=seconds, seed=seed, options=options
     )
@@ -162,7 +166,7 @@ def score_adapter(  # noqa: PLR0913
     music = music_scores.score_music(
         run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens
     )
-    music["warnings"] = [*filter(None, [scored.seen["note"]]), *music["warnings"]]
+    music["warnings"] = [*filter(None, [scored.seen["note"], choice]), *music["warnings"]]
     for warning in music["warnings"]:
         progress.log(f"note: {warning}")
     scores = {
@@ -173,6 +177,7 @@ def score_adapter(  # noqa: PLR0913
         "corpus": corpus.summary,
         "held_out_loss": losses,
         **without_melody,
+        **validation,
         "seen_in_training": scored.seen,
         "adapter_effect": sample_pairs.adapter_effect(pairs),
         **music,

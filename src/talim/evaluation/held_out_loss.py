@@ -1,4 +1,4 @@
-"""Losses on held-out clips, and the held-out loss of a finished run without generating music."""
+"""Losses on held-out clips, and the validation loss of a finished run without generating music."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from talim.training.crops import EncodedClip
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
+    from talim.corpus.manifest import Clip
 
-FILE = "held_out.json"
+FILE = "validation.json"
 
 
 def prepare_held_out(
-    recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress
+    recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress, chosen: Sequence[Clip] | None = None
 ) -> tuple[list[EncodedClip], frozen_cache.FrozenLayerCache | None]:
-    """The encoded held-out clips, and the cached activations of the layers below the recipe's design, if any."""
+    """The encoded held-out (or `chosen`) clips, and cached activations of the layers below the design, if any."""
     options = recipe.training.predict_beats_chords, recipe.training.melody_from
-    clips = batches.encode_clips(corpus, corpus.held_out, backbone, progress, *options)
+    clips = batches.encode_clips(corpus, corpus.held_out if chosen is None else chosen, backbone, progress, *options)
     crops = [clip.full_length for clip in clips]
     cache, _ = frozen_cache.make_frozen_cache(recipe, corpus, backbone, progress, held_out=crops)
     return clips, cache
@@ -54,10 +55,10 @@ def per_clip_losses(
     return np.concatenate(losses)
 
 
-def held_out_loss(run_folder: Path | str, progress: Progress | None = None, device: str = "auto") -> dict[str, Any]:
-    """{"mean", "ci95", "per_recording"} of the loss with the adapter; stored in RUN/held_out.json and read from there.
+def validation_loss(run_folder: Path | str, progress: Progress | None = None, device: str = "auto") -> dict[str, Any]:
+    """{"mean", "ci95", "per_recording"} of the adapted loss on validation clips; stored in RUN/validation.json.
 
-    TalimError if the run is not finished.
+    Read from there if it is. TalimError if the run is not finished or its corpus has no validation clips.
     """
     from talim.backbones.load import load
 
@@ -72,8 +73,8 @@ def held_out_loss(run_folder: Path | str, progress: Progress | None = None, devi
     backbone = load(run.base, precision=recipe.training.precision, device=device)
     serialization.load(backbone, run.adapter)
     backbone.model.eval()
-    clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
-    losses = per_clip_losses(backbone, clips, recipe.training.batch_size, progress, "held-out loss", cache)
+    clips, cache = prepare_held_out(recipe, corpus, backbone, progress, corpus.validation)
+    losses = per_clip_losses(backbone, clips, recipe.training.batch_size, progress, "validation loss", cache)
     per_recording = bootstrap.mean_by_recording(losses.mean(axis=1).tolist(), [clip.clip.sound_group for clip in clips])
     result = {
         "mean": float(np.mean(list(per_recording.values()))),

@@ -44,7 +44,7 @@ def peak_bytes(config: StepConfig, clip_seconds: float = CLIP_SECONDS) -> int:
 
 
 def make_corpus(folder: Path, clip_seconds: float) -> Corpus:
-    """A corpus of noisy tones with captions of several lengths; a quarter of the clips is held out."""
+    """Noisy tones with captions of several lengths: nine clips to train on, two for validation, one test."""
     clips = []
     for number in range(CLIPS):
         name = f"clips/{number}.flac"
@@ -52,6 +52,7 @@ def make_corpus(folder: Path, clip_seconds: float) -> Corpus:
         noise = np.random.default_rng(number).standard_normal(int(clip_seconds * RATE_HZ))
         tone = np.sin(2 * np.pi * (200 + 20 * number) * np.arange(len(noise)) / RATE_HZ)
         write(folder / name, Audio((0.3 * tone + 0.05 * noise).astype(np.float32), RATE_HZ))
+        side = "held_out" if number == CLIPS - 1 else "validation" if number % 4 == 3 else "train"
         clips.append(
             Clip(
                 id=str(number),
@@ -61,7 +62,7 @@ def make_corpus(folder: Path, clip_seconds: float) -> Corpus:
                 start_seconds=0.0,
                 seconds=clip_seconds,
                 caption=" ".join(WORDS[: 2 + number]),
-                split="held_out" if number % 4 == 3 else "train",
+                split=side,
                 audio_hash=content_hash(read(folder / name)),
                 source_file=name,
                 source_hash="",

@@ -43,7 +43,7 @@ def measure_evaluation(recipe: Recipe, corpus: Corpus, options: PocOptions, timi
     generating = 2 * (time.perf_counter() - start) * factor
     del backbone
     free_memory()
-    batches = len(corpus.held_out) / recipe.training.batch_size
+    batches = (len(corpus.held_out) + len(corpus.validation)) / recipe.training.batch_size
     losses = 2 * batches * timing.step_seconds / 3  # forward only: about a third of a step
     scored = min(MAX_REAL_CLIPS, len(corpus.held_out)) + 2 * NUM_PROMPTS
     return timing.startup_seconds + losses + generating + scored * SCORES_SECONDS * options.sample_seconds / 10

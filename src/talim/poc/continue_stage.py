@@ -19,7 +19,7 @@ from talim.html.formatting import format_bytes, format_ci, format_count, format_
 from talim.poc import cost_stage, state
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import folder_name
-from talim.poc.runs import PocContext, loss_reduction_of, run_one
+from talim.poc.runs import PocContext, loss_reduction_of, run_one, validation_reduction_of
 from talim.recipe import Recipe
 from talim.run import Run
 
@@ -127,13 +127,17 @@ def _over_seeds(runs: list[Run], thresholds: GateThresholds) -> tuple[bool | Non
 
 
 def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
-    """The difference of two runs' loss reductions by recording, and whether its interval lies above 0."""
-    values, reference = (loss_reduction_of(each)["per_recording"] for each in (run, selected))
+    """The difference of two runs' reductions of the validation loss, and whether its interval lies above 0."""
+    known = [validation_reduction_of(each) for each in (run, selected)]
+    if None in known:
+        return None, f"{label}: there are no validation clips to compare on."
+    values, reference = (each["per_recording"] for each in known if each)
     gains = {name: values[name] - reference[name] for name in reference}
     gain, ends = float(np.mean(list(gains.values()))), difference_ci(gains)
-    text = f"{label} the loss reduction was {format_number(abs(gain))} {'larger' if gain >= 0 else 'smaller'}"
+    side = "larger" if gain >= 0 else "smaller"
+    text = f"{label} the loss reduction on validation was {format_number(abs(gain))} {side}"
     if ends is None:
-        return None, f"{text}; one held-out recording gives no interval."
+        return None, f"{text}; one validation recording gives no interval."
     low, high = ends
     verdict = "worth its cost" if low > 0 else "worse" if high < 0 else "no difference detected"
     return low > 0, f"{text} (95\u202f% interval of the gain {format_ci(low, high)}): {verdict}."

@@ -65,5 +65,9 @@ def demo(out: Path, progress: Progress | None = None, options: PocOptions = DEMO
 
 def compare_designs_sentence(loss_reductions: Mapping[str, Mapping[str, Any]]) -> str:
     """The designs' loss reductions in a sentence, with the limitation of one seed."""
-    values = ", ".join(f"{design} {each['mean']:.3f}" for design, each in loss_reductions.items())
-    return f"Loss reduction with one seed each: {values}; one seed cannot show which kind is best."
+    values = ", ".join(
+        f"{design} {each['mean']:.3f}" for design, each in loss_reductions.items() if each["mean"] is not None
+    )
+    if not values:
+        return "The designs were not compared: there are no validation clips."
+    return f"Loss reduction on validation with one seed each: {values}; one seed cannot show which kind is best."

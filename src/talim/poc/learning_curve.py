@@ -11,7 +11,7 @@ from talim.atomic_io import read_json
 from talim.evaluation.bootstrap import difference_ci
 from talim.experiments.trial import train_and_evaluate
 from talim.html.formatting import format_ci, format_counted, format_duration, format_number
-from talim.poc.runs import PocContext, loss_reduction_of
+from talim.poc.runs import PocContext, validation_reduction_of
 from talim.recipe import Recipe
 from talim.run import Run
 from talim.training.batches import training_subset
@@ -22,7 +22,7 @@ TIME_SAFETY_FACTOR = 1.1  # equal runs do not all take the same time
 
 
 def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_fraction: float) -> dict[str, Any]:
-    """{"points", "sentence"}: loss reduction by number of recordings, in runs with the same steps below RUN/curve.
+    """{"points", "sentence"}: validation loss reduction by number of recordings, in runs of equal steps.
 
     Without points if the curve is switched off, there are too few recordings, or the time budget is too small.
     """
@@ -35,6 +35,9 @@ def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_frac
     if recordings < MIN_RECORDINGS:
         count = format_counted(recordings, "training recording")
         return _skipped(f"The learning curve was skipped: {count} cannot be divided by four.")
+    full = validation_reduction_of(run)
+    if full is None:
+        return _skipped("The learning curve was skipped: there are no validation clips.")
     if missing and needed > context.seconds_left():
         left = format_duration(max(0.0, context.seconds_left()))
         return _skipped(
@@ -42,7 +45,6 @@ def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_frac
             "left."
         )
     points = [_point(context, recipe, run, each, fraction) for fraction, each in runs.items()]
-    full = loss_reduction_of(run)
     values = {key: full[key] for key in ("mean", "ci95", "per_recording")}
     points.append({"fraction": 1.0, "recordings": recordings, **values})
     return {"points": points, "sentence": curve_sentence(points, tolerance_fraction)}
@@ -54,7 +56,7 @@ def _skipped(reason: str) -> dict[str, Any]:
 
 def _point(context: PocContext, recipe: Recipe, full_run: Run, run: Run, fraction: float) -> dict[str, Any]:
     """The loss reduction of a run on a fraction of the recordings, against the same base losses."""
-    from talim.evaluation.held_out_loss import FILE, held_out_loss
+    from talim.evaluation.held_out_loss import FILE, validation_loss
 
     training = recipe.training.model_copy(update={"train_fraction": fraction})
     smaller = recipe.model_copy(update={"training": training})
@@ -64,11 +66,11 @@ def _point(context: PocContext, recipe: Recipe, full_run: Run, run: Run, fractio
             train_and_evaluate(
                 smaller,
                 run,
-                lambda: loss_file.is_file() or held_out_loss(run.folder, progress, device),
+                lambda: loss_file.is_file() or validation_loss(run.folder, progress, device),
                 progress,
                 device=device,
             )
-    base = read_json(full_run.scores)["held_out_loss"]["base_loss"]["per_recording"]
+    base = read_json(full_run.scores)["validation_loss"]["base_loss"]["per_recording"]
     adapted = read_json(loss_file)["per_recording"]
     reductions = {name: base[name] - adapted[name] for name in base}
     clips = training_subset(context.corpus, fraction, recipe.seed)
@@ -91,10 +93,10 @@ def curve_sentence(points: Sequence[Mapping[str, Any]], tolerance_fraction: floa
     gain, ends = float(np.mean(list(gains.values()))), difference_ci(gains)
     text = (
         f"From {half['recordings']} to {format_counted(full['recordings'], 'recording')}, with the same number of "
-        f"steps, the loss reduction grew by {format_number(gain)}"
+        f"steps, the loss reduction on validation grew by {format_number(gain)}"
     )
     if ends is None:
-        return f"{text}; with one held-out recording this may be chance, so whether more would help is open."
+        return f"{text}; with one validation recording this may be chance, so whether more would help is open."
     low, high = ends
     text += f" (95\u202f% interval {format_ci(low, high)})"
     caveat = "One seed and one order of the recordings were tried."

@@ -13,7 +13,7 @@ from typing import Any
 from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
 from talim.backbones import registry
-from talim.corpus.manifest import Corpus
+from talim.corpus.manifest import FORMAT_VERSION, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
@@ -237,7 +237,7 @@ def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCac
         "held_out_fraction": options.held_out_fraction,
         "license_use": options.license_use,
     }
-    inputs = list(arguments.values())
+    inputs = [FORMAT_VERSION, *arguments.values()]  # a corpus of an earlier version is prepared again
     key = state.recordings_key(folder, out, inputs)
     if stage_cache.is_current("prepare", key, target / "summary.json"):
         progress.log(f"{target}: the recordings have not changed; nothing to prepare")

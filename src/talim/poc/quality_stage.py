@@ -1,4 +1,4 @@
-"""The second stage, quality: the loss reduction of each design, the selected one, and the gate."""
+"""The second stage, quality: designs are compared on validation clips; the selected one's gate is on the test side."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from talim.evaluation.copy_scores import copies_sentence
 from talim.experiments.recommend import DesignChoice, choose_design
 from talim.html.formatting import format_ci, format_number
 from talim.poc.gates import GateThresholds
-from talim.poc.runs import loss_reduction_of
+from talim.poc.runs import loss_reduction_of, validation_reduction_of
 from talim.run import Run
 
 FEW_RECORDINGS = 6  # an interval from fewer is wide mostly because of their number
 
 
 def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoice:
-    """The design to continue with, by loss reduction and FLOPs, of those that were planned with most steps.
+    """The design to continue with, by reduction of the validation loss and FLOPs, of those planned with most steps.
 
-    A design that got fewer, as time ran out, is not compared with them.
+    A design that got fewer, as time ran out, is not compared with them. Without validation clips nothing tells which is
+    better before the test, so it is the one with the fewest FLOPs.
     """
     steps = {design: run.recipe.training.steps for design, run in runs.items()}
     runs = {design: run for design, run in runs.items() if steps[design] == max(steps.values())}
-    reductions = {design: loss_reduction_of(run)["per_recording"] for design, run in runs.items()}
     flops = {design: float(read_json(run.cost)["flops"]) for design, run in runs.items()}
-    return choose_design(reductions, flops, gates.quality.tolerance_fraction)
+    reductions = {design: validation_reduction_of(run) for design, run in runs.items()}
+    known = {design: values["per_recording"] for design, values in reductions.items() if values}
+    if len(known) < len(runs):
+        cheapest = min(flops, key=lambda design: flops[design])
+        return DesignChoice(cheapest, "", 0.0, ())
+    return choose_design(known, flops, gates.quality.tolerance_fraction)
 
 
 def gate_passed(run: Run, gates: GateThresholds) -> bool | None:
@@ -36,12 +41,15 @@ def gate_passed(run: Run, gates: GateThresholds) -> bool | None:
 
 def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice: DesignChoice) -> list[str]:
     """The stage in sentences: each loss reduction, the selection, failures, and warnings of the evaluation."""
-    results = []
-    for design, run in runs.items():
-        reduction = loss_reduction_of(run)
-        ends = f" ({format_ci(*reduction['ci95'])})" if reduction["ci95"] else ""
-        results.append(f"with {design} {format_number(reduction['mean'])}{ends}")
-    lines = [f"Reduction of the prediction error (loss) on held-out recordings: {', '.join(results)}.", choice.sentence]
+    compared = [
+        f"with {design} {_value(reduction)}"
+        for design, run in runs.items()
+        if (reduction := validation_reduction_of(run))
+    ]
+    lines = [f"Reduction of the prediction error (loss) on validation clips: {', '.join(compared)}."] * bool(compared)
+    lines.append(choice.sentence if compared else _unseen_sentence(runs, choice.design))
+    test = _value(loss_reduction_of(runs[choice.design]))
+    lines.append(f"On held-out recordings, which no choice has seen, it is {test} with {choice.design}.")
     lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
     lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]
@@ -49,6 +57,20 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
     lines.append(("Caution: " if copies.get("copied") else "") + copies_sentence(copies))
     note = loss_reduction_of(runs[choice.design]).get("ci_note")
     return [*lines, f"On the interval: {note}."] if note else lines
+
+
+def _value(reduction: Mapping[str, Any]) -> str:
+    ends = f" ({format_ci(*reduction['ci95'])})" if reduction["ci95"] else ""
+    return f"{format_number(reduction['mean'])}{ends}"
+
+
+def _unseen_sentence(runs: Mapping[str, Run], design: str) -> str:
+    if len(runs) == 1:
+        return f"{design} was the only design."
+    return (
+        "There are no validation clips to compare designs on, so the one that takes the fewest operations, "
+        f"{design}, was selected: more recordings let the designs be compared."
+    )
 
 
 def stop_reason(run: Run, gates: GateThresholds) -> str:
@@ -70,11 +92,12 @@ def stop_reason(run: Run, gates: GateThresholds) -> str:
 
 
 def design_rows(runs: Mapping[str, Run], traced: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each evaluated design: loss reduction, time, traced memory, and ratios to full fine-tuning."""
+    """A row for each evaluated design: loss reduction on validation (None without), time, memory, ratios."""
     by_design = {row["design"]: row for row in traced}
     rows = []
     for design, run in runs.items():
-        reduction, cost, trace = loss_reduction_of(run), read_json(run.cost), by_design.get(design) or {}
+        reduction = validation_reduction_of(run) or {"mean": None, "ci95": None}
+        cost, trace = read_json(run.cost), by_design.get(design) or {}
         values = {"design": design, "run": run.folder.name, "loss_reduction": reduction["mean"]}
         values |= {"ci95": reduction["ci95"], "seconds": cost["wall_seconds"], "steps": cost["steps"]}
         rows.append(values | {"memory_bytes": trace.get("memory_bytes"), "ratios": trace.get("ratios") or {}})

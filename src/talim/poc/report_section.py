@@ -130,7 +130,9 @@ def _design_row(row: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dic
     return {
         "design": row["design"],
         "chosen": bool(chosen) and row["design"] == (chosen or {})["design"],
-        "loss_reduction": formatting.format_number(row["loss_reduction"]),
+        "loss_reduction": NOT_MEASURED
+        if row["loss_reduction"] is None
+        else formatting.format_number(row["loss_reduction"]),
         "ci95": formatting.format_ci(*row["ci95"]) if row["ci95"] else NOT_MEASURED,
         "time": formatting.format_duration(row["seconds"]),
         "memory": formatting.format_bytes(memory) if memory else NOT_MEASURED,
@@ -142,15 +144,18 @@ def _design_row(row: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dic
 
 
 def loss_reduction_plots(designs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any] | None) -> dict[str, Markup]:
-    """Every design's loss reduction with its interval, for two widths; nothing for a single design."""
-    if len(designs) < 2:
+    """Every design's loss reduction with its interval, for two widths; nothing for a single one.
+
+    It is that on validation; nothing without validation clips either.
+    """
+    if len(designs) < 2 or any(row["loss_reduction"] is None for row in designs):
         return {}
     bars = []
     for row in designs:
         strong = row["design"] == (chosen or {}).get("design")
         bars.append(plots.ErrorBar(row["design"], row["loss_reduction"], *(row["ci95"] or (None, None)), strong=strong))
     values = "; ".join(f"{bar.label}: {formatting.format_number(bar.value)}" for bar in bars)
-    alt, label = f"Loss reduction by design, {values}.", "reduction of the held-out loss, right is better"
+    alt, label = f"Loss reduction by design, {values}.", "reduction of the validation loss, right is better"
     return plots.responsive_pair(bars, alt=alt, x_label=label, widths_inches=(8.4, 4.4))
 
 

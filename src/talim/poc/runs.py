@@ -118,5 +118,11 @@ def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
 
 
 def loss_reduction_of(run: Run) -> dict[str, Any]:
-    """The reduction of the held-out loss in the run's scores: mean, ci95, per_recording."""
+    """The reduction of the held-out loss in the run's scores: mean, ci95, per_recording. Nothing is chosen by it."""
     return read_json(run.scores)["held_out_loss"]["loss_reduction"]
+
+
+def validation_reduction_of(run: Run) -> dict[str, Any] | None:
+    """Likewise of the validation loss, by which designs and steps are compared; None without validation clips."""
+    losses = read_json(run.scores).get("validation_loss")
+    return losses["loss_reduction"] if losses else None

@@ -24,8 +24,8 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"{formatting.format_counted(summary['clips'], 'clip')} of "
         f"{formatting.format_counted(summary['recordings'], 'recording')}{_in_files(summary)}, "
         f"{float(summary['seconds']) / 60:.1f} minutes",
-        f"{formatting.format_counted(split['train']['clips'], 'clip')} to train on, {split['held_out']['clips']} to "
-        f"test with (held out), split by {split['strategy']}",
+        f"{formatting.format_counted(split['train']['clips'], 'clip')} to train on, {split['validation']['clips']} to "
+        f"choose by (validation), {split['held_out']['clips']} to test with (held out), split by {split['strategy']}",
         *filter(None, [split.get("explanation")]),
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
@@ -96,14 +96,18 @@ def _printable(text: str) -> str:
 
 def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
     """A finished training in two lines."""
-    loss = formatting.format_number(cost["best_held_out_loss"])
+    loss, best = cost["best_validation_loss"], "no validation: the weights of the last step are stored"
+    if loss is not None:
+        unit, step = cost.get("loss_unit", "nats"), cost["best_step"]
+        best = (
+            f"lowest prediction error on validation clips (loss) {formatting.format_number(loss)} {unit} at step {step}"
+        )
     early = " (stopped early)" if cost.get("stopped_early") else ""
     begun = Run(folder).start
     same = f"the adapter is {begun['name']}, as it began" if begun else "the adapter changes nothing"
     lines = [
         f"{formatting.format_counted(cost['steps'], 'step')}{early} in "
-        f"{formatting.format_duration(cost['wall_seconds'])}; lowest prediction error on held-out clips (loss) {loss} "
-        f"{cost.get('loss_unit', 'nats')} at step {cost['best_step']}",
+        f"{formatting.format_duration(cost['wall_seconds'])}; {best}",
         f"no step lowered it: with save_weights=best {same}" if cost["best_step"] == 0 else "",
         f"next: talim evaluate {shlex.quote(str(folder))}",
     ]

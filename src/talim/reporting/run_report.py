@@ -241,9 +241,9 @@ def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, st
 
 
 def loss_plots(result: RunResults) -> dict[str, Markup]:
-    """Training and held-out loss over the steps, for a wide and a narrow screen."""
-    train, held_out = ([row for row in result.log if row.get("split") == split] for split in ("train", "held_out"))
-    lines = [line for line in (_smoothed(train), _line(held_out, "held out", "accent")) if line.xs]
+    """Training and validation loss over the steps, for a wide and a narrow screen."""
+    train, validation = ([row for row in result.log if row.get("split") == split] for split in ("train", "validation"))
+    lines = [line for line in (_smoothed(train), _line(validation, "validation", "accent")) if line.xs]
     if not lines:
         return {}
     alt = "Loss over the training steps. " + " ".join(_log_message(line) for line in lines)
@@ -251,14 +251,14 @@ def loss_plots(result: RunResults) -> dict[str, Markup]:
 
 
 def part_plots(result: RunResults) -> list[Markup]:
-    """The held-out loss of each part: by codebook, or by noise level."""
-    held_out = [row for row in result.log if row.get("split") == "held_out" and row.get("parts")]
-    if len(held_out) < 2:
+    """The validation loss of each part: by codebook, or by noise level."""
+    validation = [row for row in result.log if row.get("split") == "validation" and row.get("parts")]
+    if len(validation) < 2:
         return []
     drawings = []
-    for index in range(len(held_out[0]["parts"])):
-        line = plots.LineSeries([row["step"] for row in held_out], [row["parts"][index] for row in held_out], "")
-        title = part_title(held_out[0].get("part_names") or [], index)
+    for index in range(len(validation[0]["parts"])):
+        line = plots.LineSeries([row["step"] for row in validation], [row["parts"][index] for row in validation], "")
+        title = part_title(validation[0].get("part_names") or [], index)
         alt = f"{title}: {_log_message(line)}"
         drawings.append(plots.curve_plot([line], alt=alt, title=title, size_inches=(4.4, 2.1)))
     return drawings

@@ -56,14 +56,14 @@ def unfinished_sentence(result: RunResults) -> str:
 
 
 def unchanged_sentence(result: RunResults) -> str:
-    """Where no step lowered the held-out loss, so that the stored adapter is the untrained one; else empty."""
+    """Where no step lowered the validation loss, so that the stored adapter is the untrained one; else empty."""
     training = result.recipe.get("training")
     best = training.get("save_weights", "best") == "best" if isinstance(training, dict) else False
     if not (result.cost and best and result.cost.get("best_step") == 0):
         return ""
     what = f"it is {result.start.get('name')}, which it began from" if result.start else "it changes nothing"
     return (
-        f"None of the {format_counted(result.steps_done, 'training step')} lowered the held-out loss, so the stored "
+        f"None of the {format_counted(result.steps_done, 'training step')} lowered the validation loss, so the stored "
         f"adapter is that of step 0: {what}."
     )
 
@@ -180,15 +180,15 @@ def loss_sentence(result: RunResults) -> str:
 
 
 def start_sentence(result: RunResults) -> str:
-    """The held-out loss during training as it began from an adapter, and at its best; empty for others."""
+    """The validation loss during training as it began from an adapter, and at its best; empty for others."""
     first = next(
-        (row.get("loss") for row in result.log if row.get("split") == "held_out" and row.get("step") == 0), None
+        (row.get("loss") for row in result.log if row.get("split") == "validation" and row.get("step") == 0), None
     )
-    best = result.cost.get("best_held_out_loss")
+    best = result.cost.get("best_validation_loss")
     if not (result.start and _is_number(first) and _is_number(best)):
         return ""
     return (
-        f"Training began from the adapter {result.start.get('name')}: on the held-out clips that it looked at, the "
+        f"Training began from the adapter {result.start.get('name')}: on the validation clips, the "
         f"loss was {format_number(first)} then and {format_number(best)} at its best."
     )
 

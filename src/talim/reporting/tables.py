@@ -60,7 +60,8 @@ def data_table(result: RunResults) -> TableRows:
         ("Split by", f"{split['strategy']}{seed}" if split.get("strategy") else ""),
         ("Explanation", str(split.get("explanation") or "")),
         (trained, _amount(music) + _names(music.get("recordings")) if music else ""),
-        ("Held out", _held_out(sides)),
+        ("Validation", _side(sides, "validation")),
+        ("Held out", _side(sides, "held_out")),
         ("Licences", _tally(rights.get("licences"))),
         ("Consent", _tally(rights.get("consent"))),
         ("Captions from", _tally(corpus["captions"]) if corpus.get("captions") else ""),
@@ -70,8 +71,8 @@ def data_table(result: RunResults) -> TableRows:
     return [(name, text) for name, text in rows if text]
 
 
-def _held_out(sides: dict[str, Any]) -> str:
-    return _amount(sides["held_out"]) + _names(sides.get("held_out_recordings")) if sides.get("held_out") else ""
+def _side(sides: dict[str, Any], name: str) -> str:
+    return _amount(sides[name]) + _names(sides.get(f"{name}_recordings")) if sides.get(name) else ""
 
 
 def _names(recordings: Any) -> str:

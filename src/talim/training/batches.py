@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from talim.beats_chords import BeatsAndChords
 from talim.corpus.feature_cache import FeatureCache
 from talim.corpus.melody import CHROMA, clip_melody
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
 from talim.progress import Progress
 from talim.training.crops import Crop, EncodedClip
 from talim.training.distributed import SINGLE_PROCESS, DistributedContext
@@ -75,6 +76,27 @@ def training_subset(corpus: Corpus, fraction: float, seed: int) -> list[Clip]:
     order = [names[index] for index in make_rng(seed, RECORDINGS, 0).permutation(len(names))]
     selected = set(order[: max(1, math.floor(fraction * len(names) + 0.5))])
     return [clip for clip in corpus.train if clip.sound_group in selected]
+
+
+def choice_sentence(corpus: Corpus, training: Training) -> str:
+    """Which clips decide when training stops and which weights are stored."""
+    note = str((corpus.summary.get("split") or {}).get("validation_note") or "")
+    if not corpus.validation:
+        return f"note: {note or 'no validation clips: the weights of the last step are stored'}"
+    names = {clip.sound_group for clip in corpus.validation}
+    kept = "when to stop and which weights to keep" if training.save_weights == "best" else "when to stop"
+    text = f"{kept}: by validation clips of {format_counted(len(names), 'recording')}; the test side is unseen"
+    return f"{text}; note: {note}" if note else text
+
+
+def choice_facts(corpus: Corpus, training: Training) -> dict[str, Any]:
+    """For run.json: what the stored weights were chosen on, the recordings of these clips, and a note on a fallback."""
+    split = corpus.summary.get("split") or {}
+    by = "last step" if training.save_weights == "last" or not corpus.validation else "validation"
+    recordings = sorted({clip.recording for clip in corpus.validation})
+    return {"by": by, "validation_from": split.get("validation_from", ""), "recordings": recordings} | (
+        {"note": split["validation_note"]} if split.get("validation_note") else {}
+    )
 
 
 def _targets(cache: FeatureCache, corpus: Corpus, clip: Clip, backbone: Backbone) -> np.ndarray:

@@ -27,7 +27,7 @@ class TrainerState:
     run_id: str
     step: int = 0
     best_step: int = 0
-    best_loss: float | None = None  # held-out, in the base's loss unit
+    best_loss: float | None = None  # validation, in the base's loss unit
     evals_without_improvement: int = 0
     stopped_early: bool = False
     log_bytes: int = 0  # the log is truncated to this length on resumption

@@ -18,7 +18,7 @@ def check_recipe(run: Run, recipe: Recipe) -> Corpus:
     if not corpus.train:
         raise TalimError(f"{corpus.folder}: no training clips; run `talim prepare` on more recordings")
     if not corpus.held_out:
-        raise TalimError(f"{corpus.folder}: no held-out clips to evaluate on; prepare more recordings")
+        raise TalimError(f"{corpus.folder}: no held-out clips to score on; prepare more recordings")
     _check_same_recipe(run, recipe, corpus)
     return corpus
 

@@ -141,8 +141,9 @@ def render_licence(
 
 
 def _adapter_section(recipe: Recipe, base: Facts, cost: Facts) -> str:
-    best = f"the weights of step {cost['best_step']}, which had the lowest held-out loss"
-    stored = best if recipe.training.save_weights == "best" else "the weights of the last step"
+    best = f"the weights of step {cost['best_step']}, which had the lowest validation loss"
+    chosen = recipe.training.save_weights == "best" and cost.get("best_validation_loss") is not None
+    stored = best if chosen else "the weights of the last step"
     fraction = cost["trainable_parameters"] / cost["total_parameters"]
     text = (
         f"A `{recipe.design}` adapter with {cost['trainable_parameters']:,} trained parameters, {fraction:.2%} "
@@ -215,9 +216,9 @@ def _counts(counts: Facts | None) -> str:
 def _measures(scores: Facts | None, cost: Facts) -> str:
     unit = cost.get("loss_unit", "nats")
     if scores is None:
-        best = cost.get("best_held_out_loss")
+        best = cost.get("best_validation_loss")
         text = "not known" if best is None else f"{best:.4f} {unit}"
-        return f"Not evaluated yet (`talim evaluate`). Lowest held-out loss during training: {text}.\n"
+        return f"Not evaluated yet (`talim evaluate`). Lowest validation loss during training: {text}.\n"
     loss, split, effect = scores["held_out_loss"], scores["split"], scores["adapter_effect"]
     if "token_change_rate" in effect:
         change = f"{effect['token_change_rate']:.0%} of the codec tokens change"

@@ -52,7 +52,7 @@ def measure_step_timing(recipe: Recipe, progress: Progress, device: str = "auto"
     subset = batches.training_subset(corpus, training.train_fraction, recipe.seed)
     _, items = (
         batches.encode_clips(corpus, clips, backbone, progress, training.predict_beats_chords, training.melody_from)
-        for clips in (corpus.held_out, subset)
+        for clips in ([*corpus.validation, *corpus.held_out], subset)
     )
     encoding_seconds = time.perf_counter() - encoding_start
     crops = [batches.fixed_crop(item, backbone, recipe.seed, training.crop_seconds) for item in items]

@@ -210,6 +210,7 @@ def _write_facts(
         run_id = recipes.run_id(recipe, corpus.hash, None if start is None else start.hash)
         identity = {"run_id": run_id, "corpus_hash": corpus.hash}
         # the folder of the corpus may hold something else when the run is reported
-        music = {"corpus": corpus.summary, "trained_on": trained_on, **read}
+        chosen = batches.choice_facts(corpus, recipe.training)
+        music = {"corpus": corpus.summary, "trained_on": trained_on, "weights_chosen": chosen, **read}
         music |= {} if start is None else {start_adapter.START: start.facts()}
         write_json(run.facts_file, {**identity, "base": base, "provenance": provenance(), **music})

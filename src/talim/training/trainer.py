@@ -103,13 +103,14 @@ class Trainer:
             self.progress.log(line)
         if summary := batches.beats_chords_summary(self.train_items):
             self.progress.log(summary)
-        eval_clips = batches.stratified_sample(self.corpus.held_out, self.training.eval_clips)
-        self.held_out_items = self._encode(eval_clips)
+        eval_clips = batches.stratified_sample(self.corpus.validation, self.training.eval_clips)
+        self.validation_items = self._encode(eval_clips) if eval_clips else []
+        self.progress.log(batches.choice_sentence(self.corpus, self.training))
         options = self.backbone, self.recipe.seed, self.training.crop_seconds
         crops = [batches.fixed_crop(item, *options) for item in self.train_items]
-        held_out = [item.full_length for item in self.held_out_items]
+        whole = [item.full_length for item in self.validation_items]
         self.cache, self.cache_facts = frozen_cache.make_frozen_cache(
-            self.recipe, self.corpus, self.backbone, self.progress, crops, held_out
+            self.recipe, self.corpus, self.backbone, self.progress, crops, whole
         )
         self._resume()
         with InterruptHandler() as interrupt:
@@ -162,7 +163,8 @@ class Trainer:
         if number % self.training.checkpoint_every == 0:
             self._checkpoint()
         speed = (number - self.first_step) / max(self.meter.elapsed_this_session, 1e-9)
-        facts = f"loss {loss.mean.item():.3f}, best held-out {self.state.best_loss:.3f}, {speed:.2f} steps/s"
+        best = "" if self.state.best_loss is None else f"best validation {self.state.best_loss:.3f}, "
+        facts = f"loss {loss.mean.item():.3f}, {best}{speed:.2f} steps/s"
         self.progress.step("training", number, self.training.steps, facts)
 
     def _update(self, number: int, rate: float) -> Loss:
@@ -193,13 +195,18 @@ class Trainer:
         )
 
     def _validate(self) -> None:
-        """Held-out loss, every clip weighted equally; keeps the weights if it is the best one."""
+        """Validation loss, every clip weighted equally; keeps the weights if it is the best one.
+
+        Nothing without validation clips: the last weights are then the ones to store.
+        """
+        if not self.validation_items:
+            return
         terms = self.meter.timed(self._validation_terms)
         loss = terms.mean().item()
         if not math.isfinite(loss):
-            raise TalimError(f"{self.run.folder}: the held-out loss is not finite at step {self.state.step}")
+            raise TalimError(f"{self.run.folder}: the validation loss is not finite at step {self.state.step}")
         rate = learning_rate(max(1, self.state.step), self.training)
-        self._log("held_out", loss, terms.tolist(), self.backbone.validation_terms, rate)
+        self._log("validation", loss, terms.tolist(), self.backbone.validation_terms, rate)
         state = self.state
         if state.best_loss is None or loss < state.best_loss:
             state.best_loss, state.best_step, state.evals_without_improvement = loss, state.step, 0
@@ -210,15 +217,15 @@ class Trainer:
         if state.evals_without_improvement >= patience and state.step < self.training.steps:
             state.stopped_early = True
             self.progress.log(
-                f"stopping early at step {state.step}: no better held-out loss in {patience} evaluations; "
+                f"stopping early at step {state.step}: no better validation loss in {patience} evaluations; "
                 f"the best was at step {state.best_step}"
             )
 
     def _validation_terms(self) -> Tensor:
-        """Each term (codebook, noise level) of the held-out loss, mean over clips, [K], without dropout."""
+        """Each term (codebook, noise level) of the validation loss, mean over clips, [K], without dropout."""
         self.peft.eval()
         with torch.no_grad():
-            shard = self.processes.shard(self.held_out_items)
+            shard = self.processes.shard(self.validation_items)
             groups = batches.held_out_batches(shard, self.backbone, self.training.batch_size, self.cache)
             losses = [self.backbone.loss(batch).per_item.cpu() for _, batch in groups]
         self._enable_training()
@@ -244,7 +251,7 @@ class Trainer:
 
     def _finish(self) -> None:
         """Store the adapter with its model card, then cost.json, which marks the run as finished."""
-        if self.training.save_weights == "best":
+        if self.training.save_weights == "best" and self.best:
             with torch.no_grad():
                 for name, weight in self.weights.items():
                     weight.copy_(self.best[name])
@@ -265,7 +272,8 @@ class Trainer:
         serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=stored)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
-        self.progress.log(f"{self.run.folder}: adapter stored, best held-out loss {self.state.best_loss:.4f}")
+        best = "" if self.state.best_loss is None else f", best validation loss {self.state.best_loss:.4f}"
+        self.progress.log(f"{self.run.folder}: adapter stored{best}")
 
     def _cost(self) -> dict[str, Any]:
         frozen_cache.restore_counters(self.cache, self.state.usage)  # of all ranks, as in the last checkpoint
@@ -279,9 +287,9 @@ class Trainer:
             "precision": self.backbone.precision_reason,
             "steps": self.state.step,
             "stopped_early": self.state.stopped_early,
-            "best_step": self.state.best_step,
+            "best_step": self.state.step if self.state.best_loss is None else self.state.best_step,
             "recordings": len({item.clip.sound_group for item in self.train_items}),
-            "best_held_out_loss": self.state.best_loss,
+            "best_validation_loss": self.state.best_loss,  # None without validation clips
             "loss_unit": self.backbone.loss_unit,
         }
 
