@@ -52,7 +52,7 @@ def prepare(
     """Turn recordings into a corpus: clips with captions, labels and rights, split by recording.
 
     `source` is a folder of recordings, with or without metadata.csv, or any other source that `format` names;
-    `held_out_fraction` (0 to 0.5; None: 0.2, or 0.3 of fewer than 20 recordings) of the music is kept out of training;
+    `held_out_fraction` (0 to 0.5; None: 0.2, or 0.3 of fewer than 20 recordings) of the music is kept for the test;
     `license_use="commercial"` leaves out recordings whose licence forbids commercial use or is unknown. Files that are
     left out, AI-generated ones among them, are listed with their reasons in `corpus.summary["skipped"]`. `base` is the
     base whose tokenizer the captions are checked with (None: plain letters). Calling it again updates the corpus and

@@ -30,7 +30,7 @@ SIX_MINUTES = 360.0
 def test_demo_in_two_steps_writes_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_traces(monkeypatch)
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(0.1, 3.0, 2.0))
-    monkeypatch.setattr(demo, "RECORDINGS", 4)
+    monkeypatch.setattr(demo, "RECORDINGS", 8)  # half for the test; one of four for validation
     monkeypatch.setattr(demo, "SECONDS", 2.0)
     settings = dict(demo.DEMO_OPTIONS.settings) | {
         "training.steps": 2,

@@ -246,7 +246,8 @@ def _tell_estimate(
 
 def include_learning_curve(options: PocOptions, corpus: Corpus) -> bool:
     """Whether a learning curve is requested and there are enough recordings to divide by four."""
-    return options.learning_curve and len({clip.sound_group for clip in corpus.train}) >= 4
+    recordings = len({clip.sound_group for clip in corpus.train})
+    return options.learning_curve and recordings >= 4 and bool(corpus.validation)
 
 
 def cost_summary(plan: Mapping[str, Any], options: PocOptions) -> list[str]:
