@@ -43,7 +43,7 @@ def both(items: list[SplitItem], seed: int = 0, **options: Any) -> tuple[Split, 
 
 @pytest.mark.parametrize(
     ("count", "kind", "validation"),
-    [(2, PARTS, 1), (3, PARTS, 1), (4, PARTS, 1), (6, RECORDINGS, 1), (8, RECORDINGS, 1), (12, RECORDINGS, 2)],
+    [(2, PARTS, 1), (3, PARTS, 2), (4, PARTS, 3), (6, RECORDINGS, 1), (8, RECORDINGS, 1), (12, RECORDINGS, 2)],
 )
 def test_few_recordings_have_named_fallbacks(count: int, kind: str, validation: int) -> None:
     items = items_of(*(recording(f"r{i}") for i in range(count)))
