@@ -46,7 +46,7 @@ def test_select_design_sees_validation_only(tmp_path: Path) -> None:
     assert quality_stage.select_design(runs, GATES).design == "conv@all:2.7%"
     lines = quality_stage.quality_summary(runs, {}, quality_stage.select_design(runs, GATES))
     assert lines[0].startswith("Reduction of the prediction error (loss) on validation clips: with linear@all:2.7% 0.1")
-    assert "On held-out recordings, which no choice has seen, it is 6.90 with conv@all:2.7%." in lines
+    assert "On held-out recordings, which no choice has seen, it is 6.900 with conv@all:2.7%." in lines
     assert [row["loss_reduction"] for row in quality_stage.design_rows(runs, [])] == [0.1, 0.3]
     costs = {"linear@all:2.7%": 2e12, "conv@all:2.7%": 1e12}
     for design, run in runs.items():  # nothing to choose on: the fewest operations, whatever the test side says

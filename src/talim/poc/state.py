@@ -22,7 +22,7 @@ PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", "stages.json", "earlie
 PLAN_FILES = (GATES, STAGES, PLAN)  # they move with the plan; the plan's own file last
 LISTS = {  # of DIR/stages.json, with what is read of each row
     "stages": {"name": str, "title": str, "passed": bool | None, "sentences": list, "stopped": str},
-    "designs": {"design": str, "run": str, "loss_reduction": float | int, "ci95": list | None, "ratios": dict},
+    "designs": {"design": str, "run": str, "loss_reduction": float | int | None, "ci95": list | None, "ratios": dict},
     "continuations": {"name": str, "passed": bool | None},
 }
 SAVE_INTERVAL_SECONDS = 5.0  # between two entries of the time log: the most that a kill leaves uncounted
@@ -48,7 +48,9 @@ def _stages_problem(decided: Any) -> str:
             return f"{name!r} is no list"
         for number, row in enumerate(rows, 1):
             wrong = [
-                key for key, kind in fields.items() if not isinstance(row, dict) or not isinstance(row.get(key), kind)
+                key
+                for key, kind in fields.items()
+                if not isinstance(row, dict) or key not in row or not isinstance(row[key], kind)
             ]
             if wrong:
                 return f"{wrong[0]!r} of entry {number} of {name!r} is missing or of another kind"
