@@ -276,14 +276,14 @@ def killed_after(function: Any, calls_before: int) -> Any:
     return call
 
 
-TRAIN, EVALUATE, HELD_OUT_LOSS = (
+TRAIN, EVALUATE, VALIDATION_LOSS = (
     "talim.training.train.train",
     "talim.evaluation.evaluate.evaluate",
-    "talim.evaluation.held_out_loss.held_out_loss",
+    "talim.evaluation.held_out_loss.validation_loss",
 )
-ONCE_EACH = {TRAIN: [3], EVALUATE: [1], HELD_OUT_LOSS: [1]}
+ONCE_EACH = {TRAIN: [3], EVALUATE: [1], VALIDATION_LOSS: [1]}
 
-ANYWHERE = {TRAIN: range(5), EVALUATE: range(3), HELD_OUT_LOSS: range(2)}
+ANYWHERE = {TRAIN: range(5), EVALUATE: range(3), VALIDATION_LOSS: range(2)}
 
 
 @pytest.mark.parametrize("kills", [ONCE_EACH, pytest.param(ANYWHERE, marks=pytest.mark.slow)])
