@@ -56,7 +56,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, make_recordings: Any) -> Path:
     """Four recordings in clips of one second; the first two have beats, one of them chords too."""
-    takes = make_recordings(tmp_path_factory.mktemp("timed") / "takes", count=4, seconds=2.0)
+    takes = make_recordings(tmp_path_factory.mktemp("timed") / "takes", count=4, seconds=3.0)
     (takes / "take-0.beats").write_text("0.1 1\n0.6\t2\n1.1 3\n1.6 1\n")
     (takes / "take-0.chords").write_text("0.0 1.2 G:min\n1.2 2.0 Eb:maj/3\n")
     (takes / "take-1.beats").write_text("# seconds, position\n0.5 1\n1.5 16\n")
