@@ -114,11 +114,13 @@ def test_larger_base_estimate_of_a_large_base_is_none(tmp_path: Path, corpus_fol
 def test_learning_curve_counts_recordings_of_one_sound_once(corpus_folder: Path) -> None:
     corpus = Corpus.load(corpus_folder)
     side = [clip.model_copy(update={"split": "train", "recording": f"take-{n}"}) for n, clip in enumerate(corpus.clips)]
-    assert len(side) >= 4
     shared = [clip.model_copy(update={"shares_sound_with": "take-0"}) for clip in side]
     options = short_options(learning_curve=True)
-    assert cost_stage.include_learning_curve(options, Corpus(corpus_folder, tuple(side), corpus.summary))
-    assert not cost_stage.include_learning_curve(options, Corpus(corpus_folder, tuple(shared), corpus.summary))
+    aside = side.pop().model_copy(update={"split": "validation"})
+    assert len(side) >= 4
+    assert cost_stage.include_learning_curve(options, Corpus(corpus_folder, (*side, aside), corpus.summary))
+    assert not cost_stage.include_learning_curve(options, Corpus(corpus_folder, tuple(side), corpus.summary))
+    assert not cost_stage.include_learning_curve(options, Corpus(corpus_folder, (*shared, aside), corpus.summary))
 
 
 def test_plan_runs_untraceable_base_has_unknown_memory(
