@@ -30,7 +30,7 @@ SIX_MINUTES = 360.0
 def test_demo_in_two_steps_writes_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_traces(monkeypatch)
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(0.1, 3.0, 2.0))
-    monkeypatch.setattr(demo, "RECORDINGS", 8)  # half for the test; one of four for validation
+    monkeypatch.setattr(demo, "RECORDINGS", 8)  # three for the test; one of five for validation
     monkeypatch.setattr(demo, "SECONDS", 2.0)
     settings = dict(demo.DEMO_OPTIONS.settings) | {
         "training.steps": 2,
@@ -84,7 +84,7 @@ def test_demo_prints_a_listen_command_that_works(
 @pytest.mark.slow
 def test_demo_with_mustango_uses_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_traces(monkeypatch)
-    monkeypatch.setattr(demo, "RECORDINGS", 4)
+    monkeypatch.setattr(demo, "RECORDINGS", 5)
     monkeypatch.setattr(demo, "SECONDS", 4.0)
     steps = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "eval_clips": 1}
     settings = dict(demo.DEMO_OPTIONS.settings) | {f"training.{name}": value for name, value in steps.items()}
