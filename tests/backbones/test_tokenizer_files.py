@@ -85,7 +85,18 @@ def every_word_is_one(folder: Path) -> None:
     (folder / CONFIG).write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}')
 
 
-@pytest.mark.parametrize("spoil", [spoil_vocabulary, every_word_is_one])
+def only_some_letters(folder: Path) -> None:
+    """As many pieces as before, but of letters only six: no word is another one, and each holds something unknown."""
+    content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+    kept = ("<pad>", "</s>", "<unk>", "\u2581", *"msfdwv")
+    content["model"]["vocab"] = [
+        (piece if piece in kept or piece.startswith("<extra") else chr(0xE000 + number), score)
+        for number, (piece, score) in enumerate(content["model"]["vocab"])
+    ]
+    (folder / JSON_FILE).write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("spoil", [spoil_vocabulary, every_word_is_one, only_some_letters])
 def test_a_tokenizer_that_knows_no_words_is_refused(folder: Path, spoil: Any) -> None:
     spoil(folder)
     with pytest.raises(TalimError, match=r"does not know ordinary words \(music, slow, flute"):
