@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from talim.html.formatting import (
+    format_change,
     format_ci,
     format_count,
     format_counted,
@@ -82,8 +83,8 @@ def _learning(result: RunResults) -> str:
     if verdict == "unknown" or not _is_number(reduction.get("mean")):
         return "how well held-out recordings are predicted was not measured."
     mean = reduction["mean"]
-    fell = "lower" if mean > 0 else "higher"
-    amount = f"{format_percent(abs(mean) / base)} {fell}" if _is_number(base) and base else f"{fell}"
+    fell = "lower" if mean > 0 else "higher" if mean < 0 else "the same"
+    amount = f"{format_percent(abs(mean) / base)} {fell}" if _is_number(base) and base and mean else fell
     words_of = {
         "better": "held-out recordings, which were kept out of training, are predicted better",
         "worse": "held-out recordings, which were kept out of training, are predicted worse",
@@ -164,10 +165,12 @@ def loss_sentence(result: RunResults) -> str:
         return f"The held-out loss without and with the adapter was {NOT_MEASURED}: talim evaluate {run}"
     verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
     unit = f" {result.loss_unit}" if result.loss_unit == "nats" else f" ({result.loss_unit})"
-    amount = f" by {format_number(abs(mean))}{unit}" if mean else ""
     base, adapted = ((losses.get(key) or {}).get("mean") for key in ("base_loss", "adapted_loss"))
-    known = _is_number(base) and _is_number(adapted)
-    change = f", from {format_number(base)} to {format_number(adapted)}" if known else ""
+    amount, change = format_number(abs(mean)), ""
+    if _is_number(base) and _is_number(adapted):
+        before, after, amount = format_change(base, adapted)
+        change = f", from {before} to {after}"
+    amount = f" by {amount.lstrip('−')}{unit}" if mean else ""
     count = (losses.get("adapted_loss") or {}).get("n_recordings")
     recordings = format_counted(count, "held-out recording") if count else "held-out recordings"
     low, high = interval_of(reduction)
@@ -203,7 +206,8 @@ def melody_sentence(result: RunResults) -> str:
     verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
     low, high = interval_of(losses["loss_reduction"])
     interval = "" if low is None or high is None else f"; 95\u202f% interval of the reduction {format_ci(low, high)}"
-    change = f"{verb} from {format_number(base)} to {format_number(adapted)}{interval}" if mean else verb
+    before, after, _ = format_change(base, adapted)
+    change = f"{verb} from {before} to {after}{interval}" if mean else verb
     return (
         f"There the model was given the melody of each clip. Without it the loss {change}: what the adapter knows of "
         "the music beyond its melody."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from talim.corpus.attribution import attribution_line
-from talim.html.formatting import format_counted
+from talim.html.formatting import format_change, format_counted
 from talim.licences import allows_commercial_use, plain_name
 from talim.recipe import Recipe
 
@@ -224,12 +224,13 @@ def _measures(scores: Facts | None, cost: Facts) -> str:
     else:
         change = f"the latents change by {effect['latent_change']:.0%} of their size"
     reduction = loss["loss_reduction"]
+    adapted, base, difference = format_change(loss["adapted_loss"]["mean"], loss["base_loss"]["mean"], digits=4)
     lines = [
         "| measure (held-out recordings) | without adapter | with adapter |",
         "|---|---|---|",
-        f"| loss, {unit}, lower is better | {loss['base_loss']['mean']:.4f} | {loss['adapted_loss']['mean']:.4f} |",
+        f"| loss, {unit}, lower is better | {base} | {adapted} |",
         "",
-        f"Loss reduction: {reduction['mean']:.4f} {unit}, {_interval(reduction)}. "
+        f"Loss reduction: {difference} {unit}, {_interval(reduction)}. "
         f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
         f"Same seed, with and without adapter: {change}, log-mel distance {effect['log_mel_distance_db']:.1f} dB.",
     ]
