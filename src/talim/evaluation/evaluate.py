@@ -13,7 +13,7 @@ from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation import bootstrap, continuation, music_scores, sample_pairs
+from talim.evaluation import continuation, intervals, music_scores, sample_pairs
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
 from talim.generation.generate import GenerationOptions
 from talim.progress import Progress
@@ -194,7 +194,7 @@ def compare_losses(
     the losses; a positive reduction is an improvement.
     """
     reduction = _summary((base - adapted).mean(axis=1), recordings)
-    reduction["ci95"] = bootstrap.difference_ci(reduction["per_recording"])
+    reduction["ci95"] = intervals.mean_interval(reduction["per_recording"])
     base_loss, adapted_loss = (
         _summary(losses.mean(axis=1), recordings)
         | {"per_part": [_summary(column, recordings)["mean"] for column in losses.T]}
@@ -212,11 +212,11 @@ def compare_losses(
 
 
 def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
-    per_recording = bootstrap.mean_by_recording(values.tolist(), recordings)
+    per_recording = intervals.mean_by_recording(values.tolist(), recordings)
     return {
         "mean": float(np.mean(list(per_recording.values()))),
-        "ci95": bootstrap.bootstrap_ci(per_recording),
-        "ci_note": bootstrap.ci_note(len(per_recording)),
+        "ci95": intervals.mean_interval(per_recording),
+        "ci_note": intervals.interval_note(len(per_recording)),
         "n_recordings": len(per_recording),
         "n_clips": len(values),
         "per_recording": per_recording,

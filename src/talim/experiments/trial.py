@@ -23,7 +23,7 @@ from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.design.site_selection import base_parameters
-from talim.evaluation import bootstrap
+from talim.evaluation import intervals
 from talim.evaluation.held_out_loss import prepare_held_out
 from talim.evaluation.loss_by_event import EVENT_GROUPS, aggregate_by_event, frame_losses
 from talim.experiments import study_corpora
@@ -222,7 +222,7 @@ def _loss_measures(
         adapted_losses = frame_losses(backbone, clips, batch_size, progress, "loss with adapter", frozen_cache)
     names = [item.clip.sound_group for item in clips]
     losses = [[float(row.mean()) for row in rows] for rows in (base_losses, adapted_losses)]
-    base, adapted = (bootstrap.mean_by_recording(values, names) for values in losses)
+    base, adapted = (intervals.mean_by_recording(values, names) for values in losses)
     reduction = {name: base[name] - adapted[name] for name in base}
     measures: Measures = {"base_loss": base, "adapted_loss": adapted, "loss_reduction": reduction}
     if ground_truth := cache.ground_truth(job.spec, corpus):
