@@ -111,7 +111,7 @@ def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
 
 
 def evaluation_message(folder: Path) -> str:
-    """An evaluated run: the loss, the effect of the adapter, the next command."""
+    """An evaluated run: the loss, the effect of the adapter, the next command. Its warnings were told as they arose."""
     result = run_results.read_result(folder)
     continued = continuation_section.continuation_sentence(result.scores)
     return "\n".join(
@@ -121,7 +121,6 @@ def evaluation_message(folder: Path) -> str:
             sample_changes.samples_sentence(result.scores),
             *filter(None, [continued]),
             sentences.effect_sentence(result),
-            *(f"note: {warning}" for warning in result.scores.get("warnings") or []),
             f"next: talim report {shlex.quote(str(folder))}",
         ]
     )
