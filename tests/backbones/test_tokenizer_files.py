@@ -18,6 +18,8 @@ from talim.backbones import hub_errors, hub_repository, tokenizer_files
 from talim.backbones.load import check_predictors, load
 from talim.backbones.tokenizer_files import check_fit, read_tokenizer
 from talim.errors import TalimError
+from talim.generation.generate import Generation
+from talim.generation.sources import GenerationSource
 
 TEXT = {"vocab_size": ENTRIES + 12, "pad_token_id": 0, "eos_token_id": 1}
 
@@ -225,6 +227,9 @@ def test_tokenizers_of_other_repositories_are_fetched_first_and_named(
     assert not [name for name in stand_in_hub.fetched() if name.endswith(".bin")]
     (tmp_path / "tokenizer/config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
     publish_now("google/flan-t5-large", tmp_path / "tokenizer")
+    asked = {"prompts": ["a"], "source": GenerationSource("someone/mustango"), "predict_beats_chords": True}
+    with pytest.raises(TalimError, match="microsoft/deberta-v3-large"):
+        Generation(**asked)
     with pytest.raises(TalimError, match="microsoft/deberta-v3-large"):
         check_predictors("someone/mustango")
     publish_now("microsoft/deberta-v3-large", tmp_path / "beats-tokenizer")
