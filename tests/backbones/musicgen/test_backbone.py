@@ -34,6 +34,24 @@ def batch_of(model: MusicGen, drop: list[bool] | None = None, frames: tuple[int,
     return model.collate(items_of(model, frames), drop or [False] * len(frames))  # type: ignore[arg-type]
 
 
+def test_encode_computes_float32_in_whole(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In TF32, a GPU's default, other tokens would lie in the cache under the same key."""
+    codec, convolution = type(shared.model.audio_encoder), torch.backends.cudnn.conv
+    encode, during = codec.encode, []
+
+    def watch(*arguments: Any, **named: Any) -> Any:
+        during.append(convolution.fp32_precision)
+        return encode(*arguments, **named)
+
+    monkeypatch.setattr(codec, "encode", watch)
+    before, convolution.fp32_precision = convolution.fp32_precision, "tf32"
+    try:
+        shared.encode(Audio(released_musicgen.noise(0.1, shared.channels), 800))
+    finally:
+        convolution.fp32_precision = before
+    assert during == ["ieee"]
+
+
 def test_encode_stereo_interleaves_the_channels_codes(shared: MusicGen) -> None:
     sound = Audio(released_musicgen.noise(1.0, shared.channels), 800)
     codes = shared.encode(sound)
