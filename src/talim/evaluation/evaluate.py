@@ -153,6 +153,9 @@ def score_adapter(  # noqa: PLR0913
             for group in (corpus.train, real_clips)
         )
         tokens = training, held_out, backbone.frame_rate_hz
+    sources = batches.stratified_sample(corpus.held_out, music_scores.MAX_RESYNTHESIZED)
+    encoded = batches.encode_clips(corpus, sources, backbone, progress)
+    resynthesis = [backbone.decode(clip.targets) for clip in encoded]
     continued = num_prompts if num_continuations is None else num_continuations
     continuations = continuation.evaluate_continuations(
         run, corpus, backbone, peft, progress, num_clips=continued, seconds=seconds, seed=seed, options=options
@@ -160,7 +163,8 @@ def score_adapter(  # noqa: PLR0913
     if note := continuation.shortfall(continuations, continued):
         progress.log(f"note: {note}")
     music = music_scores.score_music(
-        run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens
+        run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens,
+        resynthesis=resynthesis,
     )
     music["warnings"] = [*filter(None, [scored.seen["note"]]), *music["warnings"]]
     for warning in music["warnings"]:

@@ -13,7 +13,7 @@ from talim.atomic_io import read_json
 from talim.backbones.resolve import family_by_name
 from talim.design.expression import Design
 from talim.errors import UsageError
-from talim.evaluation.bootstrap import difference_ci
+from talim.evaluation.intervals import mean_interval
 from talim.experiments.effects import two_way_effect
 from talim.html.formatting import format_bytes, format_ci, format_count, format_counted, format_number
 from talim.poc import cost_stage, state
@@ -130,7 +130,7 @@ def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
     """The difference of two runs' loss reductions by recording, and whether its interval lies above 0."""
     values, reference = (loss_reduction_of(each)["per_recording"] for each in (run, selected))
     gains = {name: values[name] - reference[name] for name in reference}
-    gain, ends = float(np.mean(list(gains.values()))), difference_ci(gains)
+    gain, ends = float(np.mean(list(gains.values()))), mean_interval(gains)
     text = f"{label} the loss reduction was {format_number(abs(gain))} {'larger' if gain >= 0 else 'smaller'}"
     if ends is None:
         return None, f"{text}; one held-out recording gives no interval."
