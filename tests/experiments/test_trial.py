@@ -149,5 +149,9 @@ def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[Trial
     assert line["cost"]["adapter_bytes"] == (jobs[0].run.adapter / "adapter_model.safetensors").stat().st_size
     assert line["measures"]["loss_reduction"].keys() == line["measures"]["base_loss"].keys()
     assert line["directions"]["adapted_loss"] == "lower_is_better"
+    for name in ("uniform_loss", "unigram_loss", "last_token_loss"):
+        assert line["measures"][name].keys() == line["measures"]["base_loss"].keys()
+        assert line["directions"][name] == "lower_is_better"
+    assert list(line["measures"]["uniform_loss"].values()) == pytest.approx([np.log(64)] * len(line["measures"][name]))
     again = trial.run_trial(jobs[0], cache)  # the run is finished: measured, not trained
     assert {**again, "cost": None} == {**line, "cost": None}

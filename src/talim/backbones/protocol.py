@@ -75,6 +75,7 @@ class Backbone(Protocol):
     frame_rate_hz: float  # of targets; may be fractional
     target_kind: str  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: axis 1 is time
     codebooks: int  # 0 for latents
+    codebook_size: int  # number of different tokens of each; 0 for latents
     loss_unit: str  # "nats", "squared error"
     validation_terms: tuple[str, ...]  # parts of the evaluation loss: "codebook 0", "noise level 500"
     accepts_beats_chords: bool  # conditioning besides text

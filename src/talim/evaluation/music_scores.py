@@ -6,7 +6,7 @@ depends on loudness, so that bases of different sample rates are compared fairly
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,15 @@ def score_music(  # noqa: PLR0913
     clap_folder: Path | None = None,
     codec_tokens: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
     resynthesis: Sequence[Audio] = (),
+    held_out_loss: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`protocol`, `scores`, `warnings` and `copies` of a run; also writes RUN/scores.html and RUN/copies.html.
 
     `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
     for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: the first held-out clips
-    of `stratified_sample(corpus.held_out, MAX_RESYNTHESIZED)` through the base's codec. CLAP is loaded from `clap_folder`, else
-    from the Hugging Face cache, else its row says that it is not available. UsageError for an unknown protocol;
-    TalimError if the weights of the paper's embeddings cannot be loaded.
+    of `stratified_sample(corpus.held_out, MAX_RESYNTHESIZED)` through the base's codec. `held_out_loss` is shown on the
+    page. CLAP is loaded from `clap_folder`, else from the Hugging Face cache, else its row says that it is not
+    available. UsageError for an unknown protocol; TalimError if the weights of the paper's embeddings cannot be loaded.
     """
     check_protocol(protocol)
     clap_model = clap.load_clap_if_available(clap_folder)
@@ -93,7 +94,7 @@ def score_music(  # noqa: PLR0913
         *(paper_distance_scores(generated, real, base, cache, rng) if protocol == "paper" else []),
     ]
     result = {"protocol": score_protocol(facts), "scores": score_table.rows_as_json(rows), "warnings": warnings}
-    write_text(run.folder / "scores.html", score_page("Scores", result))
+    write_text(run.folder / "scores.html", score_page("Scores", {**result, "held_out_loss": held_out_loss}))
     for row in copies["clips"]:
         row["clip"] = str(run.samples / row["clip"])
     write_text(run.folder / "copies.html", copy_report.copy_report(copies))

@@ -53,6 +53,7 @@ class MusicGen(FrozenModel):
         self.frame_rate_hz: float = int(config.audio_encoder.frame_rate)
         self.channels = int(config.decoder.audio_channels)
         self.codebooks = int(config.decoder.num_codebooks)  # per frame, over both channels
+        self.codebook_size = int(config.decoder.vocab_size)
         self.validation_terms = tuple(f"codebook {index}" for index in range(self.codebooks))
         # the miniature's codec is not part of transformers
         self.transformers_class = "" if miniature else "MusicgenForConditionalGeneration"
