@@ -9,7 +9,7 @@ from typing import Any
 
 from talim.corpus.generated_recordings import COLUMN
 from talim.html import formatting
-from talim.reporting import continuation_section, run_results, sample_changes, sentences
+from talim.reporting import continuation_section, predictor_sentences, run_results, sample_changes, sentences
 from talim.run import Run
 from talim.terminal_text import printable
 
@@ -117,6 +117,7 @@ def evaluation_message(folder: Path) -> str:
     return "\n".join(
         [
             sentences.loss_sentence(result),
+            *filter(None, [predictor_sentences.standing_sentences(result.losses).get("en")]),
             *filter(None, [sentences.start_sentence(result)]),
             sample_changes.samples_sentence(result.scores),
             *filter(None, [continued]),

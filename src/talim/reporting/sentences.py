@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from talim.evaluation.loss_standing import is_calibration
 from talim.html.formatting import (
     format_change,
     format_ci,
@@ -17,13 +18,14 @@ from talim.html.formatting import (
     format_percent,
 )
 from talim.licences import allows_commercial_use
+from talim.reporting import predictor_sentences
 from talim.reporting.catalogue import words
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import got_worse, samples_sentence
 
 NOT_MEASURED = "not measured"
 
-# "better", "unclear", "worse" or "unknown", and a headline
+# "better", "calibration", "unclear", "worse" or "unknown", and a headline
 StatedVerdict = tuple[str, str]
 
 
@@ -89,10 +91,13 @@ def _learning(result: RunResults) -> str:
         "better": "held-out recordings, which were kept out of training, are predicted better",
         "worse": "held-out recordings, which were kept out of training, are predicted worse",
         "unclear": "whether held-out recordings, which were kept out of training, are predicted better is not clear",
+        "calibration": "knowledge of held-out recordings, which were kept out of training, is not shown",
     }
-    return (
+    text = (
         f"{words_of[verdict]} (the prediction error, called loss, is {amount}); this does not say how the music sounds."
     )
+    standing = predictor_sentences.standing_sentences(result.losses)
+    return f"{text} {standing['en']}" if standing else text
 
 
 def use_sentence(result: RunResults, judged: Sequence[str] = ()) -> str:
@@ -114,7 +119,10 @@ def use_sentence(result: RunResults, judged: Sequence[str] = ()) -> str:
 
 
 def loss_verdict(result: RunResults) -> StatedVerdict:
-    """Better or worse only if the whole interval is on that side of 0."""
+    """Better or worse only if the whole interval is on that side of 0, "calibration" where a fall shows no more.
+
+    That is a fall to no lower loss than a predictor that needs no model reaches.
+    """
     reduction = result.losses.get("loss_reduction") or {}
     low, high = interval_of(reduction)
     if not result.finished:
@@ -125,6 +133,8 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
         return "unknown", "Trained, but not evaluated yet."
     if low is None or high is None:
         return "unclear", "Too few held-out recordings to tell whether it predicts new music better."
+    if low > 0 and is_calibration(result.losses):
+        return "calibration", "Its loss fell, but not below that of a predictor that needs no model: calibration."
     if low > 0:
         return "better", _better(result)
     if high < 0:

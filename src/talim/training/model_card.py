@@ -230,11 +230,19 @@ def _measures(scores: Facts | None, cost: Facts) -> str:
         "|---|---|---|",
         f"| loss, {unit}, lower is better | {base} | {adapted} |",
         "",
+        *_predictors(loss.get("reference_predictors") or {}, unit),
         f"Loss reduction: {difference} {unit}, {_interval(reduction)}. "
         f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
         f"Same seed, with and without adapter: {change}, log-mel distance {effect['log_mel_distance_db']:.1f} dB.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _predictors(known: Facts, unit: str) -> list[str]:
+    """The losses that predictors without a model have on the same recordings."""
+    losses = sorted((known.get("losses") or {}).items(), key=lambda item: -item[1]["mean"])
+    listed = ", ".join(f"{name.replace('_', ' ')} {values['mean']:.4f}" for name, values in losses)
+    return [f"Without a model, on the same recordings: {listed} {unit}.", ""] if listed else []
 
 
 def _interval(measure: Facts) -> str:
