@@ -19,7 +19,7 @@ from talim.html.formatting import format_bytes, format_ci, format_count, format_
 from talim.poc import cost_stage, state
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import folder_name
-from talim.poc.runs import PocContext, loss_reduction_of, run_one
+from talim.poc.runs import PocContext, ends_below_predictors, loss_reduction_of, run_one
 from talim.recipe import Recipe
 from talim.run import Run
 
@@ -121,9 +121,13 @@ def _over_seeds(runs: list[Run], thresholds: GateThresholds) -> tuple[bool | Non
     if not np.isfinite(low):
         return None, f"{text}; one number gives no interval."
     text += f" (95\u202f% interval over seeds and recordings {format_ci(low, high)})"
-    if low > thresholds.quality.min_loss_reduction:
-        return True, f"{text}: the result does not depend on one seed."
-    return False, f"{text}: with another seed there may be no reduction."
+    if low <= thresholds.quality.min_loss_reduction:
+        return False, f"{text}: with another seed there may be no reduction."
+    above = [run for run in runs if not ends_below_predictors(run)]
+    if above:
+        counted = format_counted(len(above), "seed")
+        return False, f"{text}, but {counted} of these did not end below the best predictor that needs no model."
+    return True, f"{text}: the result does not depend on one seed."
 
 
 def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
@@ -136,6 +140,11 @@ def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
         return None, f"{text}; one held-out recording gives no interval."
     low, high = ends
     verdict = "worth its cost" if low > 0 else "worse" if high < 0 else "no difference detected"
+    if low > 0 and not ends_below_predictors(run):
+        return False, (
+            f"{text} (95\u202f% interval of the gain {format_ci(low, high)}), but it does not end below the best "
+            "predictor that needs no model."
+        )
     return low > 0, f"{text} (95\u202f% interval of the gain {format_ci(low, high)}): {verdict}."
 
 
