@@ -25,7 +25,13 @@ from talim.corpus.manifest import Corpus
 from talim.design.site_selection import base_parameters
 from talim.evaluation import intervals
 from talim.evaluation.held_out_loss import prepare_held_out
-from talim.evaluation.loss_by_event import EVENT_GROUPS, aggregate_by_event, frame_losses
+from talim.evaluation.loss_by_event import (
+    EVENT_GROUPS,
+    aggregate_by_event,
+    frame_losses,
+    gains_on_returns,
+    replace_first_occurrences,
+)
 from talim.evaluation.reference_predictors import measure_reference_losses
 from talim.experiments import study_corpora
 from talim.experiments.study_file import GenerationSpec, TrialSpec, settings_hash, trial_factors
@@ -238,10 +244,15 @@ def _loss_measures(
     key = (corpus.hash, batch_size, recipe.training.predict_beats_chords, recipe.training.melody_from)
     backbone.model.eval()
     base_losses = cache.base_losses(key, backbone, clips, batch_size, progress)
+    ground_truth, rate_hz = cache.ground_truth(job.spec, corpus), backbone.frame_rate_hz
+    replaced = replace_first_occurrences(clips, ground_truth, rate_hz) if ground_truth else {}
+    altered = [*replaced.values()]
+    absent = cache.base_losses((*key, "replaced"), backbone, altered, batch_size, progress)
     with injection.temporary_adapters(backbone.model):
         serialization.load(backbone, job.run.adapter)
         backbone.model.eval()
         adapted_losses = frame_losses(backbone, clips, batch_size, progress, "loss with adapter", frozen_cache)
+        adapted_absent = frame_losses(backbone, altered, batch_size, progress, "loss with adapter, others' themes")
     names = [item.clip.sound_group for item in clips]
     losses = [[float(row.mean()) for row in rows] for rows in (base_losses, adapted_losses)]
     base, adapted = (intervals.mean_by_recording(values, names) for values in losses)
@@ -250,20 +261,20 @@ def _loss_measures(
     references = cache.reference_losses(key, corpus, backbone, clips, batch_size, progress)
     for predictor, rows in references.items():
         measures[f"{predictor}_loss"] = intervals.mean_by_recording(rows.mean(axis=1).tolist(), names)
-    if ground_truth := cache.ground_truth(job.spec, corpus):
-        events = aggregate_by_event(clips, base_losses, adapted_losses, ground_truth, backbone.frame_rate_hz)
-        measures |= _event_measures(events)
+    if ground_truth:
+        measures |= _event_measures(aggregate_by_event(clips, base_losses, adapted_losses, ground_truth, rate_hz))
+    present = [base_losses[n] for n in replaced], [adapted_losses[n] for n in replaced]
+    if gains := gains_on_returns(altered, present, (absent, adapted_absent), ground_truth, rate_hz):
+        measures["repeat_gain"] = gains
     return measures
 
 
 def _event_measures(events: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Measures:
-    """The loss reduction by recording for each group of events, and the additional one on repeated material."""
+    """The loss reduction by recording for each group of events."""
     reductions: Measures = {f"loss_reduction_{group}": {} for group in EVENT_GROUPS}
     for recording, groups in events.items():
         for group, loss in groups.items():
             reductions[f"loss_reduction_{group}"][recording] = float(loss["base_loss"] - loss["adapted_loss"])
-    first, repeat = reductions["loss_reduction_first"], reductions["loss_reduction_repeat"]
-    reductions["repeat_gain"] = {name: repeat[name] - first[name] for name in repeat if name in first}
     return {name: values for name, values in reductions.items() if values}
 
 
