@@ -67,7 +67,7 @@ class Effect:
     def _error_rate_factor(self) -> float:
         """What the nominal error rate is multiplied by: few values do not show how skewed they are."""
         count = self.recordings if self.recordings > 1 else self.pairs
-        return 0.6 if count <= 2 else min(1.0, 0.25 + 0.75 * count / MANY_RECORDINGS)
+        return 0.5 if count <= 2 else min(1.0, 0.2 + 0.8 * count / MANY_RECORDINGS)
 
 
 def _unskewed(ratio: float, skewness: float) -> float:
