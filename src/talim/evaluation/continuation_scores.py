@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from talim.atomic_io import to_jsonable
 from talim.audio import Audio
@@ -19,7 +20,6 @@ from talim.corpus.manifest import Clip
 from talim.errors import TalimError
 from talim.evaluation import clip_measures, score_table, tradition_scores
 from talim.evaluation.clip_measures import HOP_SECONDS, ClipMeasures
-from talim.evaluation.intervals import CONFIDENCE_LEVEL
 from talim.evaluation.protocol import EMBEDDINGS
 from talim.evaluation.score_table import Estimate, Measure
 from talim.metrics import embeddings, intonation, pitch
@@ -126,7 +126,7 @@ def _without_value(measure: Measure, reason: str) -> dict[str, Any]:
 def _is_above(reference: Estimate, control: Estimate, measure: Measure) -> bool:
     """Whether the recordings themselves are better than their controls, by a t test over recordings."""
     gain = score_table.paired_gain(reference, control, None, measure.direction)
-    return gain is not None and gain.mean > 0 and gain.p_value <= 1 - CONFIDENCE_LEVEL
+    return gain is not None and gain.mean > 0 and gain.mean > gain.error * float(stdtrit(gain.df, 0.975))
 
 
 def _scale_distance(phrases: Sequence[ClipMeasures]) -> Score:
