@@ -88,7 +88,7 @@ KINDS = st.one_of(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     KINDS,
     st.lists(st.tuples(st.integers(0, 8), st.integers(0, 10)), min_size=1, max_size=5),
