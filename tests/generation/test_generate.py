@@ -221,7 +221,9 @@ def test_generate_files_tells_how_the_phrase_is_used(tmp_path: Path, tiny_base: 
 def test_generate_audio_of_a_variation_is_as_long_as_its_phrase(phrase_file: Path) -> None:
     request = {"prompts": ["a"], "source": GenerationSource("nano-mustango"), "options": GenerationOptions(1.0)}
     request["options"] = GenerationOptions(1.0, sampling_steps=2)
-    (piece,) = generate_audio(**request, phrases=[phrase_file], phrase_options=PhraseOptions(0.5, strength=0.5))
+    options, log = PhraseOptions(0.5, strength=0.5), Lines()
+    (piece,) = generate_audio(**request, phrases=[phrase_file], phrase_options=options, progress=log)
+    assert any("nano-mustango varies it (strength 0.5), it does not go on from it" in line for line in log.lines)
     assert piece.seconds == pytest.approx(0.5)
     assert (piece.tags["phrase_use"], piece.tags["strength"]) == ("varied", "0.5")
     assert piece.tags["ai_generated"] == "AI-generated"
