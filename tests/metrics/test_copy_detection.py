@@ -65,7 +65,7 @@ def test_tail_p_value_is_empirical_inside_the_null_and_smaller_beyond() -> None:
     assert copy_detection.tail_p_value(inside, null) == copy_detection.p_value(inside, null)
     truth = 1 - np.exp(-np.exp(-(0.5 - 0.1) / 0.05))
     assert truth / 10 < copy_detection.tail_p_value(0.5, null) < truth * 10
-    assert copy_detection.tail_p_value(0.5, null) < 0.001 < copy_detection.p_value(0.5, null)
+    assert copy_detection.tail_p_value(0.5, null) < 0.002 < copy_detection.p_value(0.5, null)
     assert copy_detection.tail_p_value(0.5, np.full(60, 0.1)) == pytest.approx(1 / 61)
     assert copy_detection.tail_p_value(0.5, null[:5]) == pytest.approx(1 / 6)
 

@@ -149,10 +149,10 @@ def phase_length(strength: np.ndarray, beat_seconds: float) -> float:
 
 def _resultant_length(strength: np.ndarray, beat_seconds: float) -> float:
     weights = np.maximum(strength - np.quantile(strength, 0.8), 0)
-    heard = np.flatnonzero(weights)
+    nonzero = np.flatnonzero(weights)
     rates_hz = np.linspace(0.96, 1.04, 41)[:, None] * np.array([1.0, 2.0, 4.0]) / beat_seconds
-    phases = np.exp(2j * np.pi * rates_hz.reshape(-1)[:, None] * (heard / FRAMES_PER_SECOND))
-    return float((np.abs(phases @ weights[heard]) / max(float(weights.sum()), 1e-12)).max())
+    phases = np.exp(2j * np.pi * rates_hz.reshape(-1)[:, None] * (nonzero / FRAMES_PER_SECOND))
+    return float((np.abs(phases @ weights[nonzero]) / max(float(weights.sum()), 1e-12)).max())
 
 
 def tempo_drift(strength: np.ndarray) -> float:
