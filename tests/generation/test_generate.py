@@ -307,7 +307,7 @@ def test_sound_is_there_while_tokens_are_still_made_and_is_that_of_the_whole(
 def test_a_long_piece_is_told_where_it_is_while_it_is_written(
     tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "TOLD_SECONDS", 0.5)
+    monkeypatch.setattr(generate, "LONG_SECONDS", 0.5)
     said = Lines()
     write(tmp_path / "long.flac", GenerationSource(str(tiny_base)), progress=said)
     (line,) = (line for line in said.lines if "can be played" in line)

@@ -45,7 +45,7 @@ MAX_SEED = 2**31
 MAX_PROMPT_LETTERS = 5000
 MAX_SAMPLING_STEPS = 1000
 INT8_PARAMETERS = 100e6  # of a base, from which on reading its weights takes most of the time
-TOLD_SECONDS = 60.0  # of a piece, from which on it is told where it is while it is written
+LONG_SECONDS = 60.0  # of a piece, from which on it is told where it is while it is written
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 
 
@@ -343,7 +343,7 @@ def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
         missing = [index for index in there if index not in rows]
         try:
             for index, clip in generation.generate(missing):
-                long = generation.pieces[index].seconds >= TOLD_SECONDS
+                long = generation.pieces[index].seconds >= LONG_SECONDS
                 rows[index] = output.add(clip, partial(_tell, progress) if long else None)
         except KeyboardInterrupt:
             kept = f"{len(rows)} of {count} pieces are finished and in {out}" if rows else "no piece was finished yet"
@@ -425,10 +425,10 @@ def _with_progress(
     """A clip that reports how many of its seconds are decoded, unless making them is what takes the time."""
 
     def blocks() -> Iterator[np.ndarray]:
-        done, total, told = 0, max(1, round(seconds)), is_there()
+        done, total, complete = 0, max(1, round(seconds)), is_there()
         for block in clip.blocks():
             done += block.shape[1]
-            if told:
+            if complete:
                 progress.step(title, min(round(done / clip.rate_hz), total), total)
             yield block
 
