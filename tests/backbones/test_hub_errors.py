@@ -100,6 +100,10 @@ def test_no_proxy_is_obeyed(stand_in_hub: StandInHub, monkeypatch: pytest.Monkey
     set_proxy(monkeypatch, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert hub_repository.ask("someone/x", "main", "someone/x").commit == commit
+    stand_in_hub.stop()
+    set_proxy(monkeypatch, "http://127.0.0.1:9")  # and no connection that is still open
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert str(ask()) == f"{stand_in_hub.url.removeprefix('http://')} cannot be reached"  # it is no fault of the proxy
 
 
 def set_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:

@@ -125,6 +125,17 @@ def test_encode_text_does_not_depend_on_the_batch(shared: MusicGen) -> None:
     assert not np.array_equal(together[0][:3], together[1][:3])
 
 
+def test_the_text_encoder_never_reads_a_row_that_is_masked_throughout(shared: MusicGen) -> None:
+    ids = torch.tensor([[5, 7, 9], [5, 7, 9]])
+    with torch.no_grad():
+        masked, whole = (
+            shared.model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+            for mask in (torch.tensor([[0, 0, 0], [1, 1, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+        )
+    assert torch.equal(masked, whole)
+    assert not torch.equal(whole[0], whole[1])
+
+
 def test_the_empty_prompt_is_the_null_condition(shared: MusicGen) -> None:
     tokens, text, _ = items_of(shared)[0]
     (nothing,) = shared.encode_text([" "])
