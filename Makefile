@@ -35,7 +35,7 @@ test: setup-dev
 	PYTHONHASHSEED=0 $(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(JOBS) $(DISTRIBUTION)
 
 test-slow: setup-dev
-	HYPOTHESIS_PROFILE=fresh $(BIN)/python -m pytest -m 'slow or hypothesis'
+	HYPOTHESIS_PROFILE=fresh $(TEST_ENVIRONMENT) $(BIN)/python -m pytest -m 'slow or hypothesis' -n $(JOBS) $(DISTRIBUTION)
 
 # The votes' store against a real PostgreSQL: installed where there is none (Debian), started on a socket of its own.
 test-postgres: setup-dev

@@ -1,15 +1,17 @@
 """Speed of MusicGen's decoding against transformers' generate(), step for step, in one run.
 
     python -m benchmarks.decoding [--shapes nano,small] [--batches 1,8,16] [--precisions auto,int8]
-        [--designs conv@all:2.5%,lora@post:r8] [--json] [--page PAGE]
+        [--designs conv@all:2.5%,lora@post:r8,control] [--json] [--page PAGE]
 
 Each round times the steps of one call of generate() for one piece, which is how pieces were made before, and then of
 each design and batch. A ratio is (pieces x milliseconds a step of generate()) / milliseconds a step here, within a
 round; the table shows its median and range. generate() runs in the base's usual precision (`--reference fp32`: as on a
 CPU without bf16) and with the same adapter. `overhead` is milliseconds a step over those of the base alone in the same
-round. The limit is the time that reading the weights of a step takes at the bandwidth measured in the same round.
-Guidance is on (two rows for a piece); weights of `small` are random. `--loss` measures what int8 does to the loss on
-performed pieces that no training used.
+round. The design `control` is the base against itself: its ratio must be 1.0 within its range, and no difference
+smaller than that range was measured. `calls` are operations of torch a step, which no load of the machine changes.
+The limit is the time that reading the weights of a step takes at the bandwidth measured in the same round. Guidance is
+on (two rows for a piece); weights of `small` are random. `--loss` measures what int8 does to the loss on performed
+pieces that no training used.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.bench import PROMPT, adapted
 from research.pretraining.western_style import perform
@@ -39,10 +42,12 @@ from talim.backbones.musicgen.delay_pattern import apply_delay_pattern, cross_en
 
 NONE = "none"
 KINDS = ("linear", "conv", "transformer", "lora")
-DESIGNS = (NONE, *(f"{kind}@{site}:2.5%" for kind in KINDS for site in ("all", "post")))
+CONTROL = "control"
+DESIGNS = (NONE, CONTROL, *(f"{kind}@{site}:2.5%" for kind in KINDS for site in ("all", "post")))
 STEPS = {"nano": 60, "small": 12}
 WARM_UP_STEPS = 3
 BANDWIDTH_BYTES = 512 * 2**20
+COUNTED_STEPS = 8 + 2 * WARM_UP_STEPS
 HELD_OUT_SEEDS = 700  # of performances; training begins at a million
 Row = dict[str, Any]
 
@@ -69,6 +74,27 @@ def by_talim(base: MusicGen, steps: int, batch: int) -> float:
     """Seconds a step for `batch` pieces."""
     seconds = steps / base.frame_rate_hz
     return step_seconds(lambda report: base.generate_tokens([PROMPT] * batch, seconds, seed=0, progress=report))
+
+
+class CallCounter(TorchDispatchMode):
+    """Counts the operations of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+def calls_per_step(base: MusicGen, batch: int) -> float:
+    """Operations of torch in a step for `batch` pieces; mean of eight, the period of the convolution's gates."""
+    counts: list[int] = []
+    with CallCounter() as counter:
+        seconds = COUNTED_STEPS / base.frame_rate_hz
+        base.generate_tokens([PROMPT] * batch, seconds, seed=0, progress=lambda *_: counts.append(counter.calls))
+    return (counts[WARM_UP_STEPS + 8] - counts[WARM_UP_STEPS]) / 8
 
 
 def bandwidth() -> float:
@@ -105,35 +131,39 @@ def measure(
     bases = {name: base_of(shape, "fp32" if name in ("fp32", precision.INT8) else "auto") for name in precisions}
     usual = base_of(shape, reference_precision)
     for design in designs:
-        before = usual if design == NONE else adapted(usual, design)
+        has_adapter = design not in (NONE, CONTROL)
+        before = adapted(usual, design) if has_adapter else usual
         for name, base in bases.items():
-            variant = base if design == NONE else adapted(base, design)
-            variant.int8 = name == precision.INT8
+            variant = adapted(base, design) if has_adapter else base
+            variant.int8 = base.int8 = name == precision.INT8
             injection.cast_adapters(variant.model, variant.dtype)  # as adapters are loaded for generation
             reference: list[float] = []
             bandwidths: list[float] = []
             taken: dict[int, list[float]] = {batch: [] for batch in batches}
             alone: dict[int, list[float]] = {batch: [] for batch in batches}
-            for _ in range(rounds):
-                reference.append(by_transformers(before, min(steps, 20)))
+            for number in range(rounds):
+                if design != CONTROL:
+                    reference.append(by_transformers(before, min(steps, 20)))
                 bandwidths.append(bandwidth())
-                for batch in batches:
-                    taken[batch].append(by_talim(variant, steps, batch))
-                    if design != NONE:  # in turn, as the machine's speed drifts
-                        base.int8 = variant.int8
-                        alone[batch].append(by_talim(base, steps, batch))
+                for batch in batches:  # in turn, and each as often first, as the machine's speed drifts
+                    pair = [(variant, taken), (base, alone)][: 1 if design == NONE else 2]
+                    for measured, kept in pair[:: -1 if number % 2 else 1]:
+                        kept[batch].append(by_talim(measured, steps, batch))
             limit = 1000 * weight_bytes(variant) / statistics.median(bandwidths)
             for batch in batches:
-                ratios = [batch * one / many for one, many in zip(reference, taken[batch], strict=True)]
+                others = alone[batch] if design == CONTROL else [batch * one for one in reference]
+                ratios = [other / many for other, many in zip(others, taken[batch], strict=True)]
                 row: Row = {"shape": shape, "batch": batch, "precision": precision_name(variant), "design": design}
                 row |= {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
                 milliseconds = 1000 * statistics.median(taken[batch])
-                row |= {"generate_ms": 1000 * statistics.median(reference), "ms_per_step": milliseconds}
+                row |= {"ms_per_step": milliseconds, "calls_per_step": calls_per_step(variant, batch)}
                 row["times_real_time"] = 1000 * batch / base.frame_rate_hz / milliseconds
                 row |= {"bandwidth_limit_ms": limit, "share_of_limit": limit / milliseconds}
-                if alone[batch]:
+                if design != CONTROL:
+                    row["generate_ms"] = 1000 * statistics.median(reference)
+                if has_adapter:
                     over = [a / b - 1 for a, b in zip(taken[batch], alone[batch], strict=True)]
-                    row["overhead"] = statistics.median(over)
+                    row |= {"overhead": statistics.median(over), "least": min(over), "most": max(over)}
                 yield row
 
 
@@ -192,14 +222,14 @@ def teacher_forced_loss(base: MusicGen, tokens: torch.Tensor, caption: str, int8
 def table(rows: Sequence[Row]) -> str:
     """Rows as Markdown."""
     names = ("shape", "pieces", "precision", "design", "times generate()", "ms a step", "times real time")
-    names += ("share of the limit", "over the base")
+    names += ("share of the limit", "over the base", "calls")
     lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     for row in rows:
-        over = f"{row['overhead']:+.0%}" if "overhead" in row and row["design"] != NONE else ""
+        over = f"{row['overhead']:+.0%} ({row['least']:+.0%} to {row['most']:+.0%})" if "overhead" in row else ""
         lines.append(
             f"| {row['shape']} | {row['batch']} | {row['precision']} | {row['design']} | {row['ratio']:.1f} "
             f"({row['low']:.1f} to {row['high']:.1f}) | {row['ms_per_step']:.2f} | {row['times_real_time']:.2f} | "
-            f"{row['share_of_limit']:.0%} | {over} |"
+            f"{row['share_of_limit']:.0%} | {over} | {row['calls_per_step']:.0f} |"
         )
     return "\n".join(lines)
 

@@ -163,10 +163,13 @@ _RANDOM_CODES = """
 import numpy
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.cli.main import main
-def tokens(self, prompts, seconds, seed, *_, **__):
-    shape = (len(prompts), self.codebooks, round(seconds * self.frame_rate_hz))
-    return numpy.random.default_rng(seed).integers(0, 1024, shape, dtype=numpy.int16)
-MusicGen.generate_tokens = tokens
+def parts(self, prompts, seconds, seeds, *_, **__):
+    frames = round(seconds[0] * self.frame_rate_hz)
+    rng = numpy.random.default_rng(seeds[0])
+    for first in range(0, frames, 100):
+        count = min(100, frames - first)
+        yield 0, rng.integers(0, 1024, (self.codebooks, count), dtype=numpy.int16), first + count == frames
+MusicGen.generate_parts = parts
 main()
 """
 

@@ -166,6 +166,15 @@ def test_generate_continue_from_takes_sounds_and_files_one_or_several(tiny_base:
         talim.generate(str(tiny_base), "a", continue_seconds=1, **options)
 
 
+def test_generate_of_a_variation_takes_strength_and_transliterate() -> None:
+    phrase = talim.Audio(np.random.default_rng(0).normal(0, 0.1, (1, 4800)).astype(np.float32), 16_000)
+    options = {"continue_from": phrase, "strength": 0.25, "sampling_steps": 4, "device": "cpu"}
+    read, typed = (talim.generate("nano-mustango", "rāga", transliterate=t, **options)[0] for t in (None, False))
+    assert (read.tags["strength"], read.tags["phrase_use"], read.tags["prompt_as_read"]) == ("0.25", "varied", "raga")
+    assert "prompt_as_read" not in typed.tags
+    assert not np.array_equal(read.samples, typed.samples)
+
+
 def test_generate_from_run_scales_the_adapter(finished_run: talim.Run) -> None:
     without = talim.generate(finished_run, "a", seconds=1, adapter_scale=0.0)[0]
     base = talim.generate(finished_run.recipe.base, "a", seconds=1)[0]

@@ -249,6 +249,41 @@ def test_check_command_wrong_command_raises(line: str) -> None:
         check_command(line)
 
 
+def undefined_names(code: str) -> list[str]:
+    """Names of talim that a Python example uses and that do not exist; SyntaxError where it is no Python."""
+    faults = []
+    for node in ast.walk(ast.parse(code)):
+        used: list[str] = []
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "talim":
+            used = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute) and ast.unparse(node).startswith("talim."):
+            used = [ast.unparse(node)]
+        for path in used:
+            module, _, name = path.rpartition(".")
+            file = PACKAGE.parent.joinpath(*module.split("."))
+            file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+            is_module = (file.parent / name).is_dir() or (file.parent / f"{name}.py").is_file()
+            if not is_module and not (file.is_file() and re.search(rf"\b{name}\b", file.read_text("utf-8"))):
+                faults.append(path)
+    return faults
+
+
+def test_python_of_the_documentation_is_valid_and_uses_what_there_is() -> None:
+    assert undefined_names("import talim\ntalim.train(talim.no_such)") == ["talim.no_such"]
+    assert undefined_names("from talim.run import Run, Walk") == ["talim.run.Walk"]
+    blocks = [
+        (relative(page), block)
+        for page in PAGES
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    ]
+    assert len(blocks) > 10
+    assert [(page, name) for page, block in blocks for name in undefined_names(block)] == []
+    for page, block in blocks:  # an adapter goes into the base that it was trained in
+        trained = re.search(r"Recipe\([^)]*base=(\S+?),", block)
+        loaded = re.search(r"load_base\((\S+?)\)", block)
+        assert not (trained and loaded) or trained[1] == loaded[1], page
+
+
 def test_links_and_pictures_exist() -> None:
     faults = []
     for page in [*PAGES, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "LOG.md"]:

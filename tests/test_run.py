@@ -90,6 +90,10 @@ def test_lock_refuses_a_second_process_until_the_first_is_killed(tmp_path: Path)
         pass
 
 
+def test_run_shows_its_folder() -> None:
+    assert repr(Run("my-run")) == "Run('my-run')"
+
+
 def test_finished_requires_both_cost_and_adapter(tmp_path: Path) -> None:
     folder = Run(tmp_path)
     atomic_io.write_json(folder.cost, {})

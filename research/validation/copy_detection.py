@@ -33,7 +33,7 @@ from research.validation.inserted_copies import (
 )
 from talim import audio
 from talim.atomic_io import write_text
-from talim.evaluation.bootstrap import wilson_interval
+from talim.evaluation.intervals import wilson_interval
 from talim.metrics import audio_matching, copy_detection, pitch
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
 from talim.synthesis.performer import perform

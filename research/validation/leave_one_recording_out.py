@@ -2,7 +2,7 @@
 
 `python -m research.validation.leave_one_recording_out FOLDER --control OTHER --out DIR` trains one adapter for each
 recording of FOLDER and seed on all other recordings, and, for comparison, equal adapters on the recordings of OTHER.
-The paired reduction of the held-out loss is reported with a bootstrap interval over the recordings. The last weights
+The paired reduction of the held-out loss is reported with an interval over the recordings. The last weights
 are saved, so nothing is selected on the recording that is left out. Rerun to resume.
 """
 
@@ -21,7 +21,7 @@ from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Clip, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import TalimError
-from talim.evaluation import bootstrap
+from talim.evaluation import intervals
 from talim.experiments.study_file import DEFAULT_OVERRIDES, trial_recipe
 from talim.experiments.trial import train_and_evaluate
 from talim.progress import Progress
@@ -91,7 +91,7 @@ def summary(own: LossReductions, control: LossReductions) -> dict[str, Any]:
 
     def mean_with_ci(reductions: dict[str, float]) -> dict[str, Any]:
         mean = float(np.mean(list(reductions.values())))
-        return {"mean": mean, "ci95": bootstrap.bootstrap_ci(reductions), "per_recording": reductions}
+        return {"mean": mean, "ci95": intervals.mean_interval(reductions), "per_recording": reductions}
 
     def seed_means(by_recording: LossReductions) -> dict[str, float]:
         return {name: float(np.mean(list(by_seed.values()))) for name, by_seed in by_recording.items()}
@@ -137,7 +137,7 @@ def _evaluate(
     after = per_clip_losses(backbone, items, size, progress, "loss with adapter").mean(axis=1)
     with injection.disabled(peft):
         before = per_clip_losses(backbone, items, size, progress, "loss without adapter").mean(axis=1)
-    return bootstrap.mean_by_recording((before - after).tolist(), [item.clip.recording for item in items])
+    return intervals.mean_by_recording((before - after).tolist(), [item.clip.recording for item in items])
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from talim.atomic_io import write_text
 from talim.audio import Audio
 from talim.backbones.musicgen.chroma import ChromaSettings, pitch_classes
 from talim.corpus.melody import classes_of_track, tracked_classes
-from talim.evaluation import bootstrap
+from talim.evaluation import intervals
 from talim.metrics import pitch
 
 PAGE = Path("docs/reports/melody-conditioning.md")
@@ -90,13 +90,13 @@ def measure(excerpts: Sequence[PitchExcerpt]) -> list[dict[str, object]]:
         ]
         shares[DIFFERENCE] = [a - b for a, b in zip(shares[PITCH], shares[CHROMA], strict=True)]
         for name, values in shares.items():
-            by_recording = bootstrap.mean_by_recording(values, names)
+            by_recording = intervals.mean_by_recording(values, names)
             rows.append(
                 {
                     "music": kind,
                     "source": name,
                     "share": float(np.mean(list(by_recording.values()))),
-                    "ci95": (bootstrap.difference_ci if name == DIFFERENCE else bootstrap.bootstrap_ci)(by_recording),
+                    "ci95": intervals.mean_interval(by_recording),
                     "excerpts": len(members),
                     "recordings": len(by_recording),
                 }

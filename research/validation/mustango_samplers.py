@@ -27,11 +27,11 @@ from talim import audio
 from talim.atomic_io import read_json, write_json, write_text
 from talim.audio import Audio
 from talim.evaluation import clip_measures
-from talim.evaluation.bootstrap import difference_ci
+from talim.evaluation.intervals import Effect, mean_interval
 from talim.evaluation.protocol import EMBEDDINGS
 from talim.metrics import embeddings, prompt_adherence, rhythm
 from talim.metrics.cache import MetricCache
-from talim.metrics.distribution_distances import error_by_recording, kernel_distance, median_bandwidth
+from talim.metrics.distribution_distances import jackknife_by_recording, kernel_distance, median_bandwidth
 from talim.progress import PlainProgress, Progress
 from talim.synthesis.performance import Performance
 
@@ -133,33 +133,30 @@ def differences(setting: Measured, reference: Measured, real: Measured, seed: in
         change = change[np.isfinite(change)]
         if len(change) < MIN_PAIRS or not change.std():
             continue
-        interval = difference_ci({str(number): value for number, value in enumerate(change)})
+        interval = mean_interval(change)
         p = float(2 * stats.t.sf(abs(change.mean()) / stats.sem(change), len(change) - 1))
         rows.append({"score": name, "difference": float(change.mean()), "interval": interval, "p": p, "n": len(change)})
     for name in setting.embedded:
         both = [part.embedded[name] for part in (real, setting, reference)]
-        spread = np.maximum(both[0].std(0), 1e-6)
-        of_real, ours, others = ((part - both[0].mean(0)) / spread for part in both)
-        rows += [_distance_row(name, of_real, ours, others, seed), _same_row(name, ours, others, seed)]
+        of_real, ours, others = (part / embeddings.typical_spread(name) for part in both)
+        rows += [_distance_row(name, of_real, ours, others), _same_row(name, ours, others, seed)]
     return rows
 
 
-def _distance_row(name: str, real: np.ndarray, ours: np.ndarray, others: np.ndarray, seed: int) -> dict[str, Any]:
+def _distance_row(name: str, real: np.ndarray, ours: np.ndarray, others: np.ndarray) -> dict[str, Any]:
     width, numbers = ours.shape[1], [str(number) for number in range(len(ours))]
 
-    def change(reference: np.ndarray, pair: np.ndarray) -> float:
+    def change(reference: np.ndarray, pair: np.ndarray, *_: Any) -> float:
         reference = reference[:, :width]
         return kernel_distance(reference, pair[:, :width]) - kernel_distance(reference, pair[:, width:])
 
     given = np.hstack([real, real]), np.hstack([ours, others])
     found = change(*given)
-    rng = np.random.default_rng(seed)
-    error = error_by_recording(change, *given, numbers, numbers, rng)
+    error = jackknife_by_recording(change, *given, numbers, numbers)
     assert error is not None
-    half = float(stats.t.ppf(0.975, len(ours) - 1)) * error
-    p = float(2 * stats.t.sf(abs(found) / error, len(ours) - 1))
-    interval = [found - half, found + half]
-    return {"score": f"kernel_distance_{name}", "difference": found, "interval": interval, "p": p, "n": len(ours)}
+    effect = Effect(found, *error, 1, len(ours))
+    facts = {"difference": found, "interval": list(effect.interval()), "p": effect.p_value, "n": len(ours)}
+    return {"score": f"kernel_distance_{name}", **facts}
 
 
 def _same_row(name: str, ours: np.ndarray, others: np.ndarray, seed: int) -> dict[str, Any]:

@@ -39,6 +39,9 @@ class Run:
         self.continuations = self.folder / "continuations"
         self.metrics_cache = self.folder / "metrics_cache"
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
     @property
     def recipe(self) -> Recipe:
         """The recipe that the run was started with; TalimError if the folder holds no run."""

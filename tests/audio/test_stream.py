@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -118,3 +119,28 @@ def test_decoding_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(MemoryError):
         AudioStream(blocks, 8000, 1).save(tmp_path / "a.flac")
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".wav"])
+def test_what_is_written_of_a_file_can_be_played(tmp_path: Path, suffix: str) -> None:
+    """By ffmpeg, as players do: all but what the encoder keeps until its next frame is full."""
+    samples, names, heard = noise(channels=1), [], []
+
+    def blocks() -> Iterator[np.ndarray]:
+        for block in np.split(samples, [70_000, 140_000], axis=1):
+            yield block
+            copy = tmp_path / f"copy{suffix}"
+            copy.write_bytes(names[0].read_bytes())
+            with av.open(str(copy)) as opened:
+                played = [frame.to_ndarray().reshape(-1) for frame in opened.decode(audio=0)]
+            heard.append(np.concatenate(played))
+
+    path = tmp_path / f"a{suffix}"
+    AudioStream(blocks, 8000, 1, TAGS).save(path, begun=names.append)
+    assert names[0].name.startswith(".a")
+    assert names[0].suffix == ".part"  # it does not look whole
+    assert not names[0].exists()
+    whole = read(path).samples[0]
+    for number, part in enumerate(heard, start=1):
+        assert min(70_000 * number, 200_000) - 4096 <= len(part) <= 200_000
+        assert np.array_equal(part / 32768, whole[: len(part)])

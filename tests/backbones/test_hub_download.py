@@ -106,6 +106,9 @@ def test_fetch_that_breaks_off_goes_on_and_says_so(
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     said = capsys.readouterr().err
     assert said.count("the download of model.safetensors broke off at") == 3
+    assert said.index("fetching 512 kB from") < said.index("broke off")  # what is fetched is said before
+    ranges = [headers["range"] for headers in stand_in_hub.storage_headers if "range" in headers]
+    assert ranges == ["bytes=200000-", "bytes=200000-", "bytes=300000-"]  # nothing is fetched twice
     assert "Trying to resume" not in said
 
 
@@ -238,10 +241,20 @@ def test_fetch_without_a_revision_stays_at_the_first_commit(stand_in_hub: StandI
     assert hub_download.fetch(HubBase(NAME, NAME, first)).name == first
 
 
-def test_fetch_takes_the_pinned_commit(stand_in_hub: StandInHub) -> None:
-    pinned = stand_in_hub.publish(NAME, FILES)
-    stand_in_hub.publish(NAME, FILES | {"model.safetensors": WEIGHTS[:-1]})
-    assert hub_download.fetch(HubBase(NAME, NAME, pinned=pinned)).name == pinned
+@pytest.mark.parametrize("fetch", [hub_download.fetch, hub_download.fetch_description])
+def test_fetch_takes_the_files_of_the_commit(stand_in_hub: StandInHub, fetch: Callable[[HubBase], Path]) -> None:
+    """Pinned, asked for, and the newest: a folder's name is its commit, and so is what lies in it."""
+    newer = FILES | {"generation_config.json": b'{"top_k": 1}', "model.safetensors": WEIGHTS[:-1]}
+    pinned, newest = stand_in_hub.publish(NAME, FILES), stand_in_hub.publish(NAME, newer)
+    for base, commit, files in (
+        (HubBase(NAME, NAME, pinned=pinned), pinned, FILES),
+        (HubBase(NAME, NAME, pinned), pinned, FILES),
+        (HubBase(NAME, NAME, "main", pinned), newest, newer),
+    ):
+        folder = fetch(base)
+        assert folder.name == commit
+        assert {file.name: file.read_bytes() for file in folder.iterdir()}.items() <= files.items()
+        assert (folder / "generation_config.json").is_file()
 
 
 def test_fetch_from_a_mirror_without_the_pinned_commit_says_so(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import socket
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stand_in_hub.server import StandInHub
 from talim.backbones import hub_errors, hub_repository, registry, resolve
 from talim.backbones.hub_errors import HubUnreachableError
 from talim.errors import TalimError
+from talim.planning.generation_memory import generation_advice
 
 
 def ask(name: str = "someone/x", seconds: float = 5.0) -> TalimError:
@@ -98,6 +100,10 @@ def test_no_proxy_is_obeyed(stand_in_hub: StandInHub, monkeypatch: pytest.Monkey
     set_proxy(monkeypatch, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     assert hub_repository.ask("someone/x", "main", "someone/x").commit == commit
+    stand_in_hub.stop()
+    set_proxy(monkeypatch, "http://127.0.0.1:9")  # and no connection that is still open
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert str(ask()) == f"{stand_in_hub.url.removeprefix('http://')} cannot be reached"  # it is no fault of the proxy
 
 
 def set_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
@@ -165,10 +171,41 @@ def said_texts() -> dict[str, str]:
     return {**texts, "SWITCHED_OFF": hub_errors.SWITCHED_OFF} | {"ELSEWHERE": ""}
 
 
-def test_guide_quotes_every_message_as_it_is() -> None:
+READING = (  # the modules with which a base is fetched and read
+    *("hub_download", "hub_repository", "resolve", "load", "tokenizer_files", "mustango/load"),
+    *("mustango/checkpoint_files", "mustango/weight_names"),
+    *("musicgen/audiocraft_checkpoint", "musicgen/audiocraft_names"),
+)
+
+
+def guide_text() -> str:
+    """The guide with each white space as one space, without the marks of quotations."""
     lines = [line.removeprefix(">") for line in GUIDE.read_text(encoding="utf-8").splitlines()]
-    guide = " ".join(" ".join(lines).split())
-    texts = said_texts()
+    return " ".join(" ".join(lines).split())
+
+
+def raised_texts(module: str) -> list[str]:
+    """Of each TalimError of a module whose text is written where it is raised, the longest part without a value."""
+    source = (Path(hub_errors.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
+    texts = [c.args[0] for c in calls if isinstance(c.func, ast.Name) and c.func.id == "TalimError"]
+    formatted = [text.values for text in texts if isinstance(text, ast.JoinedStr)]
+    parts = [[str(part.value) for part in values if isinstance(part, ast.Constant)] for values in formatted]
+    return [longest for part in parts if len(longest := max(part, key=len, default="").strip(" ;:,.()[]")) > 8]
+
+
+@pytest.mark.parametrize("module", READING)
+def test_guide_explains_every_error_of_reading_a_base(module: str) -> None:
+    guide = guide_text()
+    assert [text for text in raised_texts(module) if text not in guide] == []
+
+
+def test_guide_quotes_the_advice_for_too_little_memory() -> None:
+    assert generation_advice("musicgen-large", 10.0, 8e9, gpu=True) in guide_text()
+
+
+def test_guide_quotes_every_message_as_it_is() -> None:
+    guide, texts = guide_text(), said_texts()
     assert set(EXAMPLES) == {name for name, text in texts.items() if text}
     missing = [name for name, facts in EXAMPLES.items() if texts[name].format(**{**FACTS, **facts}) not in guide]
     assert missing == []

@@ -49,6 +49,13 @@ def test_has_bf16_on_gpu_asks_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "Quick 9000" in reason
 
 
+def test_choose_precision_on_an_apple_gpu_is_fp32_unless_bf16_is_requested() -> None:
+    assert precision.choose_precision("auto", "mps") == (torch.float32, "fp32: bf16 is not used on mps")
+    assert precision.choose_precision("bf16", "mps")[0] is torch.bfloat16
+    with pytest.raises(UsageError, match="decoding on a CPU, not on mps"):
+        precision.choose_precision("int8", "mps")
+
+
 def test_choose_precision_fp16_or_unknown_raises_usage_error() -> None:
     with pytest.raises(UsageError, match="overflow") as caught:
         precision.choose_precision("fp16", "cpu")

@@ -18,6 +18,8 @@ from talim.backbones import hub_errors, hub_repository, tokenizer_files
 from talim.backbones.load import check_predictors, load
 from talim.backbones.tokenizer_files import check_fit, read_tokenizer
 from talim.errors import TalimError
+from talim.generation.generate import Generation
+from talim.generation.sources import GenerationSource
 
 TEXT = {"vocab_size": ENTRIES + 12, "pad_token_id": 0, "eos_token_id": 1}
 
@@ -85,7 +87,18 @@ def every_word_is_one(folder: Path) -> None:
     (folder / CONFIG).write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}')
 
 
-@pytest.mark.parametrize("spoil", [spoil_vocabulary, every_word_is_one])
+def only_some_letters(folder: Path) -> None:
+    """As many pieces as before, but of letters only six: no word is another one, and each holds something unknown."""
+    content = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+    kept = ("<pad>", "</s>", "<unk>", "\u2581", *"msfdwv")
+    content["model"]["vocab"] = [
+        (piece if piece in kept or piece.startswith("<extra") else chr(0xE000 + number), score)
+        for number, (piece, score) in enumerate(content["model"]["vocab"])
+    ]
+    (folder / JSON_FILE).write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("spoil", [spoil_vocabulary, every_word_is_one, only_some_letters])
 def test_a_tokenizer_that_knows_no_words_is_refused(folder: Path, spoil: Any) -> None:
     spoil(folder)
     with pytest.raises(TalimError, match=r"does not know ordinary words \(music, slow, flute"):
@@ -214,6 +227,9 @@ def test_tokenizers_of_other_repositories_are_fetched_first_and_named(
     assert not [name for name in stand_in_hub.fetched() if name.endswith(".bin")]
     (tmp_path / "tokenizer/config.json").write_text('{"model_type": "t5"}', encoding="utf-8")
     publish_now("google/flan-t5-large", tmp_path / "tokenizer")
+    asked = {"prompts": ["a"], "source": GenerationSource("someone/mustango"), "predict_beats_chords": True}
+    with pytest.raises(TalimError, match="microsoft/deberta-v3-large"):
+        Generation(**asked)
     with pytest.raises(TalimError, match="microsoft/deberta-v3-large"):
         check_predictors("someone/mustango")
     publish_now("microsoft/deberta-v3-large", tmp_path / "beats-tokenizer")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import decoding
+from talim.backbones.musicgen.backbone import MusicGen
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,15 +18,37 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_benchmark_prints_rows_with_ratios() -> None:
     command = [sys.executable, "-m", "benchmarks.decoding", "--shapes", "nano", "--batches", "1,2", "--rounds", "1"]
-    command += ["--precisions", "fp32,int8", "--designs", "none,conv@post:2.5%", "--json"]
+    designs = ("none", "control", "conv@post:2.5%")
+    command += ["--precisions", "fp32,int8", "--designs", ",".join(designs), "--json"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     rows = json.loads(printed)["rows"]
     assert [(row["batch"], row["precision"], row["design"]) for row in rows] == [
-        (batch, name, design) for design in ("none", "conv@post:2.5%") for name in ("fp32", "int8") for batch in (1, 2)
+        (batch, name, design) for design in designs for name in ("fp32", "int8") for batch in (1, 2)
     ]
     for row in rows:
         assert row["low"] <= row["ratio"] <= row["high"]
-        assert ("overhead" in row) == (row["design"] != "none")
+        assert ("overhead" in row) == (row["design"] == designs[2])
+        assert ("generate_ms" in row) == (row["design"] != "control")
+    calls = {tuple(row[key] for key in ("design", "precision", "batch")): row["calls_per_step"] for row in rows}
+    for name, batch in (("fp32", 1), ("int8", 2)):
+        assert calls["none", name, batch] == calls["control", name, batch] < calls[designs[2], name, batch]
+
+
+def test_control_is_the_same_decoder_and_its_range_holds_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that runs ever slower: whoever is measured first in a round is faster, each as often as the other."""
+    measured: list[object] = []
+
+    def by_talim(base: MusicGen, steps: int, batch: int) -> float:
+        measured.append(base)
+        return 1.0 + 0.1 * len(measured)
+
+    monkeypatch.setattr(decoding, "by_talim", by_talim)
+    monkeypatch.setattr(decoding, "bandwidth", lambda: 1e9)
+    (row,) = decoding.measure("nano", ["control"], [1], ["fp32"], rounds=4)
+    assert len(set(map(id, measured))) == 1
+    assert row["low"] < 1 < row["high"]
+    assert row["ratio"] == pytest.approx(1.0, abs=0.02)
+    assert "| nano | 1 | fp32 | control | 1.0 (" in decoding.table([row])
 
 
 @pytest.mark.slow

@@ -36,6 +36,19 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     assert "://" not in page
 
 
+def test_indicator_cells_add_up_or_say_that_nothing_was_measured() -> None:
+    ends = {"low": 1.0, "high": None}
+    parts = {name: ends | {"value": value} for name, value in (("status_quo", 1.116), ("new", 0.944))}
+    cells = report._indicator_cells({**parts, "difference": ends | {"value": 0.944 - 1.116}})
+    assert [cell.partition(" ")[0] for cell in cells] == [
+        "1.116",
+        "0.944",
+        "−0.172",
+    ]  # rounded alone: 1.12 to 0.94, 0.17
+    parts["status_quo"] = {"value": None, "low": None, "high": None}
+    assert report._indicator_cells({**parts, "difference": parts["status_quo"]})[::2] == ["not measured"] * 2
+
+
 def test_write_acceptance_report_two_reviewers_have_agreement(tmp_path: Path) -> None:
     opened = opened_brief(tmp_path, brief_of())
     decide(opened, GOOD)

@@ -108,10 +108,19 @@ def test_words_that_the_base_cannot_read_are_told(
     assert "the prompt: 静かな朝" in said
 
 
-def test_nano_says_plainly_that_it_cannot_read_japanese(generate: Any, tmp_path: Path) -> None:
-    status, _, said = generate("--base", "nano-musicgen", "--prompt", "静かな朝の音楽", "--out", tmp_path / "a.flac")
+def test_nano_reads_letters_that_it_knows_or_what_is_typed_and_says_what_it_cannot_read(
+    generate: Any, tmp_path: Path
+) -> None:
+    prompt = ("--base", "nano-musicgen", "--prompt", "rāga 静かな朝の音楽")
+    status, rows, said = generate(*prompt, "--out", tmp_path / "a.flac")
     assert status == 0
+    assert "rāga -> raga (as typed: --no-transliterate)" in said
     assert "warning: nano-musicgen cannot read 1 word of the prompt: 静かな朝の音楽." in said
+    assert (rows[0]["prompt"], rows[0]["prompt_as_read"]) == ("rāga 静かな朝の音楽", "raga 静かな朝の音楽")
+    status, typed, said = generate(*prompt, "--no-transliterate", "--out", tmp_path / "b.flac")
+    assert status == 0
+    assert "cannot read 2 words of the prompt: rāga, 静かな朝の音楽." in said
+    assert "prompt_as_read" not in typed[0]
 
 
 @pytest.fixture

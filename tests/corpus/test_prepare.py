@@ -335,12 +335,14 @@ def test_prepare_of_a_mixed_folder_uses_all_good_files(folder: Path, out: Path) 
     corpus = prepare(folder, out, sample_rate=8000)
     incomplete = {row["file"]: row["note"] for row in corpus.summary["notes"] if "incomplete" in row["note"]}
     assert incomplete.keys() == {"torn.mp3", "cut.flac"}
+    check_but_readable(corpus, reasons, 16)
+
+
+def check_but_readable(corpus: Corpus, reasons: dict[str, str], good: int) -> None:
+    """As `check`; which of the torn files can be read in part depends on the version of the decoder."""
     used = {clip.source_file for clip in corpus.clips}
-    check(
-        corpus,
-        {name: reason for name, reason in reasons.items() if name not in used},
-        16 + len({"torn.mp3", "cut.flac", "words.wav"} & used),
-    )
+    readable = {"torn.mp3", "cut.flac", "words.wav"} & used
+    check(corpus, {name: reason for name, reason in reasons.items() if name not in readable}, good + len(readable))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -370,12 +372,18 @@ def test_prepare_with_permission_errors_skips_the_files(
     assert [row["reason"] for row in skipped] == ["cannot be read: Permission denied"] * 2
 
 
+def test_prepare_again_reads_its_own_table_with_a_line_break_in_a_name(three: Path, out: Path) -> None:
+    (three / "a.wav").rename(three / "two\nlines.wav")
+    corpus = make(three, out)
+    assert make(three, out).hash == corpus.hash
+
+
 @pytest.mark.slow
 def test_prepare_of_two_hundred_files_twice_decodes_once(folder: Path, out: Path) -> None:
     good_clips(folder, 180)
     reasons = broken_files(folder)
     corpus = prepare(folder, out)
-    check(corpus, reasons, 180)
+    check_but_readable(corpus, reasons, 180)
     again = prepare(folder, out)
     assert again.hash == corpus.hash
     assert again.prepare_stats == {"decoded": 0, "reused": corpus.prepare_stats["decoded"], "rebuilt_because": []}

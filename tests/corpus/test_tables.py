@@ -158,3 +158,9 @@ def test_guard_formula_and_unguard_formula_are_inverse(text: str) -> None:
 def test_format_lines_names_every_line() -> None:
     assert format_lines([3]) == "line 3"
     assert format_lines([7, 2, 3, 5, 3]) == "lines 2 to 3, 5 and 7"
+
+
+def test_a_file_name_with_a_line_break_is_no_swallowed_row(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text('file_name,text\n"two\nlines 14.ogg",slow\nb.wav,fast\n', encoding="utf-8")
+    assert [row["file_name"] for _, row in read_table(path).rows] == ["two\nlines 14.ogg", "b.wav"]

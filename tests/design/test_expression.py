@@ -124,7 +124,7 @@ def test_parse_any_text_gives_a_design_or_a_one_line_error(text: str) -> None:
         ("linaer@all:1k", "did you mean 'linear'"),
         ("transfomer@deep:1k", "did you mean 'transformer'"),
         ("Lora@all:1k", "did you mean 'lora'"),
-        ("quantum@all:1k", "kind 'quantum' is unknown"),
+        ("quantum@all:1k", "kind 'quantum' is unknown, and a kind of your own has to be registered first, in Python"),
         ("linear@al:1k", "did you mean 'all'"),
         ("conv@shalow:1k", "did you mean 'shallow'"),
         ("linear@nowhere:1k", "site 'nowhere' is unknown"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
@@ -62,6 +63,14 @@ def test_count_of_rslora_is_that_of_lora() -> None:
     size, parameters = solved("peft:rslora@all:r3")
     assert (size, parameters) == (3, sum(3 * (m.inputs + m.outputs) for m in MATRICES))
     assert solved("peft:shira@all:r3") == (3, parameters)
+
+
+def test_scaling_keeps_the_ratio_of_pefts_defaults_and_is_by_the_root_of_the_rank_for_rslora() -> None:
+    for size in (4, 32):
+        loha: Any = peft_methods.make_config("peft:loha", size, MATRICES, ["x"])
+        assert (loha.r, loha.alpha) == (size, size)  # 8 and 8 by default
+        rslora: Any = peft_methods.make_config("peft:rslora", size, MATRICES, ["x"])
+        assert (rslora.r, rslora.use_rslora, rslora.lora_alpha) == (size, True, 16)
 
 
 def test_count_of_a_full_size_model_needs_no_memory_and_little_time() -> None:

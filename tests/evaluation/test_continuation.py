@@ -61,22 +61,80 @@ def test_continuations_begin_with_the_phrase_and_carry_provenance(finished_run: 
     assert "ai_generated" not in audio.read_tags(folder / "01-real.flac")
 
 
-def test_continuation_without_effect_of_the_adapter_is_that_of_the_base(
-    tmp_path: Path, finished_run: Run, corpus: Corpus, tiny_base: Path
-) -> None:
-    """The same seed and phrase: only the adapter may differ."""
+def tokens_of(phrase: audio.Audio, backbone: Any) -> np.ndarray:
+    """Tokens that differ from phrase to phrase, as a random codec's hardly do; as many as the codec's own."""
+    frames = round(phrase.seconds * backbone.frame_rate_hz)
+    draw = np.random.default_rng(int(1000 * np.abs(phrase.samples).sum()))
+    return draw.integers(0, 32, (backbone.codebooks, frames)).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def alone(
+    tmp_path_factory: pytest.TempPathFactory, finished_run: Run, corpus: Corpus, tiny_base: Path
+) -> tuple[Run, dict[str, Any], Any]:
+    """Continuations with the adapter switched off, what was told of them, and the base as it was then."""
     backbone = load(tiny_base, precision="fp32", device="cpu")
     peft = serialization.load(backbone, finished_run.adapter)
     from talim.adapters import injection
 
-    run = Run(tmp_path / "run")
-    (tmp_path / "run").mkdir()
+    run = Run(tmp_path_factory.mktemp("alone") / "run")
+    run.folder.mkdir()
     run.adapter = finished_run.adapter
+    generate, starts = backbone.generate_tokens, []
+
+    def watch(*arguments: Any, **named: Any) -> Any:
+        starts.append(named["start"])
+        return generate(*arguments, **named)
+
+    vars(backbone)["generate_tokens"] = watch
+    vars(backbone)["encode"] = lambda phrase: tokens_of(phrase, generate.__self__)
     with injection.disabled(peft):
         told = run_continuations(run, corpus, backbone, peft)
+    return run, told | {"starts": starts}, load(tiny_base, precision="fp32", device="cpu")
+
+
+def test_continuation_without_effect_of_the_adapter_is_that_of_the_base(alone: tuple[Run, dict[str, Any], Any]) -> None:
+    """The same seed and phrase: only the adapter may differ."""
+    run, told, _ = alone
     assert all(row["gain"] == 0 for row in told["scores"] if row["value"] is not None and row["gain"] is not None)
     after, before = (audio.read(run.continuations / f"01-{role}.flac") for role in ("after", "before"))
     assert np.array_equal(after.samples, before.samples)
+
+
+def test_continuation_goes_on_from_the_phrase_of_its_own_clip(
+    alone: tuple[Run, dict[str, Any], Any], corpus: Corpus
+) -> None:
+    run, told, backbone = alone
+    clips, cut = choose_clips(corpus, 2, 0.6, backbone.frame_rate_hz)
+    assert cut is not None
+    for number, clip in enumerate(clips):
+        sound = corpus.read_clip(clip).resample(backbone.rate_hz).to_channels(backbone.channels)
+        start = tokens_of(sound.cut(0.0, cut.phrase_seconds), backbone)
+        assert [np.array_equal(starts[number], start) for starts in told["starts"]] == [True, True]
+        new = backbone.generate_tokens([clip.caption], cut.new_seconds, 1 + number, start=start[None])[0]
+        expected = backbone.decode(np.concatenate([start, new], axis=1)).cut(cut.phrase_seconds, cut.new_seconds)
+        written = audio.read(run.continuations / f"{number + 1:02d}-before.flac")
+        heard = written.cut(cut.phrase_seconds, cut.new_seconds)
+        np.testing.assert_allclose(heard.samples, expected.samples, atol=2**-14)
+    assert told["seed"] == 1
+    assert not np.array_equal(*told["starts"][0])
+
+
+def test_clips_without_words_are_continued_and_scored(
+    tmp_path: Path, finished_run: Run, corpus: Corpus, tiny_base: Path
+) -> None:
+    clips = tuple(clip.model_copy(update={"caption": ""}) for clip in corpus.clips)
+    backbone = load(tiny_base, precision="fp32", device="cpu")
+    peft = serialization.load(backbone, finished_run.adapter)
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    run.adapter = finished_run.adapter
+    told = run_continuations(run, Corpus(corpus.folder, clips, corpus.summary), backbone, peft, num_clips=1)
+    assert told["clips"] == 1
+    assert {row["prompt"] for row in read_jsonl(run.continuations / "manifest.jsonl")} == {""}
+    assert any(row["value"] is not None for row in told["scores"])
+    written = [audio.read(run.continuations / f"01-{role}.flac") for role in ("before", "after")]
+    assert not np.array_equal(written[0].samples, written[1].samples)
 
 
 def run_continuations(run: Run, corpus: Corpus, backbone: Any, peft: Any, **changes: Any) -> dict[str, Any]:

@@ -90,3 +90,10 @@ def test_copy_scores_of_too_few_or_too_short_clips_give_the_reason() -> None:
         "Not checked for passages copied from the training recordings: "
     )
     assert "None of" not in copy_scores.copies_sentence(copies)
+
+
+def test_copies_sentence_says_where_the_rate_of_false_alarms_is_extrapolated() -> None:
+    copies = {"copied": 0, "clips": [{"copied": False, "match": {}}]}
+    said = "one unrelated clip in a hundred would be called one is extrapolated from 20 of them"
+    assert said in copy_scores.copies_sentence({**copies, "null_clips": 20})
+    assert "extrapolated" not in copy_scores.copies_sentence({**copies, "null_clips": 99})

@@ -16,6 +16,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation import evaluate
 from talim.evaluation.evaluate import compare_losses
+from talim.evaluation.intervals import mean_interval
 from talim.run import Run
 
 
@@ -29,8 +30,7 @@ def test_compare_losses_matches_hand_computed_values() -> None:
     assert found["loss_reduction"]["per_recording"] == {"a": 0.5, "b": 2.0}
     assert found["loss_reduction"]["mean"] == 1.25
     assert found["loss_reduction"]["relative_reduction"] == pytest.approx(1.25 / 3.75)
-    # t with one degree of freedom, 12.706, times the standard error of two recordings, 0.75
-    assert found["loss_reduction"]["ci95"] == pytest.approx([1.25 - 12.706 * 0.75, 1.25 + 12.706 * 0.75], abs=1e-3)
+    assert found["loss_reduction"]["ci95"] == pytest.approx(mean_interval([0.5, 2.0]))  # of the two recordings
     assert (found["loss_reduction"]["n_recordings"], found["loss_reduction"]["n_clips"]) == (2, 3)
     json.dumps(found)
 
@@ -59,6 +59,17 @@ def test_evaluate_run_writes_losses_split_and_adapter_effect(finished_run: Run, 
     assert loss["loss_reduction"]["mean"] == pytest.approx(loss["base_loss"]["mean"] - loss["adapted_loss"]["mean"])
     assert loss["loss_reduction"]["mean"] > 0.01  # a rate of 0.05 teaches even a random model which codes are common
     assert loss["loss_reduction"]["ci95"][0] <= loss["loss_reduction"]["mean"] <= loss["loss_reduction"]["ci95"][1]
+    known = loss["reference_predictors"]
+    assert known["unit"] == "nats per token"
+    assert set(known["losses"]) == {"uniform", "unigram", "last_token"}
+    for row in known["losses"].values():  # of the same clips and recordings
+        assert row["n_clips"] == loss["base_loss"]["n_clips"]
+        assert row["per_recording"].keys() == loss["base_loss"]["per_recording"].keys()
+    assert known["losses"]["uniform"]["mean"] == pytest.approx(np.log(64))
+    best = known["losses"][known["best"]]["mean"]
+    assert known["adapted_margin"]["mean"] == pytest.approx(best - loss["adapted_loss"]["mean"])
+    page = finished_run.scores.with_suffix(".html").read_text(encoding="utf-8")
+    assert "beside predictors that need no model" in page
     assert scores["split"]["strategy"] == corpus.summary["split"]["strategy"]
     assert 0 < scores["adapter_effect"]["token_change_rate"] <= 1
     assert scores["adapter_effect"]["log_mel_distance_db"] > 0

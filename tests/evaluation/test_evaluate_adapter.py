@@ -46,6 +46,7 @@ def test_scores_say_what_was_scored_and_that_its_recordings_are_not_known(scored
     assert scores["design"] == "lora@adapter"
     assert scores["seen_in_training"]["answer"] == "unknown"
     assert "whether lora was trained on these recordings is not known" in scores["warnings"][0]
+    assert all(log.lines.count(f"note: {warning}") == 1 for warning in scores["warnings"])
     assert "not known" in scores["held_out_loss"]["loss_reduction"]["ci_note"]
     assert "selected on these clips" not in scores["held_out_loss"]["loss_reduction"]["ci_note"]
     assert (facts["adapter"]["name"], facts["adapter"]["licence"]) == ("lora", "cc-by-nc-4.0")

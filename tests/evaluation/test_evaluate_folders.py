@@ -44,8 +44,7 @@ def test_evaluate_folders_of_a_set_against_itself_finds_no_distance(folders: dic
     rows = by_name(evaluate_folders(folders["real"], folders["real"]))
     for name in ("timbre", "pitch", "rhythm"):
         row = rows[f"kernel_distance_{name}"]
-        assert row["value"] <= 0.1  # unbiased: 0 or just below
-        assert row["value"] < row["reference"]
+        assert abs(row["value"]) <= 0.1  # each file is compared with the others alone
         assert row["low"] <= row["value"] <= row["high"]
         assert rows[f"diversity_{name}"]["value"] == pytest.approx(rows[f"diversity_{name}"]["reference"])
     assert rows["loudness_lufs"]["value"] == rows["loudness_lufs"]["reference"]

@@ -15,7 +15,7 @@ from talim.metrics.cache import MetricCache
 from talim.run import Run
 
 KEYS = {"name", "value", "low", "high", "n", "reference", "baseline", "direction", "sentence", "unit"}
-GAIN = {"gain", "gain_error", "gain_recordings"}
+GAIN = {"gain", "gain_error", "gain_recordings", "gain_skewness", "resynthesis"}
 DIRECTIONS = {"match_reference", "lower_is_better", "higher_is_better"}
 
 
@@ -24,6 +24,8 @@ def test_score_music_of_a_finished_run_has_every_row(finished_run: Run) -> None:
     assert {*scores["protocol"]} >= {"hash", "corpus", "seconds", "rate_hz", "embeddings", "measures"}
     assert all(set(row) == KEYS | GAIN and row["direction"] in DIRECTIONS for row in scores["scores"])
     names = [row["name"] for row in scores["scores"]]
+    through_codec = {row["name"] for row in scores["scores"] if row["resynthesis"] is not None}
+    assert through_codec == {f"kernel_distance_{name}" for name in ("timbre", "pitch", "rhythm")}
     expected = {"ornaments", "beat_phase_coherence", "ngram_similarity", "kernel_distance_timbre", "diversity_pitch"}
     assert expected | {"cycle_strength", "intonation_z_rms", "adherence_clap", "copied_tokens"} <= {*names}
     assert len(names) == len(set(names))

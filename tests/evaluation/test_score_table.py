@@ -6,10 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from scipy.special import stdtrit
 
 from talim.evaluation import score_table
 from talim.evaluation.clip_measures import MEASURE_DESCRIPTIONS, ClipMeasures
+from talim.evaluation.intervals import Effect, mean_interval
 from talim.evaluation.score_table import ClipSet
 from talim.metrics.cache import MetricCache
 
@@ -24,7 +24,10 @@ def test_clip_measure_rows_average_over_recordings() -> None:
         measured([1, 1, 4], ["a", "a", "b"]), measured([2, 2], ["a", "b"]), measured([float("nan")], ["a"])
     )
     first = rows[0]
-    assert (first.value, first.low, first.high, first.n, first.reference) == (2.5, 1, 4, 3, 2)
+    assert (first.value, first.n, first.reference) == (2.5, 3, 2)
+    assert (first.low, first.high) == (0, (mean_interval([1, 4]) or [0, 0])[1])  # nothing is played less than 0 times
+    levels = next(row for row in rows if row.name == "noise_db")
+    assert levels.low == pytest.approx((mean_interval([1, 4]) or [0, 0])[0])
     assert first.baseline is not None
     assert np.isnan(first.baseline)
     assert score_table.rows_as_json(rows)[0]["baseline"] is None
@@ -38,8 +41,9 @@ def test_clip_measure_rows_without_base_have_no_baseline() -> None:
 
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clips are their own embeddings."""
+    """Clips are their own embeddings, in units of one."""
     monkeypatch.setattr(score_table.embeddings, "embed", lambda clips, extractor, cache: np.asarray(clips))
+    monkeypatch.setattr(score_table.embeddings, "typical_spread", lambda name: np.ones(4))
 
 
 def vectors(*centres: float, clips: int = 8, seed: int = 0) -> ClipSet:
@@ -57,8 +61,8 @@ def test_distance_rows_split_the_reference_by_recording_not_by_clip() -> None:
     distance = next(row for row in rows if row.name == "kernel_distance_timbre")
     assert distance.value is not None
     assert distance.reference is not None
-    assert abs(distance.value) < 10  # the same recordings again
-    assert distance.reference > 100
+    assert abs(distance.value) < 60  # the same recordings again, 5600 apart
+    assert distance.reference > 1000
 
 
 @pytest.mark.usefixtures("embedded")
@@ -84,19 +88,33 @@ def test_distance_rows_of_single_clips_are_left_out_with_a_warning() -> None:
     assert "two clips or more" in warnings[0]
 
 
+@pytest.mark.usefixtures("embedded")
+def test_distance_rows_say_how_near_the_codec_alone_would_come_and_that_few_recordings_are_rough() -> None:
+    real, codec = vectors(0, 0, 0), vectors(3, 3, 3, seed=4)
+    rows, warnings = score_table.distance_rows(
+        vectors(9, 9, 9), real, None, MetricCache(None), np.random.default_rng(0), codec
+    )
+    distance = next(row for row in rows if row.name == "kernel_distance_timbre")
+    assert distance.resynthesis is not None
+    assert distance.value is not None
+    assert 0 < distance.resynthesis < distance.value
+    assert f"through the base's codec {distance.resynthesis:.3g}" in distance.sentence
+    assert any("only 3 recordings in a set: intervals from fewer than 6 are rough" in text for text in warnings)
+
+
 def paired(shift: float, recordings: int, seed: int) -> list[np.ndarray]:
     """Real, generated and base rows of one distribution; the base's are `shift` away from it."""
     rng = np.random.default_rng(seed)
     return [rng.normal(0, 1, (12, 4)), rng.normal(0, 1, (recordings, 4)), rng.normal(shift, 1, (recordings, 4))]
 
 
-def distance_gain(rows: list[np.ndarray]) -> score_table.Gain | None:
+def distance_gain(rows: list[np.ndarray]) -> Effect | None:
     real, generated = (ClipSet([], [], [f"r{n}" for n in range(len(part))]) for part in rows[:2])
-    return score_table._distance_gain(real, generated, rows, np.random.default_rng(0))
+    return score_table._distance_gain(real, generated, rows)
 
 
-def is_told(gain: score_table.Gain | None) -> bool:
-    return gain is not None and abs(gain.mean) > gain.error * stdtrit(gain.recordings - 1, 0.975)
+def is_told(gain: Effect | None) -> bool:
+    return gain is not None and gain.p_value <= 0.05
 
 
 def test_distance_gain_finds_a_planted_difference_and_needs_four_recordings() -> None:
@@ -137,9 +155,9 @@ def test_paired_gain_follows_the_direction(
 
 
 def test_a_kernel_distance_below_zero_is_not_told_as_one() -> None:
-    measure = score_table.Measure("kernel_distance_pitch", "lower_is_better", "0 to 200", "distance")
+    measure = score_table.Measure("kernel_distance_pitch", "lower_is_better", "0 up", "distance")
     row = score_table.score_row(measure, score_table.Estimate(-0.31, None, 3), 2.0, -0.1)
-    assert "distance: not distinguishable from 0 (0 to 200); real music 2, the base alone not dist" in row.sentence
+    assert "distance: not distinguishable from 0 (0 up); real music 2, the base alone not dist" in row.sentence
     assert row.value == -0.31  # the estimate itself is kept
     other = score_table.score_row(measure._replace(name="noise_db"), score_table.Estimate(-31.0, None, 3), None)
     assert "-31" in other.sentence

@@ -19,7 +19,7 @@ from talim.errors import TalimError, UsageError
 from talim.evaluation import suggested_labels
 from talim.evaluation.recognize_mode import recognize_mode
 from talim.synthesis.performer import perform
-from talim.traditions.tradition import load
+from talim.traditions.tradition import Tradition, load
 
 RATE_HZ = 16000
 NOTES = (0, 4, 7, 9, 12, 9, 7, 4, 2, 0, 2, 4, 7, 9, 7, 4)  # a pentatonic scale up and down
@@ -73,6 +73,23 @@ def test_rows_tell_mode_tonic_and_tempo_or_why_not(folder: Path, rows: list[dict
         notes_per_minute * factor / float(row["suggested_tempo_bpm"]) == pytest.approx(1, rel=0.03)
         for factor in (0.5, 1)
     )
+
+
+def test_rows_hold_the_cycle_and_the_instruments_that_were_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def cycle(file: Path, tradition: Tradition) -> dict[str, str]:
+        asked.append((file.name, tradition.slug))
+        return {"suggested_tala": "Teentaal", "suggested_cycle_probability": "0.40"}
+
+    monkeypatch.setattr(suggested_labels, "suggested_cycle", cycle)
+    write(tmp_path / "sitar solo.wav", Audio(tune(0.2)[None], RATE_HZ))
+    (row,) = suggested_labels.suggest_labels(tmp_path, "hindustani")
+    assert asked == [("sitar solo.wav", "hindustani")]
+    assert (row["suggested_tala"], row["suggested_cycle_probability"]) == ("Teentaal", "0.40")
+    assert (row["suggested_instruments"], row["suggested_instruments_from"]) == ("sitar", "sitar: file name")
 
 
 def test_message_where_nothing_was_told_names_no_column_to_confirm(tmp_path: Path) -> None:

@@ -38,16 +38,6 @@ def test_two_way_effect_equals_nested_least_squares() -> None:
     assert 1 <= found.df <= 20
 
 
-def test_two_way_effect_of_one_pair_is_the_t_interval_of_scipy() -> None:
-    from scipy import stats
-
-    values = np.random.default_rng(1).normal(0.3, 1, 9)
-    found = effects.two_way_effect(values[None])
-    known = stats.ttest_1samp(values, 0)
-    assert found.interval() == pytest.approx(tuple(known.confidence_interval()))
-    assert found.p_value == pytest.approx(known.pvalue)
-
-
 @pytest.mark.parametrize("spreads", [(1.0, 0.0, 0.3), (0.0, 1.0, 0.3), (0.0, 0.0, 1.0), (0.7, 0.7, 0.7)])
 def test_interval_covers_the_true_mean_at_its_level(spreads: tuple[float, float, float]) -> None:
     rng = np.random.default_rng(7)
@@ -77,6 +67,10 @@ def test_pooled_effect_averages_groups_and_reduces_the_error() -> None:
     assert both.error == pytest.approx(np.hypot(parts[0].error, parts[1].error) / 2)
     assert both.recordings == 16
     assert effects.pooled_effect(parts[:1]).interval() == pytest.approx(parts[0].interval())
+    apart = effects.effect_difference(*parts)
+    assert apart.mean == pytest.approx(parts[0].mean - parts[1].mean)
+    assert apart.error == pytest.approx(np.hypot(parts[0].error, parts[1].error))
+    assert apart.interval() == pytest.approx([-end for end in effects.effect_difference(*parts[::-1]).interval()[::-1]])
 
 
 def test_holm_adjusted_equals_values_computed_by_hand() -> None:

@@ -100,7 +100,7 @@ def test_decide_hypotheses_interaction_compares_the_difference_between_genres() 
 
 
 def test_decide_hypotheses_where_restricts_both_groups() -> None:
-    found = trials({("makam", "conv"): 0.4})
+    found = trials({("makam", "conv"): 0.4}, recordings=20)
     assert verdict(found, CONV_OVER[0] | {"where": {"genre": "makam"}}) == SUPPORTED
     assert verdict(found, CONV_OVER[0] | {"where": {"genre": "hindustani"}}) == CONTRADICTED
 

@@ -119,20 +119,19 @@ def test_failed_trial_record_is_one_line_that_names_the_trial(jobs: list[TrialJo
     assert record["error"] == told
 
 
-def test_event_measures_are_reductions_by_recording_and_the_gain_on_repeats() -> None:
+def test_event_measures_are_reductions_by_recording() -> None:
     def loss(base: float, adapted: float) -> dict[str, float]:
         return {"base_loss": base, "adapted_loss": adapted}
 
     events = {
         "a": {"first": loss(5.0, 4.0), "repeat": loss(5.0, 2.5), "plain": loss(3.0, 3.5)},
-        "b": {"repeat": loss(4.0, 3.0)},  # nothing that is new: no gain can be told
+        "b": {"repeat": loss(4.0, 3.0)},
     }
     measures = trial._event_measures(events)
     assert measures == {
         "loss_reduction_plain": {"a": -0.5},
         "loss_reduction_first": {"a": 1.0},
         "loss_reduction_repeat": {"a": 2.5, "b": 1.0},
-        "repeat_gain": {"a": 1.5},
     }
 
 
@@ -149,5 +148,9 @@ def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[Trial
     assert line["cost"]["adapter_bytes"] == (jobs[0].run.adapter / "adapter_model.safetensors").stat().st_size
     assert line["measures"]["loss_reduction"].keys() == line["measures"]["base_loss"].keys()
     assert line["directions"]["adapted_loss"] == "lower_is_better"
+    for name in ("uniform_loss", "unigram_loss", "last_token_loss"):
+        assert line["measures"][name].keys() == line["measures"]["base_loss"].keys()
+        assert line["directions"][name] == "lower_is_better"
+    assert list(line["measures"]["uniform_loss"].values()) == pytest.approx([np.log(64)] * len(line["measures"][name]))
     again = trial.run_trial(jobs[0], cache)  # the run is finished: measured, not trained
     assert {**again, "cost": None} == {**line, "cost": None}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.log_lines import Lines
 
 from talim import audio
 from talim.atomic_io import read_jsonl
+from talim.backbones.musicgen import codec_blocks
+from talim.backbones.musicgen.backbone import MusicGen
 from talim.beats_chords import BeatsAndChords
 from talim.errors import TalimError, UsageError
-from talim.generation.generate import GenerationOptions, generate_audio, generate_files, read_beats_chords
+from talim.generation import generate
+from talim.generation.generate import Generation, GenerationOptions, generate_audio, generate_files, read_beats_chords
 from talim.generation.phrase import PhraseOptions
 from talim.generation.sources import GenerationSource, choose_source
 from talim.progress import Progress
@@ -215,7 +221,9 @@ def test_generate_files_tells_how_the_phrase_is_used(tmp_path: Path, tiny_base: 
 def test_generate_audio_of_a_variation_is_as_long_as_its_phrase(phrase_file: Path) -> None:
     request = {"prompts": ["a"], "source": GenerationSource("nano-mustango"), "options": GenerationOptions(1.0)}
     request["options"] = GenerationOptions(1.0, sampling_steps=2)
-    (piece,) = generate_audio(**request, phrases=[phrase_file], phrase_options=PhraseOptions(0.5, strength=0.5))
+    options, log = PhraseOptions(0.5, strength=0.5), Lines()
+    (piece,) = generate_audio(**request, phrases=[phrase_file], phrase_options=options, progress=log)
+    assert any("nano-mustango varies it (strength 0.5), it does not go on from it" in line for line in log.lines)
     assert piece.seconds == pytest.approx(0.5)
     assert (piece.tags["phrase_use"], piece.tags["strength"]) == ("varied", "0.5")
     assert piece.tags["ai_generated"] == "AI-generated"
@@ -256,3 +264,53 @@ def test_generate_with_an_invalid_phrase_is_refused_before_loading(
     with pytest.raises(TalimError, match=message):
         write(tmp_path / "out.flac", GenerationSource(str(tiny_base)), **changes)
     assert not (tmp_path / "out.flac").exists()
+
+
+@pytest.mark.parametrize("phrase", [False, True])
+def test_sound_is_there_while_tokens_are_still_made_and_is_that_of_the_whole(
+    tiny_base: Path, phrase_file: Path, phrase: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec_blocks, "_BLOCK_FRAMES", 16)
+    request: dict[str, Any] = {"prompts": ["slow glide"], "source": GenerationSource(str(tiny_base)), "seconds": 8.0}
+    request |= {"phrases": [phrase_file]} if phrase else {}
+    monkeypatch.setattr(
+        MusicGen, "generate_parts", partialmethod(parts := MusicGen.generate_parts, part_frames=math.inf)
+    )
+    (whole,) = generate_audio(**request)
+    monkeypatch.setattr(MusicGen, "generate_parts", partialmethod(parts, part_frames=5))
+    made: list[int] = []
+    titles: set[str] = set()
+
+    class Watch(Progress):
+        def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+            titles.add(title)
+            if title.startswith("generating"):
+                assert facts.endswith("times real time")
+                made.append(done)
+
+    generation = Generation(**request, progress=Watch())
+    ((_, clip),) = generation.generate([0])
+    begun, blocks = [], []
+    for block in clip.blocks():
+        begun.append(made[-1])
+        blocks.append(block)
+    assert begun[0] < begun[len(begun) // 2] < begun[-1] == 8
+    assert titles == {"generating audio, seconds"}
+    samples = np.concatenate(blocks, axis=1)
+    peak = max(1.0, float(np.abs(samples).max()))
+    assert np.array_equal(samples / peak if peak > 1 else samples, whole.samples)
+    steps = len(made)
+    assert np.array_equal(np.concatenate([*clip.blocks()], axis=1), samples)
+    assert len(made) == steps  # nothing is made a second time
+
+
+def test_a_long_piece_is_told_where_it_is_while_it_is_written(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "LONG_SECONDS", 0.5)
+    said = Lines()
+    write(tmp_path / "long.flac", GenerationSource(str(tiny_base)), progress=said)
+    (line,) = (line for line in said.lines if "can be played" in line)
+    assert str(tmp_path / ".long.flac.") in line
+    write(tmp_path / "short.flac", GenerationSource(str(tiny_base)), seconds=0.4, progress=(said := Lines()))
+    assert not [line for line in said.lines if "can be played" in line]

@@ -60,16 +60,16 @@ def test_melody_of_a_phrase_is_read_as_the_given_one(base: str, monkeypatch: pyt
     drone: Any = sum(np.sin(2 * np.pi * hz * time) for hz in (131, 262, 65)) * 0.25
     phrase = Audio((tone(294).samples + drone.astype(np.float32)) / 2, 16000)
     given = []
-    tokens = MusicGenMelody.generate_tokens
+    parts = MusicGenMelody.generate_parts
 
     def watch(self: MusicGenMelody, *args: object, **named: Any) -> object:
         used = self.context_seconds(phrase.seconds)
         heard = phrase.cut(phrase.seconds - used, phrase.seconds)
         read = {"pitch": tracked_classes(heard, self.melody_rate_hz), "chroma": self.encode_melody(heard)}
         given.append((named["melody"][0], read, round(used * self.melody_rate_hz)))
-        return tokens(self, *args, **named)  # type: ignore[arg-type]
+        return parts(self, *args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(MusicGenMelody, "generate_tokens", watch)
+    monkeypatch.setattr(MusicGenMelody, "generate_parts", watch)
     sounds(base, phrases=[phrase], melodies=[tone(440)], melody_from=source)
     melody, read, frames = given[0]
     assert frames >= 3

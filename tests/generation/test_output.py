@@ -128,9 +128,9 @@ def test_folder_interrupted_goes_on_without_making_pieces_again(
     out, real = tmp_path / "many", generate.generate_clips
     calls: list[list[str]] = []
 
-    def clips(*arguments: Any) -> Any:
+    def clips(*arguments: Any, **named: Any) -> Any:
         calls.append(arguments[1])
-        for number, clip in enumerate(real(*arguments)):
+        for number, clip in enumerate(real(*arguments, **named)):
             if len(calls) == 1 and number == 2:
                 raise KeyboardInterrupt
             yield clip
@@ -151,7 +151,7 @@ def test_folder_interrupted_goes_on_without_making_pieces_again(
 
 
 def test_file_interrupted_says_that_nothing_is_kept(tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def clips(*_: Any) -> Any:
+    def clips(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(generate, "generate_clips", clips)

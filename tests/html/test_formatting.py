@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,25 @@ def test_format_number_has_digits_and_a_minus_sign(value: float, digits: int, ex
 def test_format_number_of_a_nonzero_number_is_not_zero(value: float) -> None:
     if abs(value) > 1e-6:
         assert set(formatting.format_number(value)) - set("−0.\u202f")
+
+
+@given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.integers(2, 4))
+def test_format_change_adds_up_and_each_number_is_rounded_right(before: float, after: float, digits: int) -> None:
+    texts = formatting.format_change(before, after, digits)
+    first, last, change = (Decimal(text.replace("−", "-").replace("\u202f", "")) for text in texts)
+    assert last - first == change
+    places = len(texts[0].partition(".")[2])
+    assert digits <= places <= digits + 3
+    assert f"{first:.{places}f}" == f"{before:.{places}f}"
+    assert f"{last:.{places}f}" == f"{after:.{places}f}"
+    assert float(change) == pytest.approx(after - before, abs=1.01 * 10**-places)
+
+
+def test_format_change_has_more_digits_only_where_they_are_needed() -> None:
+    assert formatting.format_change(3.4, 3.2) == ("3.400", "3.200", "−0.200")
+    assert formatting.format_change(1.1164, 0.9496) == ("1.1164", "0.9496", "−0.1668")
+    assert formatting.format_change(1.1163, 1.1167) == ("1.1163", "1.1167", "0.0004")
+    assert formatting.format_change(2.0, 2.0, 2) == ("2.00", "2.00", "0.00")
 
 
 @pytest.mark.parametrize(

@@ -65,18 +65,22 @@ def test_tail_p_value_is_empirical_inside_the_null_and_smaller_beyond() -> None:
     assert copy_detection.tail_p_value(inside, null) == copy_detection.p_value(inside, null)
     truth = 1 - np.exp(-np.exp(-(0.5 - 0.1) / 0.05))
     assert truth / 10 < copy_detection.tail_p_value(0.5, null) < truth * 10
-    assert copy_detection.tail_p_value(0.5, null) < 0.001 < copy_detection.p_value(0.5, null)
+    assert copy_detection.tail_p_value(0.5, null) < 0.002 < copy_detection.p_value(0.5, null)
     assert copy_detection.tail_p_value(0.5, np.full(60, 0.1)) == pytest.approx(1 / 61)
     assert copy_detection.tail_p_value(0.5, null[:5]) == pytest.approx(1 / 6)
 
 
-def test_tail_p_value_with_few_null_clips_keeps_the_false_positive_rate() -> None:
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("count", [10, 20, 60])
+def test_tail_p_value_with_few_null_clips_keeps_the_false_positive_rate(count: int) -> None:
+    """0.5 to 1.5 %; 4000 draws have a standard error of 0.16 points. A plain Gumbel tail gives 2.1, 2.5 and 1.3 %."""
+    rng = np.random.default_rng(count)
     alarms = [
-        copy_detection.tail_p_value(rng.gumbel(), rng.gumbel(size=40)) <= copy_detection.FALSE_POSITIVE_RATE
+        copy_detection.tail_p_value(rng.gumbel(), rng.gumbel(size=count)) <= copy_detection.FALSE_POSITIVE_RATE
         for _ in range(4000)
     ]
-    assert 0.005 < np.mean(alarms) < 0.02
+    assert 0.004 < np.mean(alarms) < 0.016
+    copies = [copy_detection.tail_p_value(12 + rng.gumbel(), rng.gumbel(size=count)) <= 0.01 for _ in range(200)]
+    assert np.mean(copies) > 0.8  # a copy is still found
 
 
 def test_tail_p_value_with_repeated_training_passage_still_finds_copies() -> None:

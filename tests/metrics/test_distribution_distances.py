@@ -7,8 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from talim.metrics import distribution_distances as d
 
@@ -84,35 +86,74 @@ def test_frechet_distance_infinity_subsamples_whole_recordings() -> None:
     assert abs(np.mean(by_recording)) < 0.5 * np.mean(by_clip)
 
 
+def test_kernel_distance_in_one_dimension_is_the_energy_distance_of_scipy() -> None:
+    """scipy's counts each value's distance to itself, which n / (n - 1) takes out of the mean within a set."""
+    one, other = gaussian(0, 30, 1), gaussian(1, 20, 1, 1.5)
+    within = [np.abs(rows - rows.T).mean() for rows in (one, other)]
+    biased = stats.energy_distance(one[:, 0], other[:, 0]) ** 2
+    expected = biased - within[0] / 29 - within[1] / 19
+    assert d.kernel_distance(one, other, 1.0, scale=1.0) == pytest.approx(expected, rel=1e-9)
+
+
 def test_kernel_distance_of_gaussians_matches_the_closed_form() -> None:
-    """E k = (w^2 / (w^2 + 2 s^2))^(d/2) exp(-|shift|^2 / (2 (w^2 + 2 s^2))) for variances s^2 (integral by hand)."""
-    dims, width, shift = 3, 2.0, 1.5
-    same = (width**2 / (width**2 + 2)) ** (dims / 2)
-    expected = 2 * same * (1 - np.exp(-(shift**2) / (2 * (width**2 + 2))))
-    found = [
-        d.kernel_distance(gaussian(s, 400, dims), gaussian(s + 50, 400, dims, shift), width, scale=1.0)
-        for s in range(6)
-    ]
-    assert np.mean(found) == pytest.approx(expected, rel=0.06)
+    """A normal difference of mean m, deviation s: E|x - y| = s sqrt(2 / pi) exp(-m^2 / 2 s^2) + m erf(m / s sqrt 2)."""
+    shift, spread = 1.5, np.sqrt(2)
+    across = spread * np.sqrt(2 / np.pi) * np.exp(-(shift**2) / 4) + shift * scipy.special.erf(shift / 2)
+    expected = 2 * (across - spread * np.sqrt(2 / np.pi))
+    found = [d.kernel_distance(gaussian(s, 400, 1), gaussian(s + 50, 400, 1, shift), 1.0, scale=1.0) for s in range(6)]
+    assert np.mean(found) == pytest.approx(expected, rel=0.1)
 
 
 def test_kernel_distance_matches_hand_computed_value() -> None:
-    """Rows 0, 2 against 0, 4 with width 1: pairs within e^-2 and e^-8, across 1, e^-8, e^-2, e^-2."""
-    e2, e8 = np.exp(-2), np.exp(-8)
-    found = d.kernel_distance(np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]]), 1.0, scale=1.0)
-    assert found == pytest.approx(e2 + e8 - (1 + e8 + e2 + e2) / 2)
+    """Rows 0, 2 against 0, 4: across 0, 4, 2, 2, within 2 and 4."""
+    rows = np.array([[0.0], [2.0]]), np.array([[0.0], [4.0]])
+    assert d.kernel_distance(*rows, 1.0, scale=1.0) == pytest.approx(2 * 2 - 2 - 4)
+    assert d.kernel_distance(*rows) == pytest.approx(100 * -2 / np.sqrt(2))
 
 
-def test_kernel_distance_of_small_samples_is_unbiased() -> None:
-    found = [d.kernel_distance(gaussian(s, 30, 8), gaussian(s + 500, 30, 8)) for s in range(60)]
-    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
-    assert min(found) < 0 < max(found)
+@pytest.mark.parametrize("n", [2, 3, 4, 10, 40])
+def test_kernel_distance_of_one_law_is_zero_on_average_for_any_number_of_clips(n: int) -> None:
+    for law in ("normal", "lognormal"):
+        rng = np.random.default_rng(n)
+        draws = getattr(rng, law)(size=(600 // n + 60, 2, n, 8))
+        found = [d.kernel_distance(*pair) for pair in draws]
+        assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(len(found))
+        assert min(found) < 0 < max(found)
 
 
-def test_kernel_distance_bandwidth_comes_from_the_reference_alone() -> None:
+def test_kernel_distance_of_one_law_is_zero_where_clips_of_a_recording_are_alike() -> None:
+    names = [f"r{n}" for n in range(3) for _ in range(4)]
+    others = [f"s{n}" for n in range(3) for _ in range(4)]
+    by_clip, by_recording = [], []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        one, other = (np.repeat(rng.normal(size=(3, 6)), 4, 0) + 0.3 * rng.normal(size=(12, 6)) for _ in range(2))
+        by_clip.append(d.kernel_distance(one, other))
+        found = d.kernel_distance(one, other, reference_recordings=names, evaluated_recordings=others)
+        by_recording.append(found)
+        again = d.kernel_distance(one, one, reference_recordings=names, evaluated_recordings=names)
+        assert again == pytest.approx(0.0, abs=1e-9)  # the same recordings, each with the others
+    error = np.std(by_recording) / np.sqrt(150)
+    assert abs(np.mean(by_recording)) < 3 * error
+    assert np.mean(by_clip) > 10 * error
+
+
+def test_kernel_distance_keeps_growing_and_is_equal_for_equally_far_sets() -> None:
+    """A Gaussian kernel of the reference's width gives wide and narrow sets at one distance other values."""
+    reference = gaussian(0, 60, 8)
+    far = [d.kernel_distance(reference, gaussian(1, 60, 8, shift)) for shift in (5.0, 10.0, 20.0, 40.0)]
+    assert far[1] / far[0] > 2
+    assert far[2] / far[1] == pytest.approx(2, abs=0.5)
+    assert far[3] / far[2] == pytest.approx(2, abs=0.3)
+    wide, narrow = (
+        d.kernel_distance(reference, gaussian(2, 60, 8, 100.0, scale)) for scale in (1.0, 0.2)
+    )  # the same place
+    assert narrow == pytest.approx(wide, rel=0.06)
+
+
+def test_kernel_distance_of_a_far_set_is_larger_the_more_it_varies_only_by_how_much_farther_it_is() -> None:
     reference, wild = gaussian(0, 100, 8), gaussian(1, 100, 8, scale=4.0)
-    flattering = d.kernel_distance(reference, wild, d.median_bandwidth(wild))
-    assert d.kernel_distance(reference, wild) > 3 * flattering
+    assert d.kernel_distance(reference, wild) > 20 * d.kernel_distance(reference, gaussian(2, 100, 8, scale=1.1))
     assert d.median_bandwidth(np.array([[0.0], [1.0], [5.0]])) == 4.0
     assert d.median_bandwidth(np.ones((4, 2))) == 1.0
 
@@ -169,38 +210,50 @@ def test_frechet_distance_grows_with_the_squared_shift_of_the_mean(seed: int, ne
     assert shifted == pytest.approx([near**2, (near + more) ** 2], abs=1e-7)
 
 
-def test_interval_by_recording_covers_the_true_distance() -> None:
-    """Sixteen recordings of five equal clips: the interval reaches the true distance, clips as units fall short."""
-    names = [f"r{n}" for n in range(16) for _ in range(5)]
-    truth = np.mean([d.kernel_distance(gaussian(s, 300, 3), gaussian(s + 40, 300, 3, 1.0), 2.0) for s in range(8)])
-    measure, held, widths = partial(d.kernel_distance, width=2.0), 0, []
-    for seed in range(40):
-        pair = [
-            np.repeat(gaussian(seed + 1000 * k, 16, 3, float(k)), 5, axis=0) for k in range(2)
-        ]  # clips of a recording are alike
-        found = d.interval_by_recording(measure, *pair, names, names, np.random.default_rng(0), resamples=60)
+def of_recordings(one: np.ndarray, other: np.ndarray, names: np.ndarray, others: np.ndarray) -> float:
+    return d.kernel_distance(one, other, reference_recordings=names.tolist(), evaluated_recordings=others.tolist())
+
+
+def test_jackknife_by_recording_of_a_difference_of_means_is_its_textbook_error() -> None:
+    """Of two sets of other recordings: the root of both variances of a mean; of the same recordings: of differences."""
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(7, 1)), rng.normal(size=(9, 1))
+
+    def shift(first: np.ndarray, second: np.ndarray, *_: np.ndarray) -> float:
+        return float(second.mean() - first.mean())
+
+    found = d.jackknife_by_recording(shift, one, other, [f"a{n}" for n in range(7)], [f"b{n}" for n in range(9)])
+    assert found == pytest.approx((np.sqrt(one.var(ddof=1) / 7 + other.var(ddof=1) / 9), 6))
+    names = [f"a{n}" for n in range(7)]
+    found = d.jackknife_by_recording(shift, one, other[:7], names, names)
+    assert found == pytest.approx((stats.sem((other[:7] - one)[:, 0]), 6))
+
+
+def test_jackknife_by_recording_reaches_the_true_distance() -> None:
+    """Eight recordings of five equal clips: the error reaches the true distance; clips as units fall short."""
+    from talim.evaluation.intervals import Effect
+
+    names, clips = [f"r{n}" for n in range(8) for _ in range(5)], [f"c{n}" for n in range(40)]
+    others = [f"s{n}" for n in range(8) for _ in range(5)]
+    truth = np.mean([d.kernel_distance(gaussian(s, 300, 3), gaussian(s + 40, 300, 3, 1.0)) for s in range(8)])
+    held, narrower = 0, 0
+    for seed in range(30):
+        pair = [np.repeat(gaussian(seed + 1000 * k, 8, 3, float(k)), 5, axis=0) for k in range(2)]
+        found = d.jackknife_by_recording(of_recordings, *pair, names, others)
+        by_clip = d.jackknife_by_recording(lambda a, b, *_: d.kernel_distance(a, b), *pair, clips, clips)
         assert found is not None
-        # Alike clips lift the unbiased estimate: their own pairs count as distinct rows. Only the width is judged.
-        centre = measure(*pair)
-        widths.append(found[1] - found[0])
-        held += abs(measure(*(p[::5] for p in pair)) - truth) <= max(found[1] - centre, centre - found[0])
-    assert held >= 33
-    clips = [f"c{n}" for n in range(80)]
-    as_clips = d.interval_by_recording(measure, *pair, clips, clips, np.random.default_rng(0), resamples=60)
-    assert as_clips is not None
-    assert as_clips[1] - as_clips[0] < 0.8 * np.mean(widths)
+        assert by_clip is not None
+        low, high = Effect(of_recordings(*pair, np.array(names), np.array(others)), *found, 1, 8).interval()
+        held += low <= truth <= high
+        narrower += by_clip[0] < found[0]
+    assert held >= 27
+    assert narrower >= 25
 
 
-def test_interval_by_recording_is_reproducible_and_none_for_three_recordings() -> None:
+def test_jackknife_by_recording_is_none_for_three_recordings() -> None:
     one, other = gaussian(0, 30, 4), gaussian(1, 30, 4)
-    names = [f"r{n % 6}" for n in range(30)]
-    first, again = (
-        d.interval_by_recording(d.frechet_distance, one, other, names, names, np.random.default_rng(3), resamples=20)
-        for _ in range(2)
-    )
-    assert first == again
-    three = [f"r{n % 3}" for n in range(30)]
-    assert d.interval_by_recording(d.frechet_distance, one, other, names, three, np.random.default_rng(3)) is None
+    names, three = [f"r{n % 6}" for n in range(30)], [f"r{n % 3}" for n in range(30)]
+    assert d.jackknife_by_recording(of_recordings, one, other, names, three) is None
 
 
 @pytest.mark.parametrize(
@@ -229,6 +282,4 @@ def test_frechet_distance_infinity_of_too_few_recordings_raises() -> None:
             evaluated_recordings=names,
         )
     with pytest.raises(ValueError, match="one name per row"):
-        d.interval_by_recording(
-            d.frechet_distance, gaussian(0, 9, 3), gaussian(0, 9, 3), names, names, np.random.default_rng(0)
-        )
+        d.jackknife_by_recording(of_recordings, gaussian(0, 9, 3), gaussian(0, 9, 3), names, names)

@@ -130,3 +130,10 @@ def test_load_of_unknown_name_or_path_raises() -> None:
         embeddings.load("openl3")
     with pytest.raises(TalimError, match="not found"):
         embeddings.load("clap", "no-such-folder")
+
+
+def test_typical_spread_is_positive_in_every_dimension() -> None:
+    for name in embeddings.SHIPPED:
+        spread = embeddings.typical_spread(name)
+        assert spread.shape == (embeddings.load(name).dims,)
+        assert spread.min() > 0

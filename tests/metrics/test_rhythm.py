@@ -72,8 +72,23 @@ def test_beat_phase_coherence_falls_with_jittered_onsets() -> None:
     onsets, weights = cycles()
     loose = np.clip(onsets + np.random.default_rng(0).normal(0, 0.06, onsets.size), 0, 29.5)
     assert rhythm.beat_phase_coherence(strokes(onsets, weights), 0.4) > 0.95
-    assert rhythm.beat_phase_coherence(strokes(loose, weights), 0.4) < 0.8
+    assert rhythm.beat_phase_coherence(strokes(loose, weights), 0.4) < 0.7
+    assert rhythm.beat_phase_coherence(strokes(onsets, weights)) > 0.9  # the tempo is found
     assert np.isnan(rhythm.beat_phase_coherence(np.zeros(1000), 0.4))
+    assert np.isnan(rhythm.beat_phase_coherence(np.zeros(1000)))
+
+
+@pytest.mark.parametrize("beat_seconds", [None, 0.4])
+def test_beat_phase_coherence_of_onsets_anywhere_and_of_noise_is_zero_on_average(beat_seconds: float | None) -> None:
+    """Their mean phase vectors are far from 0 long, as tempo and phase are searched."""
+    rng = np.random.default_rng(2)
+    anywhere = [strokes(np.sort(rng.uniform(0.1, 9.9, 24)), rng.uniform(0.2, 1, 24), 10.0) for _ in range(24)]
+    noise = [rng.gamma(2.0, size=1000) for _ in range(8)]
+    for clips, error in ((anywhere, 0.05), (noise, 0.04)):
+        assert np.mean([rhythm.phase_length(strength, beat_seconds or 0.4) for strength in clips]) > 0.1
+        assert abs(np.mean([rhythm.beat_phase_coherence(strength, beat_seconds) for strength in clips])) < error
+    even = [strokes(np.arange(0.1, 9.9, beat), np.ones(len(np.arange(0.1, 9.9, beat))), 10.0) for beat in (0.31, 0.5)]
+    assert min(rhythm.beat_phase_coherence(strength, None) for strength in even) > 0.85
 
 
 def drifting_beats(drift: float, beat_seconds: float = 0.4, seconds: float = 29.0) -> np.ndarray:

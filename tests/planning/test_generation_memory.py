@@ -46,7 +46,10 @@ def test_generation_advice_names_the_largest_bases_that_fit() -> None:
     assert "there are 4.00 GB; bases that would fit: musicgen-s" in text
     assert "medium" not in text
     assert generation_advice("musicgen-large", 10.0, 0.1 * GB).endswith("no base fits: use a larger machine")
-    assert "the base fits, but not with the rest" in generation_advice("nano-musicgen", 10.0, 4 * GB)
+    assert "the base fits, but not with the rest: use a shorter --seconds, close" in generation_advice(
+        "nano-musicgen", 10.0, 4 * GB
+    )  # no base is smaller
+    assert "--seconds or a smaller base, close" in generation_advice("musicgen-small", 10.0, 40 * GB)
     assert "ulimit -v" in generation_advice("nano-musicgen", 10.0, 4 * GB, address_space=True)
 
 

@@ -127,6 +127,8 @@ def test_render_plan_says_once_why_there_is_no_energy_and_what_to_type() -> None
     assert changed.endswith(", which is another design than asked for")
     nothing = render_plan({**PLANNED, "designs": [planned_row("full@all", fits=False)]})
     assert nothing.splitlines()[-1].startswith("next: plan a smaller base")
+    smallest = render_plan({**PLANNED, "base": "nano-musicgen", "designs": [planned_row("full@all", fits=False)]})
+    assert smallest.splitlines()[-1] == "next: plan a larger machine (--gpu)"
 
 
 def test_render_plan_tells_a_change_as_options_of_both_commands() -> None:

@@ -61,6 +61,19 @@ def test_poc_extend_trains_more_seeds_and_steps_once(
         poc(short_takes, out, short_options(designs=ONE, seed=3), continuation="extend")
 
 
+def test_poc_extend_with_a_seed_that_does_not_end_below_the_predictors_is_not_met(
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The losses of seeds 0, 1 and 2 end at 2.80, 2.82 and 2.84; the best predictor that needs no model has 2.83."""
+    fake_runs(monkeypatch, reduction_of)
+    monkeypatch.setattr("fixtures.fake_pipeline.TRIVIAL_LOSS", 2.83)
+    poc(short_takes, tmp_path / "out", short_options(designs=ONE))
+    result = poc(short_takes, tmp_path / "out", short_options(designs=ONE), continuation="extend")
+    (row,) = result["continuations"]
+    assert row["passed"] is False
+    assert "2 seeds of these did not end below the best predictor that needs no model" in row["sentences"][0]
+
+
 def test_poc_extend_over_the_time_budget_skips_runs(
     tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

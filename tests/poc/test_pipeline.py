@@ -42,6 +42,26 @@ def test_poc_designs_over_the_memory_limit_stop_before_training(
     assert poc(short_takes, tmp_path / "out", short_options())["stopped"] == ""
 
 
+def test_poc_a_fall_that_ends_above_the_best_predictor_is_calibration_and_passes_no_gate(
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss falls from 3.0 to 2.5 in every recording; repeating the last token reaches 2.0."""
+    fake_runs(monkeypatch, by_kind)
+    monkeypatch.setattr("fixtures.fake_pipeline.TRIVIAL_LOSS", 2.0)
+    result = poc(short_takes, tmp_path / "out", short_options())
+    assert [row["passed"] for row in result["stages"]] == [True, False]
+    assert not pipeline.gates_met(result)
+    assert result["stopped"].startswith("Stopped here because the loss fell, but it ends 0.500 above")
+    assert "the adapter closes 50\u202f% of the way from the base to it" in result["stopped"]
+    assert result["next_step"].startswith("Next: a base that knows music of this kind better")
+    told = messages.poc_message(result)
+    assert "Learning (loss): not met" in told
+    assert result["stopped"] in told
+    page = Path(result["page"]).read_text(encoding="utf-8")
+    assert "not below that of a predictor that needs no model: calibration." in page
+    assert "較正" in page
+
+
 @pytest.mark.parametrize("seed", [0, 3])
 def test_poc_holds_the_same_recordings_out_as_prepare(
     tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch, seed: int

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from talim.atomic_io import read_json, write_json, write_text
+from talim.evaluation.loss_standing import KEY, standing
 from talim.experiments.recommend import DesignChoice
 from talim.poc import quality_stage
 from talim.poc.gates import GateThresholds, QualityGate
@@ -16,10 +17,24 @@ from talim.run import Run
 GATES = GateThresholds()
 
 
+def losses_of(base: float, adapted: float) -> dict[str, Any]:
+    """Losses of four recordings beside predictors that reach 6.931 and 5.4."""
+
+    def around(mean: float) -> dict[str, Any]:
+        return {"mean": mean, "per_recording": dict(zip("abcd", (mean, mean - 0.01, mean + 0.01, mean), strict=True))}
+
+    predictors = {"uniform": around(6.931), "last_token": around(5.4)}
+    found = {"base_loss": around(base), "adapted_loss": around(adapted)}
+    known = standing(found["base_loss"], found["adapted_loss"], predictors)
+    return {**found, KEY: {"losses": predictors, "unit": "nats per token", **known}}
+
+
 def run_with(folder: Path, ci95: list[float] | None = None, steps: int = 4, **scores: Any) -> Run:
     reduction = {"mean": 0.2, "ci95": ci95, "per_recording": {"a": 0.1, "b": 0.3}}
-    losses = {"held_out_loss": {"loss_reduction": reduction}, "validation_loss": {"loss_reduction": reduction}}
-    write_json(folder / "scores.json", {**losses, **scores})
+    losses = losses_of(5.0, 4.8) | {"loss_reduction": reduction}
+    write_json(
+        folder / "scores.json", {"held_out_loss": losses, "validation_loss": {"loss_reduction": reduction}, **scores}
+    )
     write_json(folder / "cost.json", {"flops": 1e12, "wall_seconds": 8.0, "steps": 4})
     write_text(folder / "recipe.yaml", f"corpus: c\ntraining: {{steps: {steps}, warmup_steps: 1}}\n")
     return Run(folder)
@@ -75,6 +90,31 @@ def test_gate_needs_the_whole_interval(
     run = run_with(tmp_path, ci95)
     assert quality_stage.gate_passed(run, gates) is passed
     assert reason in quality_stage.stop_reason(run, gates)
+
+
+def test_a_base_worse_than_a_guess_that_becomes_less_wrong_does_not_pass(tmp_path: Path) -> None:
+    """The loss falls by 1.95 nats, shown beyond doubt, and ends above what repeating the last token reaches."""
+    run = run_with(tmp_path, [1.9, 2.0])
+    fall = {"mean": 1.95, "ci95": [1.9, 2.0], "per_recording": dict.fromkeys("abcd", 1.95)}
+    write_json(run.scores, {"held_out_loss": losses_of(8.1, 6.15) | {"loss_reduction": fall}})
+    assert quality_stage.gate_passed(run, GATES) is False
+    reason = quality_stage.stop_reason(run, GATES)
+    assert reason.startswith("the loss fell, but it ends 0.750 above the unigram mixed with the last token again")
+    assert "calibration" in reason
+    runs = {"linear@all:2.7%": run}
+    summary = quality_stage.quality_summary(runs, {}, quality_stage.select_design(runs, GATES))
+    assert any("worse than a uniform guess" in line for line in summary)
+    write_json(run.scores, {"held_out_loss": losses_of(8.1, 4.9) | {"loss_reduction": fall}})
+    assert quality_stage.gate_passed(run, GATES) is True
+    assert quality_stage.stop_reason(run, GATES) == ""
+
+
+def test_scores_without_predictors_decide_nothing(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    fall = {"mean": 0.2, "ci95": [0.1, 0.3], "per_recording": {"a": 0.1, "b": 0.3}}
+    write_json(run.scores, {"held_out_loss": {"loss_reduction": fall}})
+    assert quality_stage.gate_passed(run, GATES) is None
+    assert f"talim evaluate {run.folder}" in quality_stage.stop_reason(run, GATES)
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,12 @@ def test_evaluation_message_says_what_got_worse(tmp_path: Path) -> None:
     assert "became better or worse was not measured" in messages.evaluation_message(run)
     from talim.atomic_io import read_json, write_json
 
-    write_json(run / "scores.json", read_json(run / "scores.json") | {"scores": [row]})
+    warnings = {"warnings": ["few clips"]}  # told while it was evaluated
+    write_json(run / "scores.json", read_json(run / "scores.json") | {"scores": [row]} | warnings)
     lines = messages.evaluation_message(run).splitlines()
     assert any("worse than the untrained base: fit to the prompt's tempo 67" in line for line in lines)
     assert shlex.split(lines[-1].removeprefix("next: ")) == ["talim", "report", str(run)]
+    assert not any("few clips" in line for line in lines)
 
 
 def test_poc_message_ends_with_page_and_music() -> None:

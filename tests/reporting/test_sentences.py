@@ -18,7 +18,7 @@ def evaluated(mean: float | None, low: float | None, high: float | None, n_recor
     interval = None if low is None else [low, high]
     losses = {
         "base_loss": {"mean": 3.4},
-        "adapted_loss": {"mean": 3.2, "n_recordings": n_recordings},
+        "adapted_loss": {"mean": 3.4 - (mean or 0.0), "n_recordings": n_recordings},
         "loss_reduction": {"mean": mean, "ci95": interval},
     }
     return RunResults(Path("run"), scores={"held_out_loss": losses, "split": {"strategy": "blocks"}})
@@ -91,15 +91,35 @@ def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
     assert "its interval was not measured" in sentences.loss_sentence(evaluated(0.2, None, None))
 
 
+@pytest.mark.parametrize(
+    ("base", "adapted", "expected"),
+    [
+        (1.1164, 0.9496, "fell by 0.1668 nats, from 1.1164 to 0.9496 "),  # three decimals: 0.167, 1.116, 0.950
+        (1.0, 1.00004, "rose by 0.00004 nats, from 1.00000 to 1.00004 "),
+        (2.0, 2.0, "stayed the same, from 2.000 to 2.000 "),
+    ],
+)
+def test_loss_sentence_numbers_add_up(base: float, adapted: float, expected: str) -> None:
+    result = evaluated(base - adapted, -1.0, 1.0)
+    result.scores["held_out_loss"]["base_loss"]["mean"] = base
+    result.scores["held_out_loss"]["adapted_loss"]["mean"] = adapted
+    assert expected in sentences.loss_sentence(result)
+
+
+def test_quality_sentence_of_an_unchanged_loss_says_the_same() -> None:
+    assert "called loss, is the same)" in " ".join(sentences.sentences(evaluated(0.0, 0.0, 0.0)))
+
+
 def test_melody_sentence_tells_the_loss_without_it() -> None:
     assert sentences.melody_sentence(evaluated(0.2, 0.1, 0.3)) == ""
     for mean, ci95, expected in (
         (0.2, [0.1, 0.3], "Without it the loss fell from 3.400 to 3.200; 95\u202f% interval of the reduction 0.1"),
-        (-0.2, None, "Without it the loss rose from 3.400 to 3.200: what the adapter knows"),
+        (-0.2, None, "Without it the loss rose from 3.400 to 3.600: what the adapter knows"),
         (0.0, None, "Without it the loss stayed the same: what"),
     ):
         result = evaluated(0.5, 0.4, 0.6)
-        losses = evaluated(mean, *(ci95 or [None, None])).scores["held_out_loss"]
+        low, high = ci95 or (None, None)
+        losses = evaluated(mean, low, high).scores["held_out_loss"]
         result.scores["held_out_loss_without_melody"] = losses
         assert expected in sentences.melody_sentence(result)
         assert sentences.melody_sentence(result) in run_report.details(replace(result, cost={"steps": 3}))

@@ -29,7 +29,7 @@ INVALID = [
     ("modes", None, "no such file"),
     ("modes", [], "expected a list of modes, at least one"),
     ("modes", {"Heron": {}}, "expected a list of modes"),
-    ("modes", ["Heron"], "must be an object"),
+    ("modes", ["Heron"], 'is "Heron"; it must be an object with the keys name, degrees, and may have slug'),
     ("modes", [{"name": "Heron"}], "'Heron' lacks 'degrees'"),
     ("modes", [{"degrees": "a b"}], "mode 1 lacks 'name'"),
     ("modes", [{"name": 7, "degrees": "a b"}], "name must be a word"),
@@ -62,7 +62,7 @@ INVALID = [
     ("tradition", {**HEAD, "stroke_weights": {"Toc": 2}}, "must weigh 0 to 1"),
     ("tradition", {**HEAD, "mode_words": "reed"}, "mode_words must be a list"),
     ("tradition", {"name": "Marsh"}, "lacks 'mode_words'"),
-    ("tradition", [], "must be an object"),
+    ("tradition", [], "is []; it must be an object with the keys name, mode_words, cycle_words, and may have slug"),
 ]
 
 

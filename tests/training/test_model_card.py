@@ -174,6 +174,9 @@ def test_render_card_measures_have_an_interval_or_a_reason() -> None:
         "adapter_effect": {"token_change_rate": 0.5, "log_mel_distance_db": 4.2},
     }
     assert "0.2500 nats, 95 % interval 0.1000 to 0.4000 over 2 recordings" in card(scores=scores)
+    scores["held_out_loss"] |= {"base_loss": {"mean": 1.11644}, "adapted_loss": {"mean": 0.94956}}
+    assert "| 1.11644 | 0.94956 |" in card(scores=scores)  # with four decimals 1.1164, 0.9496 and 0.1669
+    assert "Loss reduction: 0.16688 nats" in card(scores=scores)
     reduction |= {"ci95": None, "ci_note": "one recording only"}
     assert "no interval (one recording only)" in card(scores=scores)
 

@@ -160,8 +160,17 @@ def test_loss_of_a_bf16_base_is_near(melody_folder: Path, melody_base: MusicGenM
     torch.testing.assert_close(rounded.parts, exact.parts, atol=0.2, rtol=0)
 
 
-def test_training_says_which_melody_it_uses(quick_recipe: Any, melody_folder: Path, tmp_path: Path) -> None:
+def test_training_uses_the_melody_that_it_says(
+    quick_recipe: Any, melody_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines: list[str] = []
+    encode, sources = batches.encode_clips, []
+
+    def watch(*arguments: Any) -> Any:
+        sources.append(arguments[-1])
+        return encode(*arguments)
+
+    monkeypatch.setattr(batches, "encode_clips", watch)
     log = Progress()
     log.log = lines.append  # type: ignore[method-assign]
     settings = {
@@ -170,5 +179,7 @@ def test_training_says_which_melody_it_uses(quick_recipe: Any, melody_folder: Pa
         "training__eval_every": 1,
         "training__crop_seconds": 0.3,
     }
-    train(quick_recipe(base=str(melody_folder), training__melody_dropout=0.25, **settings), tmp_path / "run", log)
-    assert "melody: each clip's own, by its chroma (training.melody_from); 25% are given none" in lines
+    settings |= {"training__melody_dropout": 0.25, "training__melody_from": "pitch"}
+    train(quick_recipe(base=str(melody_folder), **settings), tmp_path / "run", log)
+    assert "melody: each clip's own, by its pitch (training.melody_from); 25% are given none" in lines
+    assert set(sources) == {"pitch"}

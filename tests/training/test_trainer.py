@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,13 +71,35 @@ def test_train_with_nan_loss_stops_and_keeps_the_last_checkpoint(
         return loss
 
     monkeypatch.setattr(backbone.MusicGen, "loss", nan_at_step_4)
-    with pytest.raises(TalimError, match=r"not finite at step 4.*learning_rate=0\.005"):
+    with pytest.raises(TalimError, match=r"not finite at step 4: all modules are .*learning_rate=0\.005"):
         train(quick_recipe(), tmp_path)
     run = Run(tmp_path)
     assert not run.finished
     assert max(r["step"] for r in read_jsonl(run.log)) == 3
     monkeypatch.undo()
     assert train(quick_recipe(), tmp_path).finished
+
+
+def test_numbers_that_are_not_finite_by_the_data_are_not_blamed_on_the_learning_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here: Any = SimpleNamespace(
+        recipe=SimpleNamespace(seed=0),
+        backbone=SimpleNamespace(device=torch.device("cpu")),
+        processes=SimpleNamespace(rank=0),
+        weights={},
+        training=SimpleNamespace(learning_rate=0.05),
+        run=SimpleNamespace(folder="run"),
+    )
+    monkeypatch.setattr(
+        trainer.not_finite, "find_cause", lambda *_: trainer.not_finite.Cause("the data hold NaN", False)
+    )
+    batch: Any = None
+    text = str(trainer.Trainer._not_finite(here, batch, 4))
+    assert text.startswith(
+        "run: the loss or its gradient is not finite at step 4: the data hold NaN; a smaller learning"
+    )
+    assert "learning_rate=" not in text
 
 
 def test_train_with_early_stopping_keeps_the_best_weights(tmp_path: Path, quick_recipe: Any) -> None:

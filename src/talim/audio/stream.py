@@ -35,10 +35,11 @@ class AudioStream:
         audio = Audio(samples, self.rate_hz, self.tags)
         return audio if audio.peak <= 1.0 else Audio(audio.samples / audio.peak, self.rate_hz, self.tags)
 
-    def save(self, path: str | Path, overwrite: bool = True) -> Path:
+    def save(self, path: str | Path, overwrite: bool = True, begun: Callable[[Path], None] | None = None) -> Path:
         """Write a .wav, .flac, .ogg or .mp3 file as `read().save(path)` does, and return its path.
 
-        Without `overwrite`, FileTakenError if there is a file at `path` when all is written.
+        Without `overwrite`, FileTakenError if there is a file at `path` when all is written. `begun` is told the name
+        that the file has until then: what is there of it can be played.
         """
-        write_blocks(path, self.blocks, self.rate_hz, self.channels, self.tags, overwrite)
+        write_blocks(path, self.blocks, self.rate_hz, self.channels, self.tags, overwrite, begun)
         return Path(path)

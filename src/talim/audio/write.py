@@ -52,13 +52,15 @@ def write_blocks(
     channels: int,
     tags: Mapping[str, str] | None = None,
     overwrite: bool = True,
+    begun: Callable[[Path], None] | None = None,
 ) -> None:
     """As `write`, for sound in blocks float32 [C, n]; memory does not depend on its length.
 
     `blocks` gives them from the beginning whenever it is called: twice for sound beyond full scale. Without
-    `overwrite`, FileTakenError if there is a file at `path` when all is written.
+    `overwrite`, FileTakenError if there is a file at `path` when all is written. `begun` is told the unfinished file's
+    name: each block is in that file as soon as it is given.
     """
-    _write(Path(path), blocks, rate_hz, channels, tags or {}, 0.0, overwrite)
+    _write(Path(path), blocks, rate_hz, channels, tags or {}, 0.0, overwrite, begun)
 
 
 def _write(
@@ -69,6 +71,7 @@ def _write(
     tags: Mapping[str, str],
     peak: float,
     overwrite: bool = True,
+    begun: Callable[[Path], None] | None = None,
 ) -> None:
     """`peak` is what is known of the sound's."""
     suffix = path.suffix.lower()
@@ -76,6 +79,8 @@ def _write(
         raise AudioError(f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use .flac or .wav")
     try:
         with new_file(path, overwrite) as temporary:
+            if begun is not None:
+                begun(temporary)
             found = _encode(temporary, suffix, blocks(), rate_hz, channels, tags, peak)
             if found > max(1.0, peak):
                 _encode(temporary, suffix, blocks(), rate_hz, channels, tags, found)
@@ -114,6 +119,7 @@ def _encode(
                 for block in _short(blocks):
                     found = max(found, _peak(block))
                     file.write(_samples(block / max(1.0, peak), suffix))
+                    sink.flush()
                     sink.check()
         except soundfile.LibsndfileError as error:
             sink.check()
@@ -168,6 +174,13 @@ class _Sink:
         except OSError as error:
             self._error = error
             return 0
+
+    def flush(self) -> None:
+        """Let whoever reads the file see what is there of it."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            self._error = error
 
     def check(self) -> None:
         """The OSError that there was."""

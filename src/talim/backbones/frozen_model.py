@@ -15,7 +15,7 @@ from talim.backbones.musicgen.sampling import inference_mode
 from talim.backbones.readable_text import TextReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 class FrozenModel:
@@ -77,18 +77,30 @@ class FrozenModel:
         """Targets -> audio [C, samples]; scaled down only if it would clip."""
         return self.stream(tokens).read()
 
+    def decode_parts(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """As `decode_blocks`, of targets in parts along the axis of time, which may still be coming."""
+        return self.decode_blocks(np.concatenate([*parts], axis=1))
+
     def stream(self, tokens: np.ndarray, seconds: float = math.inf) -> AudioStream:
         """The first `seconds` of `decode(tokens)`, decoded when they are saved or read."""
+        return self.stream_parts(lambda: [tokens], seconds)
+
+    def stream_parts(self, parts: Callable[[], Iterable[np.ndarray]], seconds: float = math.inf) -> AudioStream:
+        """As `stream`, of targets in parts, which each call of `parts` gives from the first one on."""
 
         def blocks() -> Iterator[np.ndarray]:
             left = seconds * self.rate_hz
-            for block in self.decode_blocks(tokens):
+            for block in self.decode_parts(parts()):
                 yield block[:, : round(min(left, block.shape[1]))]
                 left -= block.shape[1]
                 if left <= 0:
                     return
 
         return AudioStream(blocks, self.rate_hz, self.channels)
+
+    def generate_parts(self, *arguments: Any, **options: Any) -> Iterator[tuple[int, np.ndarray, bool]]:
+        """As `generate_each`, in parts where the model has them: the third value is true for a clip's last part."""
+        yield from ((index, targets, True) for index, targets in self.generate_each(*arguments, **options))
 
     def generate_tokens(
         self,

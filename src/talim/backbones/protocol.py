@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -75,6 +75,7 @@ class Backbone(Protocol):
     frame_rate_hz: float  # of targets; may be fractional
     target_kind: str  # "tokens", int16 [K, T], or "latents", float32 [C, T, F]: axis 1 is time
     codebooks: int  # 0 for latents
+    codebook_size: int  # number of different tokens of each; 0 for latents
     loss_unit: str  # "nats", "squared error"
     validation_terms: tuple[str, ...]  # parts of the evaluation loss: "codebook 0", "noise level 500"
     accepts_beats_chords: bool  # conditioning besides text
@@ -107,8 +108,14 @@ class Backbone(Protocol):
     def decode_blocks(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
         """Targets -> the blocks float32 [C, n] of `decode`, not scaled; memory does not depend on the length."""
 
+    def decode_parts(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """As `decode_blocks`, of targets in parts along the axis of time, which may still be coming."""
+
     def stream(self, tokens: np.ndarray, seconds: float = math.inf) -> AudioStream:
         """The first `seconds` of `decode`, decoded when they are saved or read."""
+
+    def stream_parts(self, parts: Callable[[], Iterable[np.ndarray]], seconds: float = math.inf) -> AudioStream:
+        """As `stream`, of targets in parts, which each call of `parts` gives from the first one on."""
 
     def encode_melody(self, audio: Audio) -> np.ndarray:
         """Audio of any sample rate and channels -> its pitch class over time, int8 [M]; UsageError without melodies."""
@@ -184,6 +191,16 @@ class Backbone(Protocol):
         **options: Any,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """As `generate_tokens`, for clips of any lengths: index and targets of each as soon as they are there."""
+
+    def generate_parts(
+        self,
+        prompts: Sequence[str],
+        seconds: float | Sequence[float],
+        seed: int | Sequence[int],
+        guidance_scale: float = 3.0,
+        **options: Any,
+    ) -> Iterator[tuple[int, np.ndarray, bool]]:
+        """As `generate_each`, each clip in parts along the axis of time: index, targets, whether they are the last."""
 
     def generate_from(
         self,

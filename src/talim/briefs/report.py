@@ -17,7 +17,15 @@ from talim.briefs.brief import Brief
 from talim.briefs.review_store import DATABASE, ReviewStore
 from talim.errors import TalimError
 from talim.html import plots
-from talim.html.formatting import format_amount, format_ci, format_duration, format_money, format_number, format_percent
+from talim.html.formatting import (
+    format_amount,
+    format_change,
+    format_ci,
+    format_duration,
+    format_money,
+    format_number,
+    format_percent,
+)
 from talim.html.render import render
 from talim.listening.database import sqlite_url
 from talim.version import __version__
@@ -145,12 +153,24 @@ def context(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str,
         "judged": judged_parts(rows),
         "acceptance": _acceptance_plot(result["contenders"]),
         "number": _number,
+        "indicator_cells": _indicator_cells,
         "interval": _interval_text,
         "cost": format_cost,
         "amount": format_amount,
         "money": format_money,
         "duration": format_duration,
     }
+
+
+def _indicator_cells(indicator: Mapping[str, Any]) -> list[str]:
+    """Status quo, new music and their difference, each with its interval."""
+    parts = [indicator[name] for name in ("status_quo", "new", "difference")]
+    current, new, _ = values = [part["value"] for part in parts]
+    texts = map(_number, values) if current is None or new is None else format_change(current, new, digits=2)
+    return [
+        "not measured" if part["value"] is None else f"{text} ({_interval_text(part, _number)})"
+        for part, text in zip(parts, texts, strict=True)
+    ]
 
 
 def _acceptance_plot(contenders: list[dict[str, Any]]) -> dict[str, Markup]:

@@ -86,7 +86,8 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
         for name, columns in COLUMN_ALIASES.items()
     }
     if fields["recording"] == UNKNOWN:
-        fields["recording"] = file.name.rpartition(".")[0] or file.name
+        # as it will be read from the corpus's own metadata.csv
+        fields["recording"] = " ".join((file.name.rpartition(".")[0] or file.name).split()) or file.name
     used = {
         column for name, columns in COLUMN_ALIASES.items() for column in columns if cells.get(column) == fields[name]
     }

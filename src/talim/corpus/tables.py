@@ -234,9 +234,9 @@ def _check_row(cells: list[str], header: list[str], line: int, delimiter: str) -
             f"line {line} has {counts} ({shown} ...): a text with a "
             f'{"tab" if delimiter == chr(9) else delimiter!r} in it needs quotation marks: "raga Yaman, female voice"'
         )
-    row_start = re.compile(
-        rf'^\s*"?[^\n{re.escape(delimiter)}]*\.({_AUDIO_SUFFIXES})"?\s*({re.escape(delimiter)}|$)', re.I
-    )
+    # a file name may hold a line break: "two\nlines.ogg" alone is no row of a table with more columns
+    end = re.escape(delimiter) if len(header) > 1 else "$"
+    row_start = re.compile(rf'^\s*"?[^\n{re.escape(delimiter)}]*\.({_AUDIO_SUFFIXES})"?\s*{end}', re.I)
     for cell in cells:
         for part in re.split(r"\r\n|\r|\n", cell)[1:]:
             if row_start.match(part) or (len(header) > 2 and part.count(delimiter) >= len(header) - 1):

@@ -157,9 +157,9 @@ def _parse_part(text: str, expression: str) -> Part:
         raise UsageError(f"design {expression!r}: {text!r} is not KIND@SITE:SIZE; {grammar()}")
     of_peft = PEFT_METHOD.fullmatch(kind) is not None  # whether PEFT has it is found out where it is used
     if kind not in kind_names() and not of_peft:
-        raise UsageError(
-            f"design {expression!r}: kind {kind!r} is unknown{_closest_hint(kind, kind_names())}; {grammar()}"
-        )
+        near = _closest_hint(kind, kind_names())
+        own = "" if near else ", and a kind of your own has to be registered first, in Python (talim.adapters.register)"
+        raise UsageError(f"design {expression!r}: kind {kind!r} is unknown{near}{own}; {grammar()}")
     if kind in UNSIZED_KINDS or site == STORED_SITE:
         if size_text:
             what = f"{kind}@{site}" if site == STORED_SITE else kind

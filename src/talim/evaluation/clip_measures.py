@@ -18,7 +18,7 @@ from talim.audio import Audio, levels, loudness_lufs
 from talim.metrics import intonation, melodic_ngrams, noise, ornaments, pitch, rhythm, structure
 from talim.metrics.cache import MetricCache
 
-VERSION = 3  # raise it with every change of a measure: it is part of the cache key and of the protocol
+VERSION = 4  # raise it with every change of a measure: it is part of the cache key and of the protocol
 HOP_SECONDS = 0.01
 MIN_NOISE_DB = -120.0
 
@@ -40,7 +40,7 @@ MEASURE_DESCRIPTIONS = {
     "ngram_repetition": ("fraction", "match_reference", "melodic phrases that the clip has played before"),
     "repetition_rate": ("fraction", "match_reference", "passages that return"),
     "novelty": ("fraction", "match_reference", "passages unlike all before them"),
-    "beat_phase_coherence": ("0 to 1", "match_reference", "how exactly onsets lie on a grid of beats"),
+    "beat_phase_coherence": ("1 at most", "match_reference", "how exactly onsets lie on a grid of beats, 0 by chance"),
     "tempo_drift": ("fraction per minute", "lower_is_better", "change of the tempo"),
     "silent_fraction": ("fraction", "match_reference", "silent frames"),
     "noise_db": ("dB", "match_reference", "steady noise relative to the whole"),
@@ -80,14 +80,10 @@ def melodic_measures(cents: np.ndarray) -> dict[str, float]:
 
 def rhythmic_measures(samples: np.ndarray) -> dict[str, float]:
     """Measures of the onsets in `samples` [T] at 16 kHz, at the estimated tempo."""
-    beat_seconds = 60 / rhythm.tempo_bpm(samples, pitch.RATE_HZ)
-    if not np.isfinite(beat_seconds):
-        return {"beat_phase_coherence": float("nan"), "tempo_drift": float("nan")}
     strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
-    return {
-        "beat_phase_coherence": rhythm.beat_phase_coherence(strength, beat_seconds),
-        "tempo_drift": rhythm.tempo_drift(strength),
-    }
+    if not np.isfinite(rhythm.tempo_of_onsets(strength)):
+        return {"beat_phase_coherence": float("nan"), "tempo_drift": float("nan")}
+    return {"beat_phase_coherence": rhythm.beat_phase_coherence(strength), "tempo_drift": rhythm.tempo_drift(strength)}
 
 
 def level_measures(audio: Audio) -> dict[str, float]:

@@ -126,7 +126,7 @@ def _without_value(measure: Measure, reason: str) -> dict[str, Any]:
 def _is_above(reference: Estimate, control: Estimate, measure: Measure) -> bool:
     """Whether the recordings themselves are better than their controls, by a t test over recordings."""
     gain = score_table.paired_gain(reference, control, None, measure.direction)
-    return gain is not None and gain.mean > 0 and gain.mean > gain.error * float(stdtrit(gain.recordings - 1, 0.975))
+    return gain is not None and gain.mean > 0 and gain.mean > gain.error * float(stdtrit(gain.df, 0.975))
 
 
 def _scale_distance(phrases: Sequence[ClipMeasures]) -> Score:

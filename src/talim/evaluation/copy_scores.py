@@ -24,6 +24,7 @@ from talim.metrics.cache import MetricCache
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
 
 MIN_NULL_CLIPS = 10  # fewer give no tail to fit, so that no match can have p <= 0.01
+NULL_CLIPS_FOR_COUNTING = 99  # fewer cannot contain the one in a hundred that would be as similar
 MEANINGS = {
     "copied_sound": "outputs with 4 s of the sound of a training clip, possibly shifted, stretched or filtered",
     "copied_tokens": "outputs with a longer run of a training clip's own tokens than unrelated clips share",
@@ -107,6 +108,9 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
         text += (
             f"; {format_counted(len(clips) - len(checked), 'clip')} could not be checked, being too short to compare"
         )
+    null = copies.get("null_clips")
+    if null is not None and null < NULL_CLIPS_FOR_COUNTING:
+        text += f"; that one unrelated clip in a hundred would be called one is extrapolated from {null} of them"
     return f"{text}."
 
 

@@ -13,8 +13,9 @@ from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation import bootstrap, continuation, music_scores, sample_pairs
+from talim.evaluation import continuation, intervals, loss_standing, music_scores, sample_pairs
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
+from talim.evaluation.reference_predictors import ReferenceLosses, measure_reference_losses
 from talim.generation.generate import GenerationOptions
 from talim.progress import Progress
 from talim.recipe import Recipe
@@ -123,13 +124,16 @@ def score_adapter(  # noqa: PLR0913
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
     batch_size = recipe.training.batch_size
+    training = batches.encode_clips(corpus, corpus.train, backbone, progress)
+    references = measure_reference_losses(training, clips, backbone, batch_size)
 
     def losses_on(clips: Sequence[EncodedClip], condition: str = "") -> dict[str, Any]:
         adapted = per_clip_losses(backbone, clips, batch_size, progress, f"loss with adapter{condition}", cache)
         with injection.disabled(peft):
             base = per_clip_losses(backbone, clips, batch_size, progress, f"loss without adapter{condition}", cache)
         recordings, parts = [clip.clip.sound_group for clip in clips], backbone.validation_terms
-        return compare_losses(base, adapted, recordings, parts=parts, unit=backbone.loss_unit)
+        unit = backbone.loss_unit
+        return compare_losses(base, adapted, recordings, parts=parts, unit=unit, references=references)
 
     losses = losses_on(clips)
     validation = {}
@@ -152,11 +156,11 @@ def score_adapter(  # noqa: PLR0913
     tokens = None
     if backbone.target_kind == "tokens":
         real_clips = batches.stratified_sample(corpus.held_out, music_scores.MAX_REAL_CLIPS)
-        training, held_out = (
-            [clip.targets for clip in batches.encode_clips(corpus, group, backbone, progress)]
-            for group in (corpus.train, real_clips)
-        )
-        tokens = training, held_out, backbone.frame_rate_hz
+        real = batches.encode_clips(corpus, real_clips, backbone, progress)
+        tokens = [c.targets for c in training], [c.targets for c in real], backbone.frame_rate_hz
+    sources = batches.stratified_sample(corpus.held_out, music_scores.MAX_RESYNTHESIZED)
+    encoded = batches.encode_clips(corpus, sources, backbone, progress)
+    resynthesis = [backbone.decode(clip.targets) for clip in encoded]
     continued = num_prompts if num_continuations is None else num_continuations
     continuations = continuation.evaluate_continuations(
         run, corpus, backbone, peft, progress, num_clips=continued, seconds=seconds, seed=seed, options=options
@@ -164,7 +168,16 @@ def score_adapter(  # noqa: PLR0913
     if note := continuation.shortfall(continuations, continued):
         progress.log(f"note: {note}")
     music = music_scores.score_music(
-        run, corpus, pairs, seconds=seconds, seed=seed, protocol=protocol, num_workers=num_workers, codec_tokens=tokens
+        run,
+        corpus,
+        pairs,
+        seconds=seconds,
+        seed=seed,
+        protocol=protocol,
+        num_workers=num_workers,
+        codec_tokens=tokens,
+        resynthesis=resynthesis,
+        held_out_loss=losses,
     )
     music["warnings"] = [*filter(None, [scored.seen["note"], choice]), *music["warnings"]]
     for warning in music["warnings"]:
@@ -191,37 +204,51 @@ def score_adapter(  # noqa: PLR0913
 
 
 def compare_losses(
-    base: np.ndarray, adapted: np.ndarray, recordings: Sequence[str], *, parts: Sequence[str] = (), unit: str = "nats"
+    base: np.ndarray,
+    adapted: np.ndarray,
+    recordings: Sequence[str],
+    *,
+    parts: Sequence[str] = (),
+    unit: str = "nats",
+    references: ReferenceLosses | None = None,
 ) -> dict[str, Any]:
     """Losses [clips, K] without and with the adapter and their paired reduction, with intervals by recording.
 
     Means are over recordings, so that long recordings do not dominate. `parts` names the K columns, `unit` is that of
-    the losses; a positive reduction is an improvement.
+    the losses; a positive reduction is an improvement. `references` are those of predictors that need no model: their
+    losses, averaged likewise, and where base and adapter stand to the best of them (`loss_standing.standing`).
     """
     reduction = _summary((base - adapted).mean(axis=1), recordings)
-    reduction["ci95"] = bootstrap.difference_ci(reduction["per_recording"])
-    base_loss, adapted_loss = (
-        _summary(losses.mean(axis=1), recordings)
-        | {"per_part": [_summary(column, recordings)["mean"] for column in losses.T]}
-        for losses in (base, adapted)
-    )
+    reduction["ci95"] = intervals.mean_interval(reduction["per_recording"])
+    base_loss, adapted_loss = (_summary_with_parts(losses, recordings) for losses in (base, adapted))
     reduction["relative_reduction"] = reduction["mean"] / max(base_loss["mean"], 1e-12)
+    known: dict[str, Any] = {}
+    if references is not None:
+        summaries = {name: _summary_with_parts(losses, recordings) for name, losses in references.losses.items()}
+        known = {"losses": summaries, **loss_standing.standing(base_loss, adapted_loss, summaries)}
+        known |= {"fit": references.fit, "unit": "nats per token" if unit == "nats" else unit}
     return {
         "base_loss": base_loss,
         "adapted_loss": adapted_loss,
         "loss_reduction": reduction,
         "parts": list(parts),
         "loss_unit": unit,
+        **({loss_standing.KEY: known} if known else {}),
         "unit": f"{unit}, mean over the parts; mean over recordings of the mean over their clips",
     }
 
 
+def _summary_with_parts(losses: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+    parts = [_summary(column, recordings)["mean"] for column in losses.T]
+    return _summary(losses.mean(axis=1), recordings) | {"per_part": parts}
+
+
 def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
-    per_recording = bootstrap.mean_by_recording(values.tolist(), recordings)
+    per_recording = intervals.mean_by_recording(values.tolist(), recordings)
     return {
         "mean": float(np.mean(list(per_recording.values()))),
-        "ci95": bootstrap.bootstrap_ci(per_recording),
-        "ci_note": bootstrap.ci_note(len(per_recording)),
+        "ci95": intervals.mean_interval(per_recording),
+        "ci_note": intervals.interval_note(len(per_recording)),
         "n_recordings": len(per_recording),
         "n_clips": len(values),
         "per_recording": per_recording,

@@ -13,7 +13,7 @@ from talim.adapters import serialization
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation import bootstrap
+from talim.evaluation import intervals
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run
@@ -75,10 +75,10 @@ def validation_loss(run_folder: Path | str, progress: Progress | None = None, de
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress, corpus.validation)
     losses = per_clip_losses(backbone, clips, recipe.training.batch_size, progress, "validation loss", cache)
-    per_recording = bootstrap.mean_by_recording(losses.mean(axis=1).tolist(), [clip.clip.sound_group for clip in clips])
+    per_recording = intervals.mean_by_recording(losses.mean(axis=1).tolist(), [clip.clip.sound_group for clip in clips])
     result = {
         "mean": float(np.mean(list(per_recording.values()))),
-        "ci95": bootstrap.bootstrap_ci(per_recording),
+        "ci95": intervals.mean_interval(per_recording),
         "per_recording": per_recording,
     }
     write_json(file, result)

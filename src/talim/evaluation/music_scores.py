@@ -6,7 +6,7 @@ depends on loudness, so that bases of different sample rates are compared fairly
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from talim.training.batches import stratified_sample
 PROTOCOLS = ("default", "paper")
 PAPER_EMBEDDINGS = {"fad_vggish": "vggish", "fd_panns": "panns"}
 MAX_REAL_CLIPS = 60
+MAX_RESYNTHESIZED = 20  # of them through the codec; the distance has no bias from their number
 LENGTH_TOLERANCE = 0.05  # seconds: codec frames do not divide every length
 
 
@@ -45,13 +46,16 @@ def score_music(  # noqa: PLR0913
     num_workers: int = 1,
     clap_folder: Path | None = None,
     codec_tokens: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
+    resynthesis: Sequence[Audio] = (),
+    held_out_loss: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`protocol`, `scores`, `warnings` and `copies` of a run; also writes RUN/scores.html and RUN/copies.html.
 
     `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
-    for bases that generate tokens; memorised fragments are then searched for. CLAP is loaded from `clap_folder`, else
-    from the Hugging Face cache, else its row says that it is not available. UsageError for an unknown protocol;
-    TalimError if the weights of the paper's embeddings cannot be loaded.
+    for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: the first held-out clips
+    of `stratified_sample(corpus.held_out, MAX_RESYNTHESIZED)` through the base's codec. `held_out_loss` is shown on the
+    page. CLAP is loaded from `clap_folder`, else from the Hugging Face cache, else its row says that it is not
+    available. UsageError for an unknown protocol; TalimError if the weights of the paper's embeddings cannot be loaded.
     """
     check_protocol(protocol)
     clap_model = clap.load_clap_if_available(clap_folder)
@@ -76,7 +80,8 @@ def score_music(  # noqa: PLR0913
         "clap": None if isinstance(clap_model, str) else clap_model.audio_embedding.identity,
     }
     rng = np.random.default_rng(seed)
-    distances, warnings = score_table.distance_rows(generated, real, base, cache, rng)
+    through_codec = _through_codec(resynthesis, corpus, shortest_seconds)
+    distances, warnings = score_table.distance_rows(generated, real, base, cache, rng, through_codec)
     warnings = [*filter(None, [length_note]), *warnings]
     tokens = _token_matcher(pairs, codec_tokens)
     copy_rows, copies = copy_scores.copy_scores(corpus, generated, base, real, tokens, cache)
@@ -89,11 +94,18 @@ def score_music(  # noqa: PLR0913
         *(paper_distance_scores(generated, real, base, cache, rng) if protocol == "paper" else []),
     ]
     result = {"protocol": score_protocol(facts), "scores": score_table.rows_as_json(rows), "warnings": warnings}
-    write_text(run.folder / "scores.html", score_page("Scores", result))
+    write_text(run.folder / "scores.html", score_page("Scores", {**result, "held_out_loss": held_out_loss}))
     for row in copies["clips"]:
         row["clip"] = str(run.samples / row["clip"])
     write_text(run.folder / "copies.html", copy_report.copy_report(copies))
     return {**result, "copies": copies}
+
+
+def _through_codec(resynthesis: Sequence[Audio], corpus: Corpus, seconds: float) -> ClipSet | None:
+    """The clips as they are compared, with the recordings that they come from; None without any."""
+    clips = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in resynthesis]
+    sources = stratified_sample(corpus.held_out, MAX_RESYNTHESIZED)
+    return ClipSet(clips, [], [source.sound_group for source in sources]) if clips else None
 
 
 def _common_length(seconds: float, sets: Sequence[tuple[Sequence[Audio], Sequence[Clip]]]) -> tuple[float, str]:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 from talim.atomic_io import to_jsonable
 from talim.audio import Audio
-from talim.evaluation import bootstrap, clip_measures
+from talim.evaluation import clip_measures, intervals, loss_standing
 from talim.evaluation.clip_measures import ClipMeasures
+from talim.evaluation.intervals import CONFIDENCE_LEVEL, Effect, two_way_effect
 from talim.evaluation.protocol import EMBEDDINGS
 from talim.html.formatting import format_counted
 from talim.html.render import render
@@ -21,7 +21,13 @@ from talim.metrics.cache import MetricCache
 from talim.metrics.distribution_distances import kernel_distance
 
 KERNEL_DISTANCE = "kernel_distance_"  # and the embedding's name
+DISTANCE_UNIT = "0 up"  # 100 is the mean distance of two clips of any music
 NO_DISTANCE = "not distinguishable from 0"
+UNIT_RANGES = {
+    **dict.fromkeys(("fraction", "0 to 1"), (0.0, 1.0)),
+    "1 at most": (-np.inf, 1.0),
+    **dict.fromkeys(("per second", "cents", "fraction per minute"), (0.0, np.inf)),
+}
 FEW_CLIPS = 20  # distances from fewer clips come with a warning
 SPLIT_REQUIREMENT = "two halves of whole recordings need two clips or more each"
 
@@ -36,17 +42,6 @@ class Estimate(NamedTuple):
     ci95: Sequence[float] | None
     n: int
     per_recording: Mapping[str, float] | None = None
-
-
-class Gain(NamedTuple):
-    """How much better than the base, in the score's own direction (negative: worse): mean, standard error, recordings.
-
-    Paired by recording, whose prompts and seeds both share.
-    """
-
-    mean: float
-    error: float
-    recordings: int
 
 
 class Measure(NamedTuple):
@@ -64,8 +59,10 @@ class ScoreRow:
 
     `reference` is the score of real held-out music (of a distance: between two halves of it, split by recording),
     `baseline` that of the untrained base. `direction` is higher_is_better, lower_is_better or match_reference.
-    `gain` is how much better than the base it is (see `Gain`), with its standard error over `gain_recordings`; None
-    where that is not known.
+    `gain` is how much better than the base it is, in the score's own direction (negative: worse), paired by recording,
+    whose prompts and seeds both share; with its standard error over `gain_recordings` and the skewness of that mean.
+    None where that is not known. `resynthesis` is a distance's value for real music that went through the base's codec:
+    nothing that the base generates can be expected to be nearer.
     """
 
     name: str
@@ -81,6 +78,8 @@ class ScoreRow:
     gain: float | None = None
     gain_error: float | None = None
     gain_recordings: int = 0
+    gain_skewness: float = 0.0
+    resynthesis: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,18 @@ class ClipSet:
 
 
 def score_page(title: str, result: Mapping[str, Any]) -> str:
-    """HTML page of a result with `scores` (rows as dicts), `protocol` and `warnings`."""
+    """HTML page of a result with `scores` (rows as dicts), `protocol`, `warnings` and, of a run, `held_out_loss`."""
+    losses = result.get("held_out_loss") or {}
+    known = (losses.get(loss_standing.KEY) or {}).get("losses") or {}
+    named = {"base": losses.get("base_loss"), "adapter": losses.get("adapted_loss"), **known} if known else {}
     return render(
-        "scores.html", title=title, rows=result["scores"], protocol=result["protocol"], warnings=result["warnings"]
+        "scores.html",
+        title=title,
+        losses=sorted(named.items(), key=lambda item: -item[1]["mean"]),
+        loss_unit=(losses.get(loss_standing.KEY) or {}).get("unit"),
+        rows=result["scores"],
+        protocol=result["protocol"],
+        warnings=result["warnings"],
     )
 
 
@@ -150,9 +158,17 @@ def _pitched_fraction(clip: ClipMeasures) -> float:
 
 
 def distance_rows(
-    generated: ClipSet, real: ClipSet, base: ClipSet | None, cache: MetricCache, rng: np.random.Generator
+    generated: ClipSet,
+    real: ClipSet,
+    base: ClipSet | None,
+    cache: MetricCache,
+    rng: np.random.Generator,
+    resynthesis: ClipSet | None = None,
 ) -> tuple[list[ScoreRow], list[str]]:
-    """Kernel distance and diversity in each shipped embedding, and warnings about them."""
+    """Kernel distance and diversity in each shipped embedding, and warnings about them.
+
+    `resynthesis` is real music that went through the base's codec.
+    """
     sets = [real, generated] if base is None else [real, generated, base]
     if min(len(clip_set.clips) for clip_set in sets) < 2:
         return [], ["distances need two clips or more in each set"]
@@ -160,27 +176,21 @@ def distance_rows(
     for name in EMBEDDINGS:
         extractor = embeddings.load(name)
         vectors = [embeddings.embed(clip_set.clips, extractor, cache) for clip_set in sets]
-        spread = np.maximum(vectors[0].std(0), 1e-6)  # of the real set, so that units do not weigh dimensions
-        scaled = [(rows_of_set - vectors[0].mean(0)) / spread for rows_of_set in vectors]
-        real_rows, generated_rows = scaled[:2]
-        distance = kernel_distance(real_rows, generated_rows)
-        baseline = gain = None
-        if base is not None:
-            baseline = kernel_distance(real_rows, scaled[2])
-            gain = _distance_gain(real, generated, scaled, rng.spawn(1)[0])  # draws of the other rows stay
-        split_half = distribution_distances.split_half_distance(kernel_distance, real_rows, real.recordings, rng)
-        interval = distribution_distances.interval_by_recording(
-            kernel_distance, real_rows, generated_rows, real.recordings, generated.recordings, rng
-        )
-        if gain is not None and abs(gain.mean) > gain.error * stdtrit(gain.recordings - 1, 0.975):
+        spread = embeddings.typical_spread(name)
+        units = [part / spread for part in vectors]
+        row, gain = _distance_row(name, sets, units, rng)
+        if resynthesis is not None and len(resynthesis.clips) > 1:
+            through = embeddings.embed(resynthesis.clips, extractor, cache) / spread
+            limit = _set_distance(units[0], through, real.recordings, resynthesis.recordings)
+            sentence = f"{row.sentence}, real music through the base's codec {_format_distance(limit)}"
+            row = replace(row, resynthesis=limit, sentence=sentence)
+        rows.append(row)
+        if gain is not None and gain.p_value <= 1 - CONFIDENCE_LEVEL:
             gains.append(gain.mean)
-        meaning = f"distance of the clips to the real music in {name}"
-        measure = Measure(f"{KERNEL_DISTANCE}{name}", "lower_is_better", "0 to 200", meaning)
-        estimate = Estimate(distance, interval, len(generated_rows))
-        row = score_row(measure, estimate, split_half, baseline, reference_requirement=SPLIT_REQUIREMENT)
-        rows.append(_with_gain(row, gain))
+        own_spread = np.maximum(vectors[0].std(0), 1e-6)  # of the real set, so that units do not weigh dimensions
+        scaled = [(part - vectors[0].mean(0)) / own_spread for part in vectors]
         count = min(map(len, scaled))
-        reference, value, *baselines = (diversity.effective_sample_count(part[:count], real_rows) for part in scaled)
+        reference, value, *baselines = (diversity.effective_sample_count(part[:count], scaled[0]) for part in scaled)
         meaning = f"effective number of different pieces among {format_counted(count, 'clip')} in {name}"
         measure = Measure(f"diversity_{name}", "match_reference", "pieces", meaning)
         rows.append(score_row(measure, Estimate(value, None, count), reference, *baselines))
@@ -190,40 +200,73 @@ def distance_rows(
     if fewest < FEW_CLIPS:
         counted = format_counted(fewest, "clip")
         warnings.append(f"only {counted} in a set: distances from fewer than {FEW_CLIPS} are rough")
+    recordings = min(len(set(clip_set.recordings)) for clip_set in (generated, real))
+    if recordings < intervals.FEW_RECORDINGS:
+        counted = format_counted(recordings, "recording")
+        warnings.append(f"only {counted} in a set: intervals from fewer than {intervals.FEW_RECORDINGS} are rough")
     return rows, warnings
 
 
-def _distance_gain(
-    real: ClipSet, generated: ClipSet, rows: Sequence[np.ndarray], rng: np.random.Generator
-) -> Gain | None:
+def _set_distance(
+    reference: np.ndarray, evaluated: np.ndarray, reference_recordings: Any, evaluated_recordings: Any
+) -> float:
+    names = {"reference_recordings": reference_recordings, "evaluated_recordings": evaluated_recordings}
+    return kernel_distance(reference, evaluated, **names)
+
+
+def _distance_row(
+    name: str, sets: Sequence[ClipSet], rows: Sequence[np.ndarray], rng: np.random.Generator
+) -> tuple[ScoreRow, Effect | None]:
+    """The row of one embedding, and the gain over the base; `sets` and their `rows` are real, generated and base."""
+    (real, generated, *base), (real_rows, generated_rows, *base_rows) = sets, rows
+    names = real.recordings, generated.recordings
+    value, reference = _set_distance(real_rows, generated_rows, *names), None
+    if halves := distribution_distances.split_by_recording(real.recordings, rng):
+        first, second = ((real_rows[half], [real.recordings[n] for n in half]) for half in halves)
+        reference = _set_distance(first[0], second[0], first[1], second[1])
+    found = distribution_distances.jackknife_by_recording(_set_distance, real_rows, generated_rows, *names)
+    interval = None if found is None else Effect(value, *found, 1, found[1] + 1).interval()
+    baseline = gain = None
+    if base:
+        baseline = _set_distance(real_rows, base_rows[0], real.recordings, base[0].recordings)
+        gain = _distance_gain(real, generated, rows)
+    meaning = f"distance of the clips to the real music in {name}"
+    measure = Measure(f"{KERNEL_DISTANCE}{name}", "lower_is_better", DISTANCE_UNIT, meaning)
+    estimate = Estimate(value, interval, len(generated_rows))
+    row = score_row(measure, estimate, reference, baseline, reference_requirement=SPLIT_REQUIREMENT)
+    return _with_gain(row, gain), gain
+
+
+def _distance_gain(real: ClipSet, generated: ClipSet, rows: Sequence[np.ndarray]) -> Effect | None:
     """How much nearer to the real clips than the base's, with the error over the choice of recordings.
 
-    `rows` are the embedded real, generated and base clips. None with too few recordings to resample.
+    `rows` are the embedded real, generated and base clips. None with too few recordings for an error.
     """
     real_rows, generated_rows, base_rows = rows
     if len(generated_rows) != len(base_rows):
         return None
-    both = np.hstack([generated_rows, base_rows])  # resampled together, as they share prompts and seeds
+    both = np.hstack([generated_rows, base_rows])  # left out together, as they share prompts and seeds
     size = generated_rows.shape[1]
 
-    def gain(reference: np.ndarray, evaluated: np.ndarray) -> float:
-        with_adapter, without = evaluated[:, :size], evaluated[:, size:]
-        return kernel_distance(reference[:, :size], without) - kernel_distance(reference[:, :size], with_adapter)
+    def gain(reference: np.ndarray, evaluated: np.ndarray, names: Any, evaluated_names: Any) -> float:
+        of_both = (evaluated[:, size:], evaluated[:, :size])
+        before, after = (_set_distance(reference[:, :size], part, names, evaluated_names) for part in of_both)
+        return before - after
 
-    reference = np.hstack([real_rows, real_rows])
-    error = distribution_distances.error_by_recording(gain, reference, both, real.recordings, generated.recordings, rng)
-    recordings = min(len(set(part.recordings)) for part in (real, generated))
-    return None if error is None else Gain(gain(reference, both), error, recordings)
+    reference, names = np.hstack([real_rows, real_rows]), (real.recordings, generated.recordings)
+    found = distribution_distances.jackknife_by_recording(gain, reference, both, *names)
+    return None if found is None else Effect(gain(reference, both, *names), *found, 1, found[1] + 1)
 
 
-def _with_gain(row: ScoreRow, gain: Gain | None) -> ScoreRow:
+def _with_gain(row: ScoreRow, gain: Effect | None) -> ScoreRow:
     if gain is None:
         return row
-    return replace(row, gain=gain.mean, gain_error=gain.error, gain_recordings=gain.recordings)
+    values = {"gain": gain.mean, "gain_error": gain.error, "gain_recordings": gain.recordings}
+    return replace(row, **values, gain_skewness=gain.skewness)
 
 
-def paired_gain(value: Estimate, baseline: Estimate, reference: float | None, direction: str) -> Gain | None:
-    """The gain over the base by the recordings that both have; None for fewer than two, or without their values.
+def paired_gain(value: Estimate, baseline: Estimate, reference: float | None, direction: str) -> Effect | None:
+    """The mean gain over the base of the recordings that both have; None for fewer than two, or without their values.
 
     Where real music is to be matched, nearer to its mean is better.
     """
@@ -237,7 +280,7 @@ def paired_gain(value: Estimate, baseline: Estimate, reference: float | None, di
     elif direction == "lower_is_better":
         pairs = -pairs
     gains = pairs[:, 0] - pairs[:, 1]
-    return Gain(float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains))), len(gains))
+    return two_way_effect(gains[None])
 
 
 def rows_as_json(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
@@ -255,7 +298,7 @@ def score_row(
 ) -> ScoreRow:
     """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
     name, direction, unit, meaning = measure
-    low, high = estimate.ci95 if estimate.ci95 else (None, None)
+    low, high = _within_range(estimate.ci95, unit) if estimate.ci95 else (None, None)
     gain = None
     if isinstance(baseline, Estimate):
         target = reference.value if isinstance(reference, Estimate) else reference
@@ -268,6 +311,12 @@ def score_row(
         sentence += f", the base alone {show(baseline)}"
     row = ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence)
     return _with_gain(row, gain)
+
+
+def _within_range(ends: Sequence[float], unit: str) -> tuple[float, float]:
+    """The ends of an interval, none of them beyond the values that a unit can have."""
+    lowest, highest = UNIT_RANGES.get(unit, (-np.inf, np.inf))
+    return float(max(ends[0], lowest)), float(min(ends[1], highest))
 
 
 def missing_score(measure: Measure, reason: str) -> ScoreRow:
@@ -296,5 +345,5 @@ def mean_over_recordings(values: Sequence[float], recordings: Sequence[str]) -> 
     measured = [(value, name) for value, name in zip(values, recordings, strict=True) if np.isfinite(value)]
     if not measured:
         return Estimate(float("nan"), None, 0)
-    means = bootstrap.mean_by_recording(*map(list, zip(*measured, strict=True)))
-    return Estimate(float(np.mean(list(means.values()))), bootstrap.bootstrap_ci(means), len(measured), means)
+    means = intervals.mean_by_recording(*map(list, zip(*measured, strict=True)))
+    return Estimate(float(np.mean(list(means.values()))), intervals.mean_interval(means), len(measured), means)

@@ -90,7 +90,7 @@ def suggested_tempo(file: Path) -> float | None:
     bpm = rhythm.tempo_bpm(samples, RATE_HZ)
     if not np.isfinite(bpm):
         return None
-    coherence = rhythm.beat_phase_coherence(rhythm.onset_strength(samples, RATE_HZ), 60 / bpm)
+    coherence = rhythm.phase_length(rhythm.onset_strength(samples, RATE_HZ), 60 / bpm)
     return bpm if coherence >= MIN_COHERENCE else None
 
 

@@ -22,7 +22,7 @@ NO_DIFFERENCE = "no difference detected"
 EFFECT_MEASURES = (
     ("loss_reduction", None, "reduction of the held-out loss"),
     ("loss_reduction_ornaments", "loss_reduction_plain", "reduction on ornaments minus that on plain notes"),
-    ("repeat_gain", None, "reduction on repeated material minus that on its first occurrence"),
+    ("repeat_gain", None, "what the adapter gains on returns from their first occurrence, beyond the base"),
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from talim.experiments.effects import Effect, pooled_effect, two_way_effect
+from talim.experiments.effects import Effect, effect_difference, pooled_effect, two_way_effect
 from talim.experiments.hypotheses import Comparison, Contrast, Hypotheses, Hypothesis
 from talim.experiments.results import TrialResult
 
@@ -118,8 +118,7 @@ def paired_effect(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
     first, second = (
         _difference([trial for trial in selected if trial.matches(group)], contrast) for group in contrast.interaction
     )
-    mean = pooled_effect([first, second])  # its error is that of the mean of two, half of the difference's
-    return Effect(first.mean - second.mean, 2 * mean.error, mean.df, mean.pairs, mean.recordings)
+    return effect_difference(first, second)
 
 
 def _difference(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:

@@ -20,7 +20,7 @@ from talim.errors import UsageError
 from talim.recipe import Recipe
 from talim.strict_yaml import StrictModel, build, read_yaml
 
-PROTOCOL = 1  # goes up when trials are evaluated differently, so that old and new results are never compared
+PROTOCOL = 2  # goes up when trials are evaluated differently, so that old and new results are never compared
 AS_RECORDED = "as recorded"
 DEFAULT_OVERRIDES: dict[str, Any] = {
     "training.steps": 50,

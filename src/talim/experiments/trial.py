@@ -23,9 +23,16 @@ from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.design.site_selection import base_parameters
-from talim.evaluation import bootstrap
+from talim.evaluation import intervals
 from talim.evaluation.held_out_loss import prepare_held_out
-from talim.evaluation.loss_by_event import EVENT_GROUPS, aggregate_by_event, frame_losses
+from talim.evaluation.loss_by_event import (
+    EVENT_GROUPS,
+    aggregate_by_event,
+    frame_losses,
+    gains_on_returns,
+    replace_first_occurrences,
+)
+from talim.evaluation.reference_predictors import measure_reference_losses
 from talim.experiments import study_corpora
 from talim.experiments.study_file import GenerationSpec, TrialSpec, settings_hash, trial_factors
 from talim.interrupts import Interrupted
@@ -33,6 +40,7 @@ from talim.planning import training_step
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run
+from talim.training.batches import encode_clips
 from talim.training.resource_usage import MemoryGrowth
 
 if TYPE_CHECKING:
@@ -109,6 +117,7 @@ class TrialWorkerCache:
         self._base: tuple[tuple[str, str, str], Backbone] | None = None
         self._ground_truth: dict[str, dict[str, GroundTruth]] = {}
         self._base_losses: dict[tuple[Any, ...], list[np.ndarray]] = {}
+        self._reference_losses: dict[tuple[Any, ...], Mapping[str, np.ndarray]] = {}
 
     def base(self, recipe: Recipe, device: str) -> Backbone:
         """The recipe's base without adapters; a different base is released first."""
@@ -118,6 +127,7 @@ class TrialWorkerCache:
         if self._base is None or self._base[0] != key:
             self._base = None
             self._base_losses.clear()
+            self._reference_losses.clear()
             gc.collect()
             backbone = load(recipe.base, precision=recipe.training.precision, device=device)
             _warm_up(backbone.device.type)
@@ -142,6 +152,21 @@ class TrialWorkerCache:
         if key not in self._base_losses:
             self._base_losses[key] = frame_losses(backbone, clips, batch_size, progress, "loss without adapter")
         return self._base_losses[key]
+
+    def reference_losses(
+        self,
+        key: tuple[Any, ...],
+        corpus: Corpus,
+        backbone: Backbone,
+        clips: Sequence[EncodedClip],
+        batch_size: int,
+        progress: Progress,
+    ) -> Mapping[str, np.ndarray]:
+        """The losses [clips, K] of predictors that need no model; the same for all trials on a corpus."""
+        if key not in self._reference_losses:
+            training = encode_clips(corpus, corpus.train, backbone, progress)
+            self._reference_losses[key] = measure_reference_losses(training, clips, backbone, batch_size).losses
+        return self._reference_losses[key]
 
 
 @functools.cache
@@ -200,7 +225,7 @@ def _measure(
 ) -> tuple[Measures, dict[str, str]]:
     """Losses and, if the study generates audio, its scores; with the direction of each."""
     measures = _loss_measures(job, recipe, corpus, backbone, cache, progress)
-    directions = {name: LOWER if name in ("base_loss", "adapted_loss") else HIGHER for name in measures}
+    directions = {name: LOWER if name.endswith("_loss") else HIGHER for name in measures}
     if job.spec.generation is not None:
         scores, score_directions = _score_measures(job.run, job.spec.generation, backbone, progress)
         measures, directions = measures | scores, directions | score_directions
@@ -210,35 +235,46 @@ def _measure(
 def _loss_measures(
     job: TrialJob, recipe: Recipe, corpus: Corpus, backbone: Backbone, cache: TrialWorkerCache, progress: Progress
 ) -> Measures:
-    """Base loss, adapted loss and loss reduction by held-out recording; with ground truth also by musical event."""
+    """Losses of base, adapter and predictors that need no model, by held-out recording, and the loss reduction.
+
+    With ground truth also by musical event.
+    """
     batch_size = recipe.training.batch_size
     clips, frozen_cache = prepare_held_out(recipe, corpus, backbone, progress)
     key = (corpus.hash, batch_size, recipe.training.predict_beats_chords, recipe.training.melody_from)
     backbone.model.eval()
     base_losses = cache.base_losses(key, backbone, clips, batch_size, progress)
+    ground_truth, rate_hz = cache.ground_truth(job.spec, corpus), backbone.frame_rate_hz
+    replaced = replace_first_occurrences(clips, ground_truth, rate_hz) if ground_truth else {}
+    altered = [*replaced.values()]
+    absent = cache.base_losses((*key, "replaced"), backbone, altered, batch_size, progress)
     with injection.temporary_adapters(backbone.model):
         serialization.load(backbone, job.run.adapter)
         backbone.model.eval()
         adapted_losses = frame_losses(backbone, clips, batch_size, progress, "loss with adapter", frozen_cache)
+        adapted_absent = frame_losses(backbone, altered, batch_size, progress, "loss with adapter, others' themes")
     names = [item.clip.sound_group for item in clips]
     losses = [[float(row.mean()) for row in rows] for rows in (base_losses, adapted_losses)]
-    base, adapted = (bootstrap.mean_by_recording(values, names) for values in losses)
+    base, adapted = (intervals.mean_by_recording(values, names) for values in losses)
     reduction = {name: base[name] - adapted[name] for name in base}
     measures: Measures = {"base_loss": base, "adapted_loss": adapted, "loss_reduction": reduction}
-    if ground_truth := cache.ground_truth(job.spec, corpus):
-        events = aggregate_by_event(clips, base_losses, adapted_losses, ground_truth, backbone.frame_rate_hz)
-        measures |= _event_measures(events)
+    references = cache.reference_losses(key, corpus, backbone, clips, batch_size, progress)
+    for predictor, rows in references.items():
+        measures[f"{predictor}_loss"] = intervals.mean_by_recording(rows.mean(axis=1).tolist(), names)
+    if ground_truth:
+        measures |= _event_measures(aggregate_by_event(clips, base_losses, adapted_losses, ground_truth, rate_hz))
+    present = [base_losses[n] for n in replaced], [adapted_losses[n] for n in replaced]
+    if gains := gains_on_returns(altered, present, (absent, adapted_absent), ground_truth, rate_hz):
+        measures["repeat_gain"] = gains
     return measures
 
 
 def _event_measures(events: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Measures:
-    """The loss reduction by recording for each group of events, and the additional one on repeated material."""
+    """The loss reduction by recording for each group of events."""
     reductions: Measures = {f"loss_reduction_{group}": {} for group in EVENT_GROUPS}
     for recording, groups in events.items():
         for group, loss in groups.items():
             reductions[f"loss_reduction_{group}"][recording] = float(loss["base_loss"] - loss["adapted_loss"])
-    first, repeat = reductions["loss_reduction_first"], reductions["loss_reduction_repeat"]
-    reductions["repeat_gain"] = {name: repeat[name] - first[name] for name in repeat if name in first}
     return {name: values for name, values in reductions.items() if values}
 
 

@@ -8,12 +8,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talim.audio import AudioStream
 from talim.backbones.adapter_folder import AdapterFolder
+from talim.backbones.arriving import ArrivingPieces
 from talim.backbones.devices import check_device_name
 from talim.backbones.generation_options import resolve_options
 from talim.backbones.precision import check_precision_name
@@ -44,6 +45,7 @@ MAX_SEED = 2**31
 MAX_PROMPT_LETTERS = 5000
 MAX_SAMPLING_STEPS = 1000
 INT8_PARAMETERS = 100e6  # of a base, from which on reading its weights takes most of the time
+LONG_SECONDS = 60.0  # of a piece, from which on it is told where it is while it is written
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 
 
@@ -226,10 +228,10 @@ class Generation:
         return {**self.options, "melody": [self._melody_classes[id(piece.melody)]]}
 
     def generate(self, indices: Sequence[int]) -> Iterator[tuple[int, AudioStream]]:
-        """Some of the pieces, each with its index as soon as it is there; those without a phrase are made together.
+        """Some of the pieces, each with its index; those without a phrase are made together.
 
-        A piece is decoded when it is saved or read, with its provenance as tags; `request` is its key. It does not
-        depend on the others.
+        A piece is made while it is saved or read, as far as it is not there already, with its provenance as tags;
+        `request` is its key. It does not depend on the others.
         """
         together = [index for index in indices if self.pieces[index].phrase is None]
         if together:
@@ -244,6 +246,7 @@ class Generation:
                 {**self.options, **more},
                 [self._condition_of(piece) for piece in pieces],
                 self.progress,
+                under_way=True,
             )
             for row, clip in clips:
                 yield together[row], self._tagged(pieces[row], clip)
@@ -280,7 +283,7 @@ class Generation:
             piece.seed,
             keep_phrase=self.phrase_options.keep,
             strength=self.phrase_options.strength,
-            progress=lambda done, total: self.progress.step(f"generating {title}", done, total),
+            progress=_in_seconds(self.progress, f"generating {title}, seconds", piece.seconds),
             beats_chords=[condition] if condition else None,
             **options,
         )
@@ -340,7 +343,8 @@ def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
         missing = [index for index in there if index not in rows]
         try:
             for index, clip in generation.generate(missing):
-                rows[index] = output.add(clip)
+                long = generation.pieces[index].seconds >= LONG_SECONDS
+                rows[index] = output.add(clip, partial(_tell, progress) if long else None)
         except KeyboardInterrupt:
             kept = f"{len(rows)} of {count} pieces are finished and in {out}" if rows else "no piece was finished yet"
             raise Interrupted(f"{kept}. {RESUME_PREFIX}run the same command again") from None
@@ -348,6 +352,11 @@ def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
         there_already = count - len(missing)
         progress.log(f"{there_already} of {count} pieces were there already, from an equal request; none is made twice")
     return [rows[index] for index in range(count)]
+
+
+def _tell(progress: Progress, unfinished: Path) -> None:
+    """Where a piece is while it is written."""
+    progress.log(f"what is there of it can be played while it is made: {unfinished}")
 
 
 def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: float) -> list[BeatsAndChords]:
@@ -373,40 +382,54 @@ def generate_clips(
     options: Mapping[str, Any],
     beats_chords: Sequence[BeatsAndChords],
     progress: Progress,
+    under_way: bool = False,
 ) -> Iterator[tuple[int, AudioStream]]:
-    """A piece for each prompt, with its index as soon as it is there, decoded when it is saved or read.
+    """A piece for each prompt, with its index as soon as its targets are there, decoded when it is saved or read.
 
-    `options` are the base's resolved options. Progress is told in seconds of music.
+    `options` are the base's resolved options. Progress is told in seconds of music. With `under_way` a piece is given
+    out before: what saves or reads it waits for the targets as it needs them, and those of the others come beside.
     """
-    total, begun = sum(seconds), time.monotonic()
     title = "generating audio, seconds" if len(prompts) == 1 else f"generating {len(prompts)} pieces, seconds"
-
-    def report(done: int, of: int) -> None:
-        music = total * done / of
-        speed = music / max(time.monotonic() - begun, 1e-9)
-        progress.step(title, round(music), max(1, round(total)), f"{speed:.2g} times real time")
-
-    rows = backbone.generate_each(
+    parts = backbone.generate_parts(
         prompts,
         seconds,
         seeds,
-        progress=report,
+        progress=_in_seconds(progress, title, sum(seconds)),
         beats_chords=list(beats_chords) if any(beats_chords) else None,
         **options,
     )
-    for row, targets in rows:
+    pieces = ArrivingPieces(parts, len(prompts))
+    for row in pieces.each():
+        if not under_way:
+            pieces.complete(row)
+        clip = backbone.stream_parts(partial(pieces.parts_of, row), seconds[row])
         name = f"decoding {row + 1} of {len(prompts)}" if len(prompts) > 1 else "decoding audio"
-        yield row, _with_progress(backbone.stream(targets, seconds[row]), seconds[row], progress, name)
+        yield row, _with_progress(clip, seconds[row], progress, name, partial(pieces.ended, row))
 
 
-def _with_progress(clip: AudioStream, seconds: float, progress: Progress, title: str) -> AudioStream:
-    """A clip that reports how many of its seconds are decoded."""
+def _in_seconds(progress: Progress, title: str, seconds: float) -> Callable[[int, int], None]:
+    """A base's progress in any unit, told in seconds of music with how many are made in a second."""
+    begun = time.monotonic()
+
+    def report(done: int, of: int) -> None:
+        music = seconds * done / of
+        speed = music / max(time.monotonic() - begun, 1e-9)
+        progress.step(title, round(music), max(1, round(seconds)), f"{speed:.2g} times real time")
+
+    return report
+
+
+def _with_progress(
+    clip: AudioStream, seconds: float, progress: Progress, title: str, is_there: Callable[[], bool]
+) -> AudioStream:
+    """A clip that reports how many of its seconds are decoded, unless making them is what takes the time."""
 
     def blocks() -> Iterator[np.ndarray]:
-        done, total = 0, max(1, round(seconds))
+        done, total, complete = 0, max(1, round(seconds)), is_there()
         for block in clip.blocks():
             done += block.shape[1]
-            progress.step(title, min(round(done / clip.rate_hz), total), total)
+            if complete:
+                progress.step(title, min(round(done / clip.rate_hz), total), total)
             yield block
 
     return replace(clip, blocks=blocks)

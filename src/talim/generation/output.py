@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +57,10 @@ class PieceFile:
             raise self._taken()
         return self._there | {"file": str(self.path)}
 
-    def add(self, piece: AudioStream) -> dict[str, Any]:
-        """Write the piece; returns its row."""
+    def add(self, piece: AudioStream, begun: Callable[[Path], None] | None = None) -> dict[str, Any]:
+        """Write the piece; returns its row. `begun` is told the unfinished file's name."""
         try:
-            piece.save(self.path, overwrite=False)
+            piece.save(self.path, overwrite=False, begun=begun)
         except FileTakenError:  # made by another process in the meantime
             raise self._taken() from None
         return _written_row(self.path, piece) | {"file": str(self.path)}
@@ -117,11 +117,11 @@ class PieceFolder:
                 return row | {"file": str(self.folder / row["file"])}
         return None
 
-    def add(self, piece: AudioStream) -> dict[str, Any]:
-        """Write the piece under the next number, then its line; returns its row."""
+    def add(self, piece: AudioStream, begun: Callable[[Path], None] | None = None) -> dict[str, Any]:
+        """Write the piece under the next number, then its line; returns its row. `begun` as for a file."""
         self._number += 1
         path = self.folder / f"{self._number:04d}.flac"
-        piece.save(path)
+        piece.save(path, begun=begun)
         row = _written_row(path, piece)
         append_jsonl(self.manifest, row)
         return row | {"file": str(path)}

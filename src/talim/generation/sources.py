@@ -115,18 +115,18 @@ def find_run(folder: Path) -> tuple[Run, str]:
     """
     if not folder.is_dir():
         near = did_you_mean(folder)
-        raise TalimError(f"--run {folder}: no such folder{near}; give that of a run, as talim train --out wrote it")
+        raise TalimError(f"{folder}: no such folder{near}; give that of a run, as talim train --out wrote it")
     if (folder / "recipe.yaml").is_file():
         return Run(folder), ""
     if (folder / POC_DECISIONS).is_file():
         return _chosen_run(folder)
     if (folder / "adapter_config.json").is_file():
-        raise TalimError(f"--run {folder}: is an adapter's folder, not a run's; give it as --adapter {folder}")
+        raise TalimError(f"{folder} is an adapter's folder, not a run's; give it as --adapter {folder}")
     runs = sorted(path.parent for path in folder.glob("**/recipe.yaml"))
     if runs:
         named = ", ".join(map(str, runs[:MAX_NAMED_RUNS])) + (" ..." if len(runs) > MAX_NAMED_RUNS else "")
-        raise TalimError(f"--run {folder}: is no run, but holds {len(runs)}; give one of them: {named}")
-    raise TalimError(f"--run {folder}: no run is here (recipe.yaml is missing); train one with: talim train --out RUN")
+        raise TalimError(f"{folder} is no run, but holds {len(runs)}; give one of them: {named}")
+    raise TalimError(f"{folder}: no run is here (recipe.yaml is missing); train one with: talim train --out RUN")
 
 
 def _chosen_run(folder: Path) -> tuple[Run, str]:
@@ -148,7 +148,7 @@ def _chosen_run(folder: Path) -> tuple[Run, str]:
             if stopped
             else "has chosen no design yet; run talim poc again to go on"
         )
-        raise TalimError(f"--run {folder}: this proof of concept {state}; or give one of its runs ({runs})")
+        raise TalimError(f"{folder}: this proof of concept {state}; or give one of its runs ({runs})")
     run = Run(folder / name)
     return run, f"{folder} is a proof of concept: its chosen design is used, {chosen.get('design')} in {run.folder}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 
 NOT_KNOWN = "not known"
 GB = 1e9  # bytes, everywhere that memory and files are told or asked for
@@ -23,6 +24,22 @@ def format_number(value: float | None, digits: int = 3) -> str:
     text = f"{value:,.{digits}f}"
     text = text.rstrip("0").rstrip(".") if digits <= 1 and "." in text else text
     return text.replace("-", "−").replace(",", "\u202f")
+
+
+def format_change(before: float, after: float, digits: int = 3) -> tuple[str, str, str]:
+    """`before`, `after` and `after - before` as text that adds up: each rounded alone, 1.1164 - 0.9496 would be 0.167
+    beside 1.116 and 0.950. They get as many decimals from `digits` on as that takes and the difference needs.
+    """
+    exact, places = after - before, digits
+    while True:
+        first, last = (Decimal(f"{value:.{places}f}") for value in (before, after))
+        if places == digits + 3 or (last - first == Decimal(f"{exact:.{places}f}") and (last != first or not exact)):
+            break
+        places += 1
+    first_text, last_text, change = (
+        f"{value:,f}".replace("-", "−").replace(",", "\u202f") for value in (first, last, last - first)
+    )
+    return first_text, last_text, change
 
 
 def format_money(value: float | None, currency: str) -> str:

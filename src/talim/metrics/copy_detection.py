@@ -23,6 +23,7 @@ T = TypeVar("T")
 FALSE_POSITIVE_RATE = 0.01
 NULL_OUTLIER_RATE = 0.1  # expected number of unrelated clips per training set that `trim_null_outliers` removes
 MIN_NULL_FOR_TAIL = 10
+TAIL_FACTOR = 0.6
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,22 @@ def p_value(similarity: float, null: np.ndarray) -> float:
 def tail_p_value(similarity: float, null: np.ndarray) -> float:
     """`p_value`, but beyond the whole null by the Gumbel tail through its mean and standard deviation, (0, 1].
 
-    The best of many chance alignments follows a Gumbel law (Karlin and Altschul 1990), so a few dozen null similarities
-    are enough for a threshold of 0.01; fewer than ten are not. Outliers, which come from clips of the training set that
-    contain the same passage, are left out (`trim_null_outliers`).
+    The best of many chance alignments follows a Gumbel law (Karlin and Altschul 1990), so that ten null similarities
+    are enough for a threshold of 0.01. How uncertain mean and standard deviation of n are makes the tail heavier: its
+    exponential becomes a power, (1 + height / TAIL_FACTOR n) ^ (-TAIL_FACTOR n), which keeps the false alarms at 0.5 to
+    1.5 % (docs/reports/interval-coverage.md). Outliers, which come from clips of the training set that contain the same
+    passage, are left out (`trim_null_outliers`).
     """
-    null = trim_null_outliers(np.asarray(null, float))
+    all_null = np.asarray(null, float)
+    null = trim_null_outliers(all_null)
     empirical = p_value(similarity, null)
-    if null.size < MIN_NULL_FOR_TAIL or similarity <= null.max() or null.std() < 1e-6:
+    if all_null.size < MIN_NULL_FOR_TAIL or similarity <= null.max() or null.std() < 1e-6:
         return empirical
     scale = null.std(ddof=1) * np.sqrt(6) / np.pi
     height = (similarity - null.mean()) / scale + np.euler_gamma
-    return float(np.clip(-np.expm1(-np.exp(-height)), 1e-300, empirical))
+    exponent = TAIL_FACTOR * null.size
+    tail = (1 + height / exponent) ** -exponent if height > 0 else np.exp(-height)
+    return float(np.clip(-np.expm1(-tail), 1e-300, empirical))
 
 
 def trim_null_outliers(similarities: np.ndarray) -> np.ndarray:

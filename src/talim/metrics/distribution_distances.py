@@ -1,4 +1,4 @@
-"""Distances between a set of clips and a reference set in some embedding: Fréchet (FAD), kernel (KAD), PRDC.
+"""Distances between a set of clips and a reference set in some embedding: Fréchet (FAD), kernel (energy), PRDC.
 
 Conventions: a set is float [n, d], one row per clip; both sets share d and the embedding, rate, length and loudness.
 `recordings` names the recording of each row: clips of one recording are not independent, so whatever draws parts of a
@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 MAX_SUBSAMPLING_FACTOR = 4  # sets are thinned to a half, a third and a quarter
+MIN_JACKKNIFE_RECORDINGS = 4
 Distance = Callable[[np.ndarray, np.ndarray], float]
+# of the reference and the evaluated rows, and the recordings of each
+RecordingDistance = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -102,34 +105,45 @@ def frechet_distance_infinity(
 
 
 def median_bandwidth(reference: np.ndarray) -> float:
-    """Median distance between two rows of the reference, the Gaussian kernel's width; 1 if all rows are equal.
-
-    It depends on the reference alone: a width taken from the evaluated set makes an over-diverse one look good.
-    """
+    """Median distance between two rows of the reference; 1 if all rows are equal."""
     gaps = _pairwise_distances(reference, reference)[np.triu_indices(len(reference), 1)]
     middle = float(np.median(gaps))
     return middle if middle > 0 else 1.0
 
 
 def kernel_distance(
-    reference: np.ndarray, evaluated: np.ndarray, width: float | None = None, scale: float = 100.0
+    reference: np.ndarray,
+    evaluated: np.ndarray,
+    width: float | None = None,
+    scale: float = 100.0,
+    *,
+    reference_recordings: Sequence[str] | None = None,
+    evaluated_recordings: Sequence[str] | None = None,
 ) -> float:
-    """Unbiased squared maximum mean discrepancy under exp(-|x - y|^2 / (2 width^2)), times `scale`; lower is nearer.
+    """Unbiased squared maximum mean discrepancy under the distance kernel -|x - y| / width, times `scale`.
 
-    About 0 for one distribution (below 0 by chance), at most 2 * scale; no bias from n, no normality assumed. The
-    width is `median_bandwidth(reference)` unless given. At least two rows per set.
-    Source: Gretton et al. 2012, equation 3; as KAD with scale 100, Chung et al. 2025.
+    That is scale / width times (2 E|x - y| - E|x - x'| - E|y - y'|), the energy distance; lower is nearer. About 0 for
+    one distribution whatever n is (below 0 by chance), without an upper end: it grows as sets move apart, where a
+    Gaussian kernel stays at its largest value. Neither width nor unit is taken from the sets, which would bias it in
+    small ones: `width` is sqrt(2 d), the distance of two rows of standard normal values, unless given. Where recordings
+    are named, clips of one recording are not compared, within a set or across (unless there are no others): they are
+    alike in any music. At least two rows per set.
+    Source: Székely and Rizzo 2013; as a maximum mean discrepancy Sejdinovic et al. 2013; unbiased as equation 3 of
+    Gretton et al. 2012.
     """
     reference, evaluated = _pair(reference, evaluated, least=2)
-    width = median_bandwidth(reference) if width is None else width
+    width = float(np.sqrt(2 * reference.shape[1])) if width is None else width
 
-    def kernel(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.exp(-0.5 * (_pairwise_distances(one, other) / width) ** 2)
+    def mean_gap(first: int, second: int) -> float:
+        (one, names), (other, others) = sets[first], sets[second]
+        counted = ~np.eye(len(one), dtype=bool) if first == second else np.ones((len(one), len(other)), bool)
+        if names is not None and others is not None:
+            unrelated = np.asarray(names)[:, None] != np.asarray(others)
+            counted = unrelated if unrelated.any() else counted
+        return float(_pairwise_distances(one, other)[counted].mean())
 
-    def within(rows: np.ndarray) -> float:
-        return float(kernel(rows, rows)[~np.eye(len(rows), dtype=bool)].mean())
-
-    return scale * (within(reference) + within(evaluated) - 2 * float(kernel(reference, evaluated).mean()))
+    sets = [(reference, reference_recordings), (evaluated, evaluated_recordings)]
+    return scale * (2 * mean_gap(0, 1) - mean_gap(0, 0) - mean_gap(1, 1)) / width
 
 
 def knn_measures(reference: np.ndarray, evaluated: np.ndarray, k: int = 5) -> PrdcScores:
@@ -160,73 +174,39 @@ def expected_coverage(references: int, evaluated: int, k: int = 5) -> float:
     return float(1 - np.prod((references - steps) / (references + evaluated - steps)))
 
 
-def interval_by_recording(
-    distance: Distance,
+def jackknife_by_recording(
+    distance: RecordingDistance,
     reference: np.ndarray,
     evaluated: np.ndarray,
     reference_recordings: Sequence[str],
     evaluated_recordings: Sequence[str],
-    rng: np.random.Generator,
-    *,
-    resamples: int = 200,
-    confidence: float = 0.95,
-) -> tuple[float, float] | None:
-    """Interval [low, high] of `distance` over the choice of recordings; None for fewer than four in a set.
+) -> tuple[float, int] | None:
+    """Standard error of `distance` over the choice of recordings, and its degrees of freedom.
 
-    Resamples half of the recordings of each set without replacement (delete-half jackknife, Shao and Wu 1989): a
-    bootstrap with replacement repeats clips, which every distance here takes for very near neighbours. The halves'
-    deviations, scaled to the full size, are added to the value of the full sets, so that the halves' own bias does not
-    move the interval.
+    Each recording is left out once (jackknife, Efron and Stein 1981), of the reference, of the evaluated set, or of
+    both where both have it: then its influences on the two add up before they are squared. None for fewer than four
+    recordings in a set, of which one is too large a part.
     """
-    recordings = reference_recordings, evaluated_recordings
-    deviations = _deviations_by_recording(distance, reference, evaluated, *recordings, rng, resamples)
-    if deviations is None:
-        return None
-    low, high = np.quantile(deviations, [(1 - confidence) / 2, (1 + confidence) / 2])
-    value = distance(reference, evaluated)
-    return float(value + low), float(value + high)
-
-
-def error_by_recording(
-    distance: Distance,
-    reference: np.ndarray,
-    evaluated: np.ndarray,
-    reference_recordings: Sequence[str],
-    evaluated_recordings: Sequence[str],
-    rng: np.random.Generator,
-    *,
-    resamples: int = 200,
-) -> float | None:
-    """Standard error of `distance` over the choice of recordings, by the resamples of `interval_by_recording`."""
-    recordings = reference_recordings, evaluated_recordings
-    deviations = _deviations_by_recording(distance, reference, evaluated, *recordings, rng, resamples)
-    return None if deviations is None else float(np.sqrt(np.mean(np.square(deviations))))
-
-
-def _deviations_by_recording(
-    distance: Distance,
-    reference: np.ndarray,
-    evaluated: np.ndarray,
-    reference_recordings: Sequence[str],
-    evaluated_recordings: Sequence[str],
-    rng: np.random.Generator,
-    resamples: int,
-) -> np.ndarray | None:
-    """Deviations of the halves' distances from their mean, scaled to the full size; None with too few recordings."""
     reference, evaluated = _pair(reference, evaluated, least=2)
-    units = (_rows_by_recording(reference, reference_recordings), _rows_by_recording(evaluated, evaluated_recordings))
-    if min(len(groups) for groups in units) < 4:
+    sets = [(reference, np.asarray(reference_recordings)), (evaluated, np.asarray(evaluated_recordings))]
+    for rows, names in sets:
+        _rows_by_recording(rows, names.tolist())  # one name per row
+    if min(len(set(names)) for _, names in sets) < MIN_JACKKNIFE_RECORDINGS:
         return None
-    half = [len(groups) // 2 for groups in units]
-    scales = [np.sqrt(h / (len(groups) - h)) for h, groups in zip(half, units, strict=True)]
-    distances = []
-    for _ in range(resamples):
-        rows = [
-            np.concatenate([groups[i] for i in rng.permutation(len(groups))[:h]])
-            for h, groups in zip(half, units, strict=True)
-        ]
-        distances.append(distance(reference[rows[0]], evaluated[rows[1]]))
-    return (np.asarray(distances) - np.mean(distances)) * max(scales)
+    influence: dict[str, float] = {}
+    for side, (_, names) in enumerate(sets):
+        unique = sorted(set(names))
+        without = []
+        for name in unique:
+            kept = [
+                (rows[own != name], own[own != name]) if number == side else (rows, own)
+                for number, (rows, own) in enumerate(sets)
+            ]
+            without.append(distance(kept[0][0], kept[1][0], kept[0][1], kept[1][1]))
+        factor = np.sqrt((len(unique) - 1) / len(unique))
+        for name, change in zip(unique, np.mean(without) - np.array(without), strict=True):
+            influence[name] = influence.get(name, 0.0) + float(factor * change)
+    return float(np.sqrt(np.square(list(influence.values())).sum())), min(len(set(names)) for _, names in sets) - 1
 
 
 def split_by_recording(recordings: Sequence[str], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from talim.atomic_io import read_json
 from talim.audio import Audio
 from talim.errors import UsageError
 from talim.metrics import neural_embeddings, pitch, signal_embeddings
@@ -72,6 +74,20 @@ def load(name: str, path: Path | str | None = None, device: str = "cpu") -> Embe
     return EmbeddingExtractor(
         name, loaded.identity, spec.rate_hz, spec.window_seconds, loaded.dims, loaded.embed_window, spec.context_seconds
     )
+
+
+@lru_cache(maxsize=1)
+def _spreads() -> dict[str, list[float]]:
+    return read_json(Path(__file__).with_name("embedding_spreads.json"))
+
+
+def typical_spread(name: str) -> np.ndarray:
+    """Standard deviation of a shipped embedding in each dimension over 100 performances of 10 s, [d]: its unit.
+
+    Hindustani and makam, as `python -m research.validation.distance_bias --write-spreads` measures it. A spread taken
+    from the sets that are compared would bias their distance where they are small.
+    """
+    return np.array(_spreads()[name])
 
 
 def split_windows(

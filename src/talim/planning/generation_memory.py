@@ -65,7 +65,10 @@ def generation_advice(
     if address_space:
         return f"{text}, of which a limit on the address space (ulimit -v) also counts what is only reserved: raise it"
     if needed < limit_bytes:
-        return f"{text}; the base fits, but not with the rest: {GENERAL_ADVICE}"
+        advice = GENERAL_ADVICE
+        if registry.is_miniature(resolve_source(base).name):  # no base is smaller
+            advice = advice.replace(" or a smaller base", "")
+        return f"{text}; the base fits, but not with the rest: {advice}"
     sizes = {name: generation_bytes(name, seconds, gpu) for name in registry.MODELS}
     fitting = [name for name in sorted(sizes, key=sizes.__getitem__, reverse=True) if sizes[name] < limit_bytes]
     if not fitting:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from talim.backbones import registry
 from talim.html.formatting import GB
 from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH, OTHER_DESIGN
 from talim.progress import format_duration
@@ -205,7 +206,8 @@ def _next_line(result: dict[str, Any]) -> str:
     fitting = [(row, asked | {"design": row["design"]}) for row in rows if row["fits"]]
     options = fitting or [(row, row["suggestion"]) for row in rows if row["suggestion"]]
     if not options:
-        return f"{NEXT}plan a smaller base, or a larger machine (--gpu)"
+        smaller = "" if registry.is_miniature(result["base"]) else "a smaller base, or "  # none is smaller than these
+        return f"{NEXT}plan {smaller}a larger machine (--gpu)"
     row, chosen = options[0]
     other = OTHER_DESIGN if chosen["design"] != row["design"] else ""
     same_music = asked["batch_size"] * asked["crop_seconds"] / (chosen["batch_size"] * chosen["crop_seconds"])

@@ -13,13 +13,13 @@ from talim.atomic_io import read_json
 from talim.backbones.resolve import family_by_name
 from talim.design.expression import Design
 from talim.errors import UsageError
-from talim.evaluation.bootstrap import difference_ci
+from talim.evaluation.intervals import mean_interval
 from talim.experiments.effects import two_way_effect
 from talim.html.formatting import format_bytes, format_ci, format_count, format_counted, format_number
 from talim.poc import cost_stage, state
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import folder_name
-from talim.poc.runs import PocContext, loss_reduction_of, run_one, validation_reduction_of
+from talim.poc.runs import PocContext, ends_below_predictors, loss_reduction_of, run_one, validation_reduction_of
 from talim.recipe import Recipe
 from talim.run import Run
 
@@ -121,9 +121,13 @@ def _over_seeds(runs: list[Run], thresholds: GateThresholds) -> tuple[bool | Non
     if not np.isfinite(low):
         return None, f"{text}; one number gives no interval."
     text += f" (95\u202f% interval over seeds and recordings {format_ci(low, high)})"
-    if low > thresholds.quality.min_loss_reduction:
-        return True, f"{text}: the result does not depend on one seed."
-    return False, f"{text}: with another seed there may be no reduction."
+    if low <= thresholds.quality.min_loss_reduction:
+        return False, f"{text}: with another seed there may be no reduction."
+    above = [run for run in runs if not ends_below_predictors(run)]
+    if above:
+        counted = format_counted(len(above), "seed")
+        return False, f"{text}, but {counted} of these did not end below the best predictor that needs no model."
+    return True, f"{text}: the result does not depend on one seed."
 
 
 def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
@@ -133,13 +137,18 @@ def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
         return None, f"{label}: there are no validation clips to compare on."
     values, reference = (each["per_recording"] for each in known if each)
     gains = {name: values[name] - reference[name] for name in reference}
-    gain, ends = float(np.mean(list(gains.values()))), difference_ci(gains)
+    gain, ends = float(np.mean(list(gains.values()))), mean_interval(gains)
     side = "larger" if gain >= 0 else "smaller"
     text = f"{label} the loss reduction on validation was {format_number(abs(gain))} {side}"
     if ends is None:
         return None, f"{text}; one validation recording gives no interval."
     low, high = ends
     verdict = "worth its cost" if low > 0 else "worse" if high < 0 else "no difference detected"
+    if low > 0 and not ends_below_predictors(run):
+        return False, (
+            f"{text} (95\u202f% interval of the gain {format_ci(low, high)}), but it does not end below the best "
+            "predictor that needs no model."
+        )
     return low > 0, f"{text} (95\u202f% interval of the gain {format_ci(low, high)}): {verdict}."
 
 

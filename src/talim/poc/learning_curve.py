@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from talim.atomic_io import read_json
-from talim.evaluation.bootstrap import difference_ci
+from talim.evaluation.intervals import mean_interval
 from talim.experiments.trial import train_and_evaluate
 from talim.html.formatting import format_ci, format_counted, format_duration, format_number
 from talim.poc.runs import PocContext, validation_reduction_of
@@ -78,7 +78,7 @@ def _point(context: PocContext, recipe: Recipe, full_run: Run, run: Run, fractio
         "fraction": fraction,
         "recordings": len({clip.sound_group for clip in clips}),
         "mean": float(np.mean(list(reductions.values()))),
-        "ci95": difference_ci(reductions),
+        "ci95": mean_interval(reductions),
         "per_recording": reductions,
     }
 
@@ -90,7 +90,7 @@ def curve_sentence(points: Sequence[Mapping[str, Any]], tolerance_fraction: floa
     """
     half, full = points[-2], points[-1]
     gains = {name: value - half["per_recording"][name] for name, value in full["per_recording"].items()}
-    gain, ends = float(np.mean(list(gains.values()))), difference_ci(gains)
+    gain, ends = float(np.mean(list(gains.values()))), mean_interval(gains)
     text = (
         f"From {half['recordings']} to {format_counted(full['recordings'], 'recording')}, with the same number of "
         f"steps, the loss reduction on validation grew by {format_number(gain)}"

@@ -316,5 +316,7 @@ def suggested_next_step(result: run_results.RunResults, folder: Path, out: Path,
             "extend": poc_command(folder, out, options, "--continue", "extend"),
         }
         return texts["better_miniature" if result.miniature else "better"].format(**commands)
+    if verdict == "calibration":
+        return texts[verdict]
     reduced = (result.losses.get("loss_reduction") or {}).get("mean", 0) > 0
     return texts["unclear" if reduced else "no_improvement"]

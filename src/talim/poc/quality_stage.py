@@ -7,10 +7,12 @@ from typing import Any
 
 from talim.atomic_io import read_json
 from talim.evaluation.copy_scores import copies_sentence
+from talim.evaluation.loss_standing import KEY
 from talim.experiments.recommend import DesignChoice, choose_design
 from talim.html.formatting import format_ci, format_number
 from talim.poc.gates import GateThresholds
-from talim.poc.runs import loss_reduction_of, validation_reduction_of
+from talim.poc.runs import ends_below_predictors, held_out_loss_of, loss_reduction_of, validation_reduction_of
+from talim.reporting.predictor_sentences import calibration_sentence, not_shown_sentence, standing_sentences
 from talim.run import Run
 
 FEW_RECORDINGS = 6  # an interval from fewer is wide mostly because of their number
@@ -34,9 +36,15 @@ def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoic
 
 
 def gate_passed(run: Run, gates: GateThresholds) -> bool | None:
-    """Whether the interval of the loss reduction lies above the gate; None if there is no interval."""
-    ends = loss_reduction_of(run)["ci95"]
-    return None if ends is None else bool(ends[0] > gates.quality.min_loss_reduction)
+    """Whether the interval of the loss reduction lies above the gate, and the adapted loss below the best predictor.
+
+    None if there is no interval, or the scores hold no losses of predictors that need no model.
+    """
+    losses = held_out_loss_of(run)
+    ends = losses["loss_reduction"]["ci95"]
+    if ends is None or KEY not in losses:
+        return None
+    return bool(ends[0] > gates.quality.min_loss_reduction and ends_below_predictors(run))
 
 
 def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice: DesignChoice) -> list[str]:
@@ -55,7 +63,9 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
     lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]
     copies = scores.get("copies") or {}
     lines.append(("Caution: " if copies.get("copied") else "") + copies_sentence(copies))
-    note = loss_reduction_of(runs[choice.design]).get("ci_note")
+    losses = held_out_loss_of(runs[choice.design])
+    lines += filter(None, [standing_sentences(losses).get("en")])
+    note = losses["loss_reduction"].get("ci_note")
     return [*lines, f"On the interval: {note}."] if note else lines
 
 
@@ -78,10 +88,16 @@ def stop_reason(run: Run, gates: GateThresholds) -> str:
     passed = gate_passed(run, gates)
     if passed:
         return ""
-    if passed is None:
+    if loss_reduction_of(run)["ci95"] is None:
         return "one held-out recording gives no interval, so the loss reduction may be chance; add recordings"
-    reduction = loss_reduction_of(run)
+    losses = held_out_loss_of(run)
+    reduction = losses["loss_reduction"]
     low, high = reduction["ci95"]
+    if KEY not in losses:
+        return f"its scores are older than the predictors that the loss has to end below: talim evaluate {run.folder}"
+    if low > gates.quality.min_loss_reduction:
+        text = (calibration_sentence(losses) or not_shown_sentence(losses))["en"]
+        return f"{text[0].lower()}{text[1:]}".rstrip(".")
     count, least = len(reduction["per_recording"]), gates.quality.min_loss_reduction
     text = f"the interval of the loss reduction, {format_ci(low, high)}, is not above {least:g}"
     if count < FEW_RECORDINGS and reduction["mean"] > least:

@@ -12,6 +12,7 @@ from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
+from talim.evaluation.loss_standing import BELOW, KEY
 from talim.experiments.trial import train_and_evaluate
 from talim.poc import budget
 from talim.poc.options import PocOptions, folder_name
@@ -96,7 +97,8 @@ def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
 
     options = context.options
     stage = f"evaluate {recipes.run_id(recipe, context.corpus.hash)}"
-    key = f"{options.sample_seconds} {options.seed} {options.generation_options}"
+    # scores without the predictors that the loss is compared with are made again
+    key = f"{options.sample_seconds} {options.seed} {options.generation_options} {KEY}"
     current = context.stage_cache.is_current(stage, key, run.scores)
     if run.finished:
         context.progress.log(f"{run.folder}: already trained")
@@ -117,9 +119,19 @@ def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
     return read_json(run.scores)
 
 
+def held_out_loss_of(run: Run) -> dict[str, Any]:
+    """The held-out losses in the run's scores: of base, adapter and predictors that need no model."""
+    return read_json(run.scores)["held_out_loss"]
+
+
+def ends_below_predictors(run: Run) -> bool:
+    """Whether the loss is shown to end below the best predictor that needs no model."""
+    return (held_out_loss_of(run).get(KEY) or {}).get("verdict") == BELOW
+
+
 def loss_reduction_of(run: Run) -> dict[str, Any]:
     """The reduction of the held-out loss in the run's scores: mean, ci95, per_recording. Nothing is chosen by it."""
-    return read_json(run.scores)["held_out_loss"]["loss_reduction"]
+    return held_out_loss_of(run)["loss_reduction"]
 
 
 def validation_reduction_of(run: Run) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from talim.corpus.generated_recordings import COLUMN
 from talim.html import formatting
-from talim.reporting import continuation_section, run_results, sample_changes, sentences
+from talim.reporting import continuation_section, predictor_sentences, run_results, sample_changes, sentences
 from talim.run import Run
 from talim.terminal_text import printable
 
@@ -115,17 +115,17 @@ def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
 
 
 def evaluation_message(folder: Path) -> str:
-    """An evaluated run: the loss, the effect of the adapter, the next command."""
+    """An evaluated run: the loss, the effect of the adapter, the next command. Its warnings were told as they arose."""
     result = run_results.read_result(folder)
     continued = continuation_section.continuation_sentence(result.scores)
     return "\n".join(
         [
             sentences.loss_sentence(result),
+            *filter(None, [predictor_sentences.standing_sentences(result.losses).get("en")]),
             *filter(None, [sentences.start_sentence(result)]),
             sample_changes.samples_sentence(result.scores),
             *filter(None, [continued]),
             sentences.effect_sentence(result),
-            *(f"note: {warning}" for warning in result.scores.get("warnings") or []),
             f"next: talim report {shlex.quote(str(folder))}",
         ]
     )

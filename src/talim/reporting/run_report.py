@@ -19,7 +19,15 @@ from talim.experiments.results import RESULTS, is_study
 from talim.html import formatting, plots
 from talim.html.render import render
 from talim.licences import allows_commercial_use
-from talim.reporting import audio_examples, commands, continuation_section, human_ratings, sentences, tables
+from talim.reporting import (
+    audio_examples,
+    commands,
+    continuation_section,
+    human_ratings,
+    predictor_sentences,
+    sentences,
+    tables,
+)
 from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
@@ -89,6 +97,8 @@ def context(
         "figures": key_figures(result),
         "sentences": sentences.sentences(result, price_per_hour, judged),
         "details": details(result),
+        "standing_ja": predictor_sentences.standing_sentences(result.losses).get("ja", ""),
+        "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
         "reduction_plots": loss_reduction_plots(result),

@@ -76,7 +76,7 @@ def _gain(row: Mapping[str, Any]) -> Effect | None:
     gain, error, recordings = _number(row.get("gain")), _number(row.get("gain_error")), row.get("gain_recordings")
     if gain is None or error is None or not isinstance(recordings, int) or recordings < MIN_RECORDINGS:
         return None
-    return Effect(gain, error, recordings - 1, 1, recordings)
+    return Effect(gain, error, recordings - 1, 1, recordings, _number(row.get("gain_skewness")) or 0.0)
 
 
 def _change(

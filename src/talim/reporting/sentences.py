@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from talim.evaluation.loss_standing import is_calibration
 from talim.html.formatting import (
+    format_change,
     format_ci,
     format_count,
     format_counted,
@@ -16,13 +18,14 @@ from talim.html.formatting import (
     format_percent,
 )
 from talim.licences import allows_commercial_use
+from talim.reporting import predictor_sentences
 from talim.reporting.catalogue import words
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import got_worse, samples_sentence
 
 NOT_MEASURED = "not measured"
 
-# "better", "unclear", "worse" or "unknown", and a headline
+# "better", "calibration", "unclear", "worse" or "unknown", and a headline
 StatedVerdict = tuple[str, str]
 
 
@@ -82,16 +85,19 @@ def _learning(result: RunResults) -> str:
     if verdict == "unknown" or not _is_number(reduction.get("mean")):
         return "how well held-out recordings are predicted was not measured."
     mean = reduction["mean"]
-    fell = "lower" if mean > 0 else "higher"
-    amount = f"{format_percent(abs(mean) / base)} {fell}" if _is_number(base) and base else f"{fell}"
+    fell = "lower" if mean > 0 else "higher" if mean < 0 else "the same"
+    amount = f"{format_percent(abs(mean) / base)} {fell}" if _is_number(base) and base and mean else fell
     words_of = {
         "better": "held-out recordings, which were kept out of training, are predicted better",
         "worse": "held-out recordings, which were kept out of training, are predicted worse",
         "unclear": "whether held-out recordings, which were kept out of training, are predicted better is not clear",
+        "calibration": "knowledge of held-out recordings, which were kept out of training, is not shown",
     }
-    return (
+    text = (
         f"{words_of[verdict]} (the prediction error, called loss, is {amount}); this does not say how the music sounds."
     )
+    standing = predictor_sentences.standing_sentences(result.losses)
+    return f"{text} {standing['en']}" if standing else text
 
 
 def use_sentence(result: RunResults, judged: Sequence[str] = ()) -> str:
@@ -113,7 +119,10 @@ def use_sentence(result: RunResults, judged: Sequence[str] = ()) -> str:
 
 
 def loss_verdict(result: RunResults) -> StatedVerdict:
-    """Better or worse only if the whole interval is on that side of 0."""
+    """Better or worse only if the whole interval is on that side of 0, "calibration" where a fall shows no more.
+
+    That is a fall to no lower loss than a predictor that needs no model reaches.
+    """
     reduction = result.losses.get("loss_reduction") or {}
     low, high = interval_of(reduction)
     if not result.finished:
@@ -124,6 +133,8 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
         return "unknown", "Trained, but not evaluated yet."
     if low is None or high is None:
         return "unclear", "Too few held-out recordings to tell whether it predicts new music better."
+    if low > 0 and is_calibration(result.losses):
+        return "calibration", "Its loss fell, but not below that of a predictor that needs no model: calibration."
     if low > 0:
         return "better", _better(result)
     if high < 0:
@@ -164,10 +175,12 @@ def loss_sentence(result: RunResults) -> str:
         return f"The held-out loss without and with the adapter was {NOT_MEASURED}: talim evaluate {run}"
     verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
     unit = f" {result.loss_unit}" if result.loss_unit == "nats" else f" ({result.loss_unit})"
-    amount = f" by {format_number(abs(mean))}{unit}" if mean else ""
     base, adapted = ((losses.get(key) or {}).get("mean") for key in ("base_loss", "adapted_loss"))
-    known = _is_number(base) and _is_number(adapted)
-    change = f", from {format_number(base)} to {format_number(adapted)}" if known else ""
+    amount, change = format_number(abs(mean)), ""
+    if _is_number(base) and _is_number(adapted):
+        before, after, amount = format_change(base, adapted)
+        change = f", from {before} to {after}"
+    amount = f" by {amount.lstrip('−')}{unit}" if mean else ""
     count = (losses.get("adapted_loss") or {}).get("n_recordings")
     recordings = format_counted(count, "held-out recording") if count else "held-out recordings"
     low, high = interval_of(reduction)
@@ -203,7 +216,8 @@ def melody_sentence(result: RunResults) -> str:
     verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
     low, high = interval_of(losses["loss_reduction"])
     interval = "" if low is None or high is None else f"; 95\u202f% interval of the reduction {format_ci(low, high)}"
-    change = f"{verb} from {format_number(base)} to {format_number(adapted)}{interval}" if mean else verb
+    before, after, _ = format_change(base, adapted)
+    change = f"{verb} from {before} to {after}{interval}" if mean else verb
     return (
         f"There the model was given the melody of each clip. Without it the loss {change}: what the adapter knows of "
         "the music beyond its melody."

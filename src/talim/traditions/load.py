@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,9 +30,12 @@ SHAPES = ("glide", "shake", "swing", "touch", "turn")
 
 def check_keys(entry: Any, kind: str, file: Path, name: str) -> dict[str, Any]:
     """`entry` as a dict with all required keys and no unknown ones."""
+    required, optional = KEYS[kind][: REQUIRED_KEYS[kind]], KEYS[kind][REQUIRED_KEYS[kind] :]
     if not isinstance(entry, dict):
-        raise TalimError(f"{file}: {name} must be an object with the keys {', '.join(KEYS[kind])}")
-    required = KEYS[kind][: REQUIRED_KEYS[kind]]
+        raise TalimError(
+            f"{file}: {name} is {json.dumps(entry)[:40]}; it must be an object with the keys {', '.join(required)}, "
+            f"and may have {', '.join(optional)}"
+        )
     for key in required:
         if entry.get(key) in (None, "", []):
             raise TalimError(f"{file}: {name} lacks {key!r}; a {kind} needs {', '.join(required)}")

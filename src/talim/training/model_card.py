@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from talim.corpus.attribution import attribution_line
-from talim.html.formatting import format_counted
+from talim.html.formatting import format_change, format_counted
 from talim.licences import allows_commercial_use, plain_name
 from talim.recipe import Recipe
 
@@ -225,16 +225,25 @@ def _measures(scores: Facts | None, cost: Facts) -> str:
     else:
         change = f"the latents change by {effect['latent_change']:.0%} of their size"
     reduction = loss["loss_reduction"]
+    adapted, base, difference = format_change(loss["adapted_loss"]["mean"], loss["base_loss"]["mean"], digits=4)
     lines = [
         "| measure (held-out recordings) | without adapter | with adapter |",
         "|---|---|---|",
-        f"| loss, {unit}, lower is better | {loss['base_loss']['mean']:.4f} | {loss['adapted_loss']['mean']:.4f} |",
+        f"| loss, {unit}, lower is better | {base} | {adapted} |",
         "",
-        f"Loss reduction: {reduction['mean']:.4f} {unit}, {_interval(reduction)}. "
+        *_predictors(loss.get("reference_predictors") or {}, unit),
+        f"Loss reduction: {difference} {unit}, {_interval(reduction)}. "
         f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
         f"Same seed, with and without adapter: {change}, log-mel distance {effect['log_mel_distance_db']:.1f} dB.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _predictors(known: Facts, unit: str) -> list[str]:
+    """The losses that predictors without a model have on the same recordings."""
+    losses = sorted((known.get("losses") or {}).items(), key=lambda item: -item[1]["mean"])
+    listed = ", ".join(f"{name.replace('_', ' ')} {values['mean']:.4f}" for name, values in losses)
+    return [f"Without a model, on the same recordings: {listed} {unit}.", ""] if listed else []
 
 
 def _interval(measure: Facts) -> str:

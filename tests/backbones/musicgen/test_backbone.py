@@ -34,6 +34,24 @@ def batch_of(model: MusicGen, drop: list[bool] | None = None, frames: tuple[int,
     return model.collate(items_of(model, frames), drop or [False] * len(frames))  # type: ignore[arg-type]
 
 
+def test_encode_computes_float32_in_whole(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In TF32, a GPU's default, other tokens would lie in the cache under the same key."""
+    codec, convolution = type(shared.model.audio_encoder), torch.backends.cudnn.conv
+    encode, during = codec.encode, []
+
+    def watch(*arguments: Any, **named: Any) -> Any:
+        during.append(convolution.fp32_precision)
+        return encode(*arguments, **named)
+
+    monkeypatch.setattr(codec, "encode", watch)
+    before, convolution.fp32_precision = convolution.fp32_precision, "tf32"
+    try:
+        shared.encode(Audio(released_musicgen.noise(0.1, shared.channels), 800))
+    finally:
+        convolution.fp32_precision = before
+    assert during == ["ieee"]
+
+
 def test_encode_stereo_interleaves_the_channels_codes(shared: MusicGen) -> None:
     sound = Audio(released_musicgen.noise(1.0, shared.channels), 800)
     codes = shared.encode(sound)
@@ -105,6 +123,17 @@ def test_encode_text_does_not_depend_on_the_batch(shared: MusicGen) -> None:
     assert together[0].dtype == np.float32
     assert together[0].shape == (len(shared.tokenizer(PROMPTS[0])["input_ids"]), 24)
     assert not np.array_equal(together[0][:3], together[1][:3])
+
+
+def test_the_text_encoder_never_reads_a_row_that_is_masked_throughout(shared: MusicGen) -> None:
+    ids = torch.tensor([[5, 7, 9], [5, 7, 9]])
+    with torch.no_grad():
+        masked, whole = (
+            shared.model.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+            for mask in (torch.tensor([[0, 0, 0], [1, 1, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+        )
+    assert torch.equal(masked, whole)
+    assert not torch.equal(whole[0], whole[1])
 
 
 def test_the_empty_prompt_is_the_null_condition(shared: MusicGen) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from transformers import EncodecConfig, EncodecModel
 
+from talim.backbones.arriving import ArrivingCodes
 from talim.backbones.musicgen import codec_blocks
 
 
@@ -90,3 +92,26 @@ def test_codec_of_another_kind_is_decoded_at_once_or_in_its_own_blocks() -> None
     assert [block.shape for block in codec_blocks.decode_blocks(other, codes)] == [(1, 3)]
     own = SimpleNamespace(decode_blocks=lambda codes: iter([codes[:, 0], codes[:, 1]]))
     assert [block.shape for block in codec_blocks.decode_blocks(own, codes)] == [(1, 3), (1, 3)]
+
+
+def test_blocks_come_as_soon_as_their_codes_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are the same numbers as with all codes at once."""
+    codec = encodec()
+    codes = torch.randint(0, 32, (1, codec.config.num_quantizers, 61), generator=torch.Generator().manual_seed(2))
+    monkeypatch.setattr(codec_blocks, "_BLOCK_FRAMES", 8)
+    expected = [*codec_blocks.decode_blocks(codec, codes)]
+    asked = 0
+
+    def parts() -> Iterator[torch.Tensor]:
+        nonlocal asked
+        for part in codes.split(5, -1):
+            asked += part.shape[-1]
+            yield part
+
+    needed = []
+    for block, whole in zip(codec_blocks.decode_blocks(codec, ArrivingCodes(parts())), expected, strict=True):
+        needed.append(asked)
+        assert torch.equal(block, whole)
+    assert needed[0] < 61
+    assert needed == sorted(needed)
+    assert needed[-1] == 61

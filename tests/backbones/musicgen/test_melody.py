@@ -97,13 +97,13 @@ def test_continuation_is_given_the_phrases_melody_then_the_new_one(
     base: MusicGenMelody, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
-    tokens = MusicGenMelody.generate_tokens
+    parts = MusicGenMelody.generate_parts
 
     def watch(self: MusicGenMelody, *args: object, **named: object) -> object:
         given.append(named["melody"])
-        return tokens(self, *args, **named)  # type: ignore[arg-type]
+        return parts(self, *args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(MusicGenMelody, "generate_tokens", watch)
+    monkeypatch.setattr(MusicGenMelody, "generate_parts", watch)
     phrase = Audio(released_musicgen.noise(0.32), 800)
     base.generate_from(phrase, "ney", 0.4, seed=0, melody=[MELODY]).read()
     base.generate_from(phrase, "ney", 0.4, seed=0).read()

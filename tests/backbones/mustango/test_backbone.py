@@ -67,6 +67,24 @@ def test_encode_is_the_posterior_mean_at_any_level(tiny: Mustango) -> None:
     assert np.array_equal(tiny.encode(sound), tiny.encode(sound))
 
 
+def test_encode_computes_float32_in_whole(tiny: Mustango, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In TF32, a GPU's default, other latents would lie in the cache under the same key."""
+    codec, convolution = type(tiny.mel_vae), torch.backends.cudnn.conv
+    posterior, during = codec.posterior, []
+
+    def watch(*arguments: Any) -> Any:
+        during.append(convolution.fp32_precision)
+        return posterior(*arguments)
+
+    monkeypatch.setattr(codec, "posterior", watch)
+    before, convolution.fp32_precision = convolution.fp32_precision, "tf32"
+    try:
+        tiny.encode(noise(0.1))
+    finally:
+        convolution.fp32_precision = before
+    assert during == ["ieee"]
+
+
 def test_decode_latents_of_wrong_shape_raises_talim_error(tiny: Mustango) -> None:
     with pytest.raises(TalimError, match=r"has \[8, frames, 16\]"):
         tiny.decode(np.zeros((8, 5, 4), np.float32))

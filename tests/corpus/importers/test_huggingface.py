@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,9 +37,10 @@ def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "artist": ["A", "B", "C", "D"],
         "license": ["CC0", None, "", "CC0"],
         "genre": [0, 1, 0, 0],
+        "tempo_bpm": ["90", "fast", "100", None],
     }
     columns_info = {"audio": {"_type": "Audio"}, "genre": {"names": ["hindustani", "western"], "_type": "ClassLabel"}}
-    columns_info |= {name: {"dtype": "string", "_type": "Value"} for name in ("Raga", "artist", "license")}
+    columns_info |= {name: {"dtype": "string", "_type": "Value"} for name in ("Raga", "artist", "license", "tempo_bpm")}
     features = {"huggingface": json.dumps({"info": {"features": columns_info}})}  # as files on the Hub carry it
     return datasets.Dataset(arrow.table(columns).replace_schema_metadata(features))
 
@@ -47,7 +49,8 @@ def check_import(source: Path, out: Path) -> None:
     imported = list_recordings(str(source), out)
     assert imported.format == "huggingface"
     assert [file.name.split("/")[1] for file in imported.files] == [f"00000{n}-take {n}.flac" for n in range(3)]
-    assert imported.skipped[0]["reason"] == "its row has no audio"
+    assert imported.skipped == ({"file": "train/000003", "reason": "row 4 has no audio"},)
+    assert ("train", "line 2: ") in {(note["file"], note["note"][:8]) for note in imported.notes}
     assert [file.row["raga"] for file in imported.files] == ["Yaman", "Todi", "Kafi"]
     assert [file.row["genre"] for file in imported.files] == ["hindustani", "western", "hindustani"]
     corpus = prepare(source, out, sample_rate=8000, clip_seconds=5)
@@ -68,6 +71,28 @@ def test_prepare_of_a_saved_data_set_gives_rows_and_licences(table: Any, folder:
     table.save_to_disk(folder / "saved")
     (folder / "saved" / "README.md").write_text("---\nlicense: [cc-by-4.0]\n---\n")
     check_import(folder / "saved", out)
+
+
+def test_rows_are_counted_from_one_and_named_from_zero(
+    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the library: names of corpora that exist stay, and what is said of a row counts as people do."""
+    rows = [{"raga": "Yaman"}, {"raga": "Todi", "tempo_bpm": "fast"}, {"raga": "Kafi"}]
+    cells = [{"bytes": b"fLaC 0"}, {"bytes": b"fLaC 1"}, {}]
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(disable_progress_bars=lambda: None))
+    monkeypatch.setattr(huggingface, "_load", lambda *_: {"train": SimpleNamespace(features={}, info=None)})
+    monkeypatch.setattr(huggingface, "_licence", lambda *_: "")
+    monkeypatch.setattr(huggingface, "_audio_column", lambda *_: "audio")
+    monkeypatch.setattr(huggingface, "_rows", lambda *_: iter(rows))
+    monkeypatch.setattr(huggingface, "_cell", lambda _table, _column, number: cells[number])
+    found = huggingface.list_recordings(ImportRequest(str(folder), out))
+    assert [(file.name, file.row["raga"]) for file in found.files] == [
+        ("train/000000", "Yaman"),
+        ("train/000001", "Todi"),
+    ]
+    assert [file.audio.fetch() for file in found.files] == [b"fLaC 0", b"fLaC 1"]  # type: ignore[union-attr]
+    assert found.skipped == ({"file": "train/000002", "reason": "row 3 has no audio"},)
+    assert [note["note"][:8] for note in found.notes] == ["line 2: "]
 
 
 def test_list_recordings_without_audio_or_damaged_raises(table: Any, folder: Path, out: Path) -> None:

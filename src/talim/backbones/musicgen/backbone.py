@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +14,7 @@ import torch
 
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
+from talim.backbones.arriving import ArrivingCodes, ArrivingPieces
 from talim.backbones.devices import CODEC_ARITHMETIC, full_float32
 from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import codec_blocks, continuation, decoding, delay_pattern, partial_forward, sampling
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Item, Progress
 
 DEFAULT_WINDOW_SECONDS = 30.0  # of the released models
+PART_FRAMES = 100  # which are given out at once: 2 s
 
 
 class MusicGen(FrozenModel):
@@ -53,6 +57,7 @@ class MusicGen(FrozenModel):
         self.frame_rate_hz: float = int(config.audio_encoder.frame_rate)
         self.channels = int(config.decoder.audio_channels)
         self.codebooks = int(config.decoder.num_codebooks)  # per frame, over both channels
+        self.codebook_size = int(config.decoder.vocab_size)
         self.validation_terms = tuple(f"codebook {index}" for index in range(self.codebooks))
         # the miniature's codec is not part of transformers
         self.transformers_class = "" if miniature else "MusicgenForConditionalGeneration"
@@ -94,17 +99,24 @@ class MusicGen(FrozenModel):
 
     def decode_blocks(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
         """Codec tokens [K, T] -> audio float32 [C, n] block by block; memory does not depend on T."""
-        if tokens.ndim != 2 or tokens.shape[0] != self.codebooks:
-            raise TalimError(f"tokens {tokens.shape} arrived; {self.name} has [{self.codebooks}, frames]")
-        codes = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
-        by_channel = codes.reshape(-1, self.channels, codes.shape[-1]).transpose(0, 1)  # [C, K / C, T]
-        blocks = codec_blocks.decode_blocks(self.model.audio_encoder, by_channel)
+        return self.decode_parts([tokens])
+
+    def decode_parts(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """As `decode_blocks`, of tokens in parts: a block is decoded as soon as the tokens that it needs are there."""
+        codes = ArrivingCodes(self._codes_by_channel(part) for part in parts)
+        blocks = codec_blocks.decode_blocks(self.model.audio_encoder, codes)
         while True:
             with sampling.inference_mode(self.model.audio_encoder):
                 block = next(blocks, None)
             if block is None:
                 return
             yield block.float().cpu().numpy()
+
+    def _codes_by_channel(self, tokens: np.ndarray) -> torch.Tensor:  # int64 [C, K / C, T]
+        if tokens.ndim != 2 or tokens.shape[0] != self.codebooks:
+            raise TalimError(f"tokens {tokens.shape} arrived; {self.name} has [{self.codebooks}, frames]")
+        codes = torch.from_numpy(tokens.astype(np.int64)).to(self.device)
+        return codes.reshape(-1, self.channels, codes.shape[-1]).transpose(0, 1)
 
     def encode_text(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Prompts -> text-encoder states, float32 [L, D]; a state of zeros, which is masked, for an empty one."""
@@ -161,7 +173,12 @@ class MusicGen(FrozenModel):
         steps = delay_pattern.apply_delay_pattern(batch.targets, self.special_token, self.delays, batch.target_mask)
         return steps[..., :-1]
 
-    def generate_each(  # noqa: PLR0913
+    def generate_each(self, *arguments: Any, **options: Any) -> Iterator[tuple[int, np.ndarray]]:
+        """Index and codec tokens int16 [K, T] of a clip per prompt, as soon as each is there: see `generate_parts`."""
+        for index, tokens, _ in self.generate_parts(*arguments, part_frames=math.inf, **options):
+            yield index, tokens
+
+    def generate_parts(  # noqa: PLR0913
         self,
         prompts: Sequence[str],
         seconds: float | Sequence[float],
@@ -173,12 +190,14 @@ class MusicGen(FrozenModel):
         beats_chords: Sequence[BeatsAndChords] | None = None,
         start: Sequence[np.ndarray] | np.ndarray | None = None,  # int16 [K, P] for each
         melody: Sequence[np.ndarray | None] | None = None,
+        part_frames: float = PART_FRAMES,
         **other_options: Any,
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Index and codec tokens int16 [K, T] of a clip per prompt, of any lengths, as soon as each is there.
+    ) -> Iterator[tuple[int, np.ndarray, bool]]:
+        """Codec tokens of a clip per prompt, of any lengths: index, tokens int16 [K, n], whether they are the last.
 
-        Beyond the window, each window continues an overlap. A clip is determined by its prompt and seed, whatever
-        stands beside it; row i has the seed `seed` + i, or one of several. With `start` the tokens go on from these.
+        They are given out as soon as `part_frames` are there. Beyond the window, each window continues an overlap. A
+        clip is determined by its prompt and seed, whatever stands beside it; row i has the seed `seed` + i, or one of
+        several. With `start` the tokens go on from these.
         UsageError for beats, chords and options of other families.
         """
         generation_options.resolve_family_options(self.family, self.name, other_options)
@@ -196,12 +215,15 @@ class MusicGen(FrozenModel):
             for length, row in zip(lengths, given, strict=True)
         ]
         pieces = list(zip(windows, seeds, given, strict=True))
+        left = [sum(window.new_frames for window in own) for own, *_ in pieces]
         try:
-            rows = self._decoded(prompts, melody, pieces, options, progress)
-            yield from ((index, codes.astype(np.int16)) for index, codes in rows)
+            for index, codes in self._decoded(prompts, melody, pieces, options, progress, part_frames):
+                left[index] -= codes.shape[1]
+                yield index, codes.astype(np.int16), left[index] == 0
         except decoding.UnsupportedError as reason:
             log_once(f"{self.name}: decoded by transformers, one piece after the other, as {reason}")
-            yield from self._decoded_by_transformers(prompts, melody, pieces, options, progress)
+            for index, codes in self._decoded_by_transformers(prompts, melody, pieces, options, progress):
+                yield index, codes, True
 
     def _decoded(
         self,
@@ -210,19 +232,24 @@ class MusicGen(FrozenModel):
         pieces: Sequence[tuple[Any, int, torch.Tensor]],
         options: sampling.SamplingOptions,
         progress: Progress | None,
+        part_frames: float,
     ) -> Iterator[tuple[int, np.ndarray]]:
         with sampling.inference_mode(self.model):
             decoder = self._decoder()
-            conditions = self._piece_conditions(prompts, melody, options.guidance_scale > 1)
-            every = [
-                decoding.Piece(windows, seed, start, **own)
-                for (windows, seed, start), own in zip(pieces, conditions, strict=True)
-            ]
-            steps = max(decoding.steps_of(piece, self.delays) for piece in every)
-            rows = decoding.rows_that_fit(decoder, steps, len(every), options.guidance_scale > 1)
-            yield from decoding.decode_pieces(
-                decoder, every, rows, options, self.delays, self.special_token, report=progress
-            )
+            kept, self._kept_decoder = self._kept_decoder, None  # between two parts, another call gets its own
+            try:
+                conditions = self._piece_conditions(prompts, melody, options.guidance_scale > 1)
+                every = [
+                    decoding.Piece(windows, seed, start, **own)
+                    for (windows, seed, start), own in zip(pieces, conditions, strict=True)
+                ]
+                steps = max(decoding.steps_of(piece, self.delays) for piece in every)
+                rows = decoding.rows_that_fit(decoder, steps, len(every), options.guidance_scale > 1)
+                fixed = (decoder, every, rows, options, self.delays, self.special_token)
+                yield from decoding.decode_pieces(*fixed, report=progress, part_frames=part_frames)
+            finally:
+                if not self.model.training:  # which needs its memory
+                    self._kept_decoder = kept
 
     def _decoder(self) -> decoding.Decoder:
         """The decoder with the present adapters; read again only where weights, adapters or scales have changed."""
@@ -336,13 +363,13 @@ class MusicGen(FrozenModel):
             )
         # whole frames that end with the phrase: the codec would fill a last, broken frame with silence
         before = self.encode(Audio(own.samples[:, -context * per_frame :], self.rate_hz))
-        new = self.generate_tokens([prompt], seconds, seed, start=before[None], **options)[0]
-        tokens = np.concatenate([before, new], axis=1)
+        new = ArrivingPieces(self.generate_parts([prompt], seconds, seed, start=before[None], **options), 1)
         kept = own.samples if keep_phrase else own.samples[:, :0]
 
         def blocks() -> Iterator[np.ndarray]:
             count = round(seconds * self.rate_hz)
-            yield from continuation.join(kept, self.decode_blocks(tokens), context * per_frame, count, self.rate_hz)
+            decoded = self.decode_parts(itertools.chain([before], new.parts_of(0)))
+            yield from continuation.join(kept, decoded, context * per_frame, count, self.rate_hz)
 
         return AudioStream(blocks, self.rate_hz, self.channels)
 

@@ -10,18 +10,23 @@ import torch
 from torch import Tensor, nn
 from transformers import EncodecModel
 
+from talim.backbones.arriving import ArrivingCodes
+
 _BLOCK_FRAMES = 500  # 10 s of the released codecs
 
 
 @torch.no_grad()
-def decode_blocks(codec: Any, codes: Tensor) -> Iterator[Tensor]:
-    """Audio [B, n] of `codes` [B, K, T], block by block; a codec that is not known to allow it gives one block."""
+def decode_blocks(codec: Any, codes: Tensor | ArrivingCodes) -> Iterator[Tensor]:
+    """Audio [B, n] of `codes` [B, K, T], block by block; a codec that is not known to allow it gives one block.
+
+    A block comes as soon as its codes and those around it that it depends on are there.
+    """
     if hasattr(codec, "decode_blocks"):
         yield from codec.decode_blocks(codes)
     elif _is_local(codec):
-        yield from _encodec_blocks(codec, codes)
+        yield from _encodec_blocks(codec, ArrivingCodes.of(codes))
     else:
-        yield codec.decode(codes[None], [None]).audio_values[:, 0]
+        yield codec.decode(ArrivingCodes.of(codes).all()[None], [None]).audio_values[:, 0]
 
 
 def _is_local(codec: Any) -> bool:
@@ -31,22 +36,22 @@ def _is_local(codec: Any) -> bool:
     return codec.config.norm_type == "weight_norm" and codec.config.chunk_length is None
 
 
-def _encodec_blocks(codec: Any, codes: Tensor) -> Iterator[Tensor]:
+def _encodec_blocks(codec: Any, codes: ArrivingCodes) -> Iterator[Tensor]:
     """EnCodec's decoder: a convolution, an LSTM, and layers of convolutions up to the sampling rate.
 
     Convolutions are given the frames around a block that they reach. The LSTM runs forwards, and keeps its state.
     """
     inward, recurrent, *outward = codec.decoder.layers
     near, far = _reach_frames([inward]), _reach_frames(outward)
-    frames, hop = codes.shape[-1], math.prod(codec.config.upsampling_ratios)
+    hop = math.prod(codec.config.upsampling_ratios)
     hidden, first, state = None, 0, None  # the LSTM's output from frame `first` on
-    for start in range(0, frames, _BLOCK_FRAMES):
-        stop = min(start + _BLOCK_FRAMES, frames)
+    start = 0
+    while (stop := codes.until(start + _BLOCK_FRAMES)) > start:
         known = first + (0 if hidden is None else hidden.shape[2])
-        needed = min(stop + far, frames)
+        needed = codes.until(stop + far)
         if needed > known:
             low = max(0, known - near)
-            embedded = codec.quantizer.decode(codes[..., low : needed + near].transpose(0, 1))
+            embedded = codec.quantizer.decode(codes.part(low, needed + near).transpose(0, 1))
             steps = inward(embedded)[..., known - low : needed - low].permute(2, 0, 1)
             output, state = recurrent.lstm(steps, state)
             new = (output + steps).permute(1, 2, 0)
@@ -58,6 +63,7 @@ def _encodec_blocks(codec: Any, codes: Tensor) -> Iterator[Tensor]:
         for layer in outward:
             sound = layer(sound)
         yield sound[:, 0, (start - low) * hop : (stop - low) * hop]
+        start = stop
 
 
 def _reach_frames(layers: Sequence[nn.Module]) -> int:

@@ -44,7 +44,7 @@ class Mustango(FrozenModel):
 
     family = "mustango"
     channels = 1
-    codebooks = 0  # targets are latents
+    codebooks = codebook_size = 0  # targets are latents
     target_kind = "latents"
     loss_unit = "squared error"
     accepts_beats_chords = True
@@ -134,7 +134,7 @@ class Mustango(FrozenModel):
             terms = [self._weighted_errors(batch, *diffusion.sample_noise_levels(batch))]
         else:
             names = self.validation_terms
-            terms = [self._errors(batch, *diffusion.fixed_noise_level(batch, level)) for level in VALIDATION_TIMESTEPS]
+            terms = diffusion.validation_errors(self.model, self.schedule, batch)
         per_item = torch.stack([errors for errors, _ in terms], dim=1)  # [B, K]
         per_frame = torch.stack([frames for _, frames in terms]).mean(dim=0)
         parts = per_item.mean(dim=0)
@@ -142,12 +142,9 @@ class Mustango(FrozenModel):
         return Loss(parts.mean(), parts, names, per_item.detach(), per_frame, count)
 
     def _weighted_errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        errors, per_frame = self._errors(batch, levels, noise)
+        errors, per_frame = diffusion.velocity_errors(self.model, self.schedule, batch, levels, noise)
         weights = diffusion.min_snr_weights(self.schedule.alphas_cumprod, levels, self.loss_weighting)
         return errors * weights, per_frame * weights[:, None]
-
-    def _errors(self, batch: LatentBatch, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return diffusion.velocity_errors(self.model, self.schedule, batch, levels, noise)
 
     @torch.no_grad()
     def generate_each(  # noqa: PLR0913

@@ -75,6 +75,12 @@ def fixed_noise_level(batch: LatentBatch, level: int) -> tuple[Tensor, Tensor]:
     return levels, noise.to(batch.targets.device)
 
 
+def validation_errors(model: Callable[..., Tensor], schedule: Any, batch: LatentBatch) -> list[tuple[Tensor, Tensor]]:
+    """`velocity_errors` at each of VALIDATION_TIMESTEPS, with noise that depends only on clip and level."""
+    levels = (fixed_noise_level(batch, level) for level in VALIDATION_TIMESTEPS)
+    return [velocity_errors(model, schedule, batch, *each) for each in levels]
+
+
 def make_scheduler(name: str = "ddpm") -> Any:
     """A diffusers scheduler with Mustango's noise schedule; UsageError for a name not in SAMPLERS."""
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler

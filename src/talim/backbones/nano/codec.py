@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, EncodecEncoderOutput
 
+from talim.backbones.arriving import ArrivingCodes
 from talim.backbones.nano import sinusoidal_model
 
 _BLOCK_FRAMES = 1000  # decoded at a time: 20 s
@@ -140,16 +141,18 @@ class NanoCodec(PreTrainedModel):
         return EncodecDecoderOutput(audio_values=wave[:, None])
 
     @torch.no_grad()
-    def decode_blocks(self, codes: Tensor) -> Iterator[Tensor]:
+    def decode_blocks(self, codes: Tensor | ArrivingCodes) -> Iterator[Tensor]:
         """Audio [B, n] of codes [B, K, T], block by block, as of all at once; memory does not depend on T.
 
-        A block's features are computed with all frames that they depend on.
+        A block's features are computed with all frames that they depend on, as soon as these are there.
         """
         synthesizer = sinusoidal_model.Synthesizer()
         context = 1 + len(self.decoder) * (self.config.kernel // 2)
-        for start in range(0, codes.shape[-1], _BLOCK_FRAMES):
-            stop, first = start + _BLOCK_FRAMES, max(0, start - context)
-            latent = self.quantiser.decode(codes[..., first : stop + context])
+        arriving, start = ArrivingCodes.of(codes), 0
+        while (stop := arriving.until(start + _BLOCK_FRAMES)) > start:
+            first = max(0, start - context)
+            latent = self.quantiser.decode(arriving.part(first, stop + context))
             features = self.features_of(latent)[..., start - first : stop - first]
-            yield synthesizer.add(features.cpu()).to(codes.device)
-        yield synthesizer.finish().to(codes.device)
+            yield synthesizer.add(features.cpu()).to(latent.device)
+            start = stop
+        yield synthesizer.finish().to(self.device)

@@ -43,15 +43,16 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     notes: list[dict[str, str]] = []
     for split, table in splits.items():
         column = _audio_column(table, request)
-        described = with_known_columns(Table(request.path, [*enumerate(_rows(table, column))]), recording_columns())
+        rows = Table(request.path, [*enumerate(_rows(table, column), start=1)])  # as people count, in the notes
+        described = with_known_columns(rows, recording_columns())
         notes += [{"file": split, "note": note} for note in described.notes]
         for number, cells in described.rows:
             row = defaults | cells
             if licence and not {"licence", "license", "rights", "copyright"} & {*row}:
                 row["licence"] = licence
-            file = _source_file(request, table, split, column, number, row)
+            file = _source_file(request, table, split, column, number - 1, row)
             if file is None:
-                skipped.append({"file": f"{split}/{number}", "reason": "its row has no audio"})
+                skipped.append({"file": f"{split}/{number - 1:06d}", "reason": f"row {number} has no audio"})
             else:
                 files.append(file)
     return ImportResult("huggingface", request.source, tuple(files), tuple(skipped), tuple(notes))

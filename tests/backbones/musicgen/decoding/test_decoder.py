@@ -56,6 +56,16 @@ def test_greedy_tokens_equal_transformers_with_every_design(base_with: BaseWith,
     assert not np.array_equal(by_transformers(base_alone, PROMPTS, 0.8), expected)  # the adapter is heard
 
 
+def test_greedy_tokens_with_packed_products_equal_transformers(
+    base_with: BaseWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in bases of the usual size; the weights of these are small."""
+    monkeypatch.setattr(products, "SMALL_WEIGHT", 0)
+    base = base_with("conv@all:width8+transformer@deep:width8+linear@post:width4")
+    assert np.array_equal(greedy(base, PROMPTS, 0.8), by_transformers(base, PROMPTS, 0.8))
+    assert not isinstance(base._kept_decoder[1].layers[0].fc1, products.SmallProduct)  # type: ignore[index]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("design", [pytest.param(row.values[0], id=row.id) for row in DESIGNS])

@@ -83,3 +83,37 @@ def test_a_generation_that_is_given_up_leaves_nothing_behind(base: MusicGen) -> 
     assert [module.training for module in base.model.modules()] == modes
     base.model.eval()
     assert np.array_equal(base.generate_tokens(PROMPTS[:2], 0.5, seed=1), expected)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_parts_follow_each_other_and_make_the_whole(base: MusicGen, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "rows_that_fit", lambda *_: 2)
+    expected = dict(base.generate_each(PROMPTS, SECONDS, SEEDS))
+    found: dict[int, list[np.ndarray]] = {}
+    ended: list[int] = []
+    for index, part, last in base.generate_parts(PROMPTS, SECONDS, SEEDS, part_frames=size):
+        assert index not in ended
+        found.setdefault(index, []).append(part)
+        ended += [index] * last
+        assert part.shape[1] == size or last
+    assert sorted(ended) == list(range(len(PROMPTS)))
+    for index, parts in found.items():
+        assert np.array_equal(np.concatenate(parts, 1), expected[index]), index
+
+
+def test_a_frame_is_given_as_soon_as_its_last_code_is_there(base: MusicGen) -> None:
+    begun: list[int] = []
+    parts = base.generate_parts(["a"], 0.5, 0, part_frames=1, progress=lambda frames, _: begun.append(frames))
+    for frame, (_, part, last) in enumerate(parts):
+        assert part.shape[1] == 1
+        assert begun[-1] == min(frame + 1 + max(base.delays), 25)
+        assert last == (frame == 24)
+
+
+def test_a_call_between_two_parts_of_another_changes_nothing(base: MusicGen) -> None:
+    expected = base.generate_tokens(["a"], 0.5, 3)[0]
+    parts = base.generate_parts(["a"], 0.5, 3, part_frames=4)
+    found = [next(parts)[1]]
+    base.generate_tokens(["b"], 0.5, 4)
+    found += [part for _, part, _ in parts]
+    assert np.array_equal(np.concatenate(found, 1), expected)

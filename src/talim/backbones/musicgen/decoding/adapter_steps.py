@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from talim.backbones.musicgen.decoding.products import Norm, UnsupportedError, product_of
+from talim.backbones.musicgen.decoding.products import SMALL_ROWS_MULTIPLE, Norm, UnsupportedError, is_small, product_of
 from talim.backbones.musicgen.decoding.slots import Place, Visible, write
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 from talim.design.streaming import StreamingState
 from talim.design.temporal_layers import TemporalConv
+
+ROWS_OF_ONE_THREAD = 8  # that one thread has through as soon as several, which must wait for each other
 
 
 class Moment(Protocol):
@@ -33,11 +35,11 @@ class Moment(Protocol):
     def ring(self, size: int) -> Place:
         """The place in a ring of another size."""
 
-    def past(self, size: int, offsets: Tensor) -> Tensor:
-        """The places in a ring that were written `offsets` steps ago, int64."""
-
     def due(self, every: int) -> bool | Tensor:
         """Whether a multiple of `every` music frames lies behind each row: one answer for all, or bool [R, 1]."""
+
+    def behind(self) -> Tensor:
+        """Music frames behind each row, int64 [R, 1]."""
 
 
 class AdapterStep:
@@ -46,10 +48,25 @@ class AdapterStep:
     def __init__(self, block: Kind, scale: float) -> None:
         self.block, self.scale = block, scale
         self.dtype, self.device = block.up.weight.dtype, block.up.weight.device
-        self.down, self.up = product_of(block.down), product_of(block.up)
+        self.small = type(block) in (Linear, Conv, Transformer) and is_small(block)
+        self.down, self.up = product_of(block.down), product_of(block.up, scale)
 
     def allocate(self, rows: int, size: int) -> None:
         """Buffers for `rows` rows of at most `size` frames; `buffers` are those with the row as first dimension."""
+        self.rows, self.size = rows, size
+        extra = -rows % SMALL_ROWS_MULTIPLE if self.small else 0
+        self.computed_rows = rows + extra
+        # beside the rows, so that small products need not add some in each call
+        self.spare = torch.zeros(extra, self.block.features, dtype=self.dtype, device=self.device) if extra else None
+        few = rows <= ROWS_OF_ONE_THREAD and self.dtype == torch.float32
+        self.one_thread = self.device.type == "cpu" and (self.small or few)
+
+    def keep(self, rows: list[int]) -> None:
+        """Only these rows go on, in this order."""
+        kept = {name: getattr(self, name)[rows] for name in self.buffers}
+        self.allocate(len(rows), self.size)
+        for name, values in kept.items():
+            getattr(self, name)[: len(rows)] = values
 
     @property
     def buffers(self) -> list[str]:
@@ -65,40 +82,67 @@ class AdapterStep:
 
     def step(self, states: Tensor, moment: Moment) -> Tensor:
         """States [R, D] of one frame -> with the residual."""
-        if type(self.block) is Linear:
-            return self._added(states, self.up(self.down.gelu(states.to(self.dtype))))
-        return self._added(states, self.block(states[:, None].to(self.dtype))[:, 0])
+        if states.dtype != self.dtype:
+            computed = states.to(self.dtype)
+            computed = computed if self.spare is None else torch.cat([computed, self.spare])
+            return states + self.up(self._hidden(computed, moment))[: self.rows].to(states.dtype)
+        if self.spare is None:
+            return self.up.add(self._hidden(states, moment), states)
+        computed = torch.cat([states, self.spare])
+        return self.up.add(self._hidden(computed, moment), computed)[: self.rows]
+
+    def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
+        """States [computed_rows, D] -> what the up-projection is given."""
+        return self.down.gelu(states)
 
     def _added(self, states: Tensor, residual: Tensor) -> Tensor:
         residual = residual.to(states.dtype)
         return states + (residual if self.scale == 1.0 else self.scale * residual)
 
 
+class OtherStep(AdapterStep):
+    """Any kind that looks at single frames, by its own pass."""
+
+    def step(self, states: Tensor, moment: Moment) -> Tensor:
+        return self._added(states, self.block(states[:, None].to(self.dtype))[:, 0])
+
+
 class ConvStep(AdapterStep):
-    """Convolutions over rings of past frames, and the excitation's sums, gates and counts."""
+    """Convolutions over rings of past frames, and the excitation's sums and gates.
+
+    Each frame stands twice in a ring, `reach` + 1 places apart, so that the last frames always stand in a row.
+    """
 
     def __init__(self, block: Conv, scale: float) -> None:
         super().__init__(block, scale)
         self.width, self.excitation = block.width, block.excitation
+        self.squeeze, self.excite = product_of(block.excitation.squeeze), product_of(block.excitation.excite)
         self.convolutions = [layer for layer in block.convolutions if isinstance(layer, TemporalConv)]
         self.taps = [product_of(convolution.taps) for convolution in self.convolutions]
         self.reaches = [(layer.kernel_size - 1) * layer.dilation for layer in self.convolutions]
         self.offsets = [
-            torch.arange(reach, 0, -layer.dilation, device=self.device)
+            torch.arange(1, reach + 2, layer.dilation, device=self.device)
             for layer, reach in zip(self.convolutions, self.reaches, strict=True)
         ]
 
     def allocate(self, rows: int, size: int) -> None:
-        for index, reach in enumerate(self.reaches):
-            ring = torch.zeros(rows, max(reach, 1), self.width, dtype=self.dtype, device=self.device)
+        super().allocate(rows, size)
+        rows = self.computed_rows
+        self.written: list[list[Tensor]] = []  # both places of a frame, by time modulo the ring's size
+        self.windows: list[list[Tensor]] = []  # its taps
+        for index, (layer, reach) in enumerate(zip(self.convolutions, self.reaches, strict=True)):
+            length = reach + 1
+            ring = torch.zeros(rows, 2 * length, self.width, dtype=self.dtype, device=self.device)
             setattr(self, f"ring_{index}", ring)
+            both = ring.view(rows, 2, length, self.width).transpose(0, 1)
+            self.written.append([both[:, :, place] for place in range(length)])
+            self.windows.append([ring[:, place + 1 : place + 1 + length : layer.dilation] for place in range(length)])
         self.total = torch.zeros(rows, self.width, device=self.device)
         self.gate = torch.zeros(rows, self.width, dtype=self.dtype, device=self.device)
-        self.count = torch.zeros(rows, 1, dtype=torch.long, device=self.device)
 
     @property
     def buffers(self) -> list[str]:
-        return [*(f"ring_{index}" for index in range(len(self.reaches))), "total", "gate", "count"]
+        return [*(f"ring_{index}" for index in range(len(self.reaches))), "total", "gate"]
 
     def begin(self, rows: Tensor) -> None:
         for name in self.buffers:
@@ -110,31 +154,44 @@ class ConvStep(AdapterStep):
         for index, (layer, reach) in enumerate(zip(self.convolutions, self.reaches, strict=True)):
             if reach:
                 frames = torch.cat(state.tensors[layer.name], 1)  # the last `reach`, oldest first
-                places = torch.arange(now - reach, now, device=rows.device) % reach
-                getattr(self, f"ring_{index}")[rows[:, None], places] = frames
+                places = torch.arange(now - reach, now, device=rows.device) % (reach + 1)
+                for copy in (0, reach + 1):
+                    getattr(self, f"ring_{index}")[rows[:, None], places + copy] = frames
         name = self.excitation.name
         self.total[rows] = state.tensors[name][0][:, 0]
         self.gate[rows] = state.tensors[f"{name} gate"][:, 0]
-        self.count[rows] = states.shape[1]
         return self._added(states, residual)
 
-    def step(self, states: Tensor, moment: Moment) -> Tensor:
-        hidden = self.down(states.to(self.dtype))
-        for index, (reach, product) in enumerate(zip(self.reaches, self.taps, strict=True)):
-            frame = F.gelu(hidden)
-            taps, ring = frame, getattr(self, f"ring_{index}")
-            if reach:
-                past = ring.index_select(1, moment.past(reach, self.offsets[index]))
-                taps = torch.cat([past.flatten(1), frame], 1)
-                write(ring, 1, moment.ring(reach), frame[:, None])
-            hidden = product.add(taps, hidden)
+    def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
+        hidden = self.down(states)
+        for index, product in enumerate(self.taps):
+            hidden = product.add(self._tapped(index, F.gelu(hidden), moment), hidden)
         due = moment.due(self.excitation.update_every)
         if due is not False:
-            gate = self.excitation.gate(self.total / self.count.clamp(min=1), self.dtype)
-            self.gate.copy_(gate if due is True else torch.where(due, gate, self.gate))
+            self._update_gate(due, moment)
         self.total += hidden
-        self.count += 1
-        return self._added(states, self.up(hidden * self.gate))
+        return hidden * self.gate
+
+    def _tapped(self, index: int, frame: Tensor, moment: Moment) -> Tensor:
+        """Keep a frame [R, W] -> it and the past ones that a convolution sees, oldest first [R, k * W]."""
+        length = self.reaches[index] + 1
+        place = moment.ring(length)
+        if isinstance(place, int):
+            self.written[index][place].copy_(frame)
+            return self.windows[index][place].flatten(1)
+        ring = getattr(self, f"ring_{index}")
+        ring.index_copy_(1, torch.cat([place, place + length]), frame[:, None].expand(-1, 2, -1))
+        return ring.index_select(1, place + self.offsets[index]).flatten(1)
+
+    def _update_gate(self, due: bool | Tensor, moment: Moment) -> None:
+        """New gates from the means of all frames before this one, for the rows where they are due."""
+        extra = self.computed_rows - self.rows
+        behind = F.pad(moment.behind(), (0, 0, 0, extra)).clamp(min=1)
+        hidden = self.squeeze.gelu((self.total / behind).to(self.dtype))
+        gate = torch.sigmoid(self.excite(hidden))
+        if isinstance(due, Tensor):
+            gate = torch.where(F.pad(due, (0, 0, 0, extra)), gate, self.gate)
+        self.gate.copy_(gate)
 
 
 class TransformerStep(AdapterStep):
@@ -148,8 +205,12 @@ class TransformerStep(AdapterStep):
         self.fc1, self.fc2 = product_of(block.fc1), product_of(block.fc2)
 
     def allocate(self, rows: int, size: int) -> None:
-        shape = (rows, self.attention.num_heads, size, self.attention.head_width)
-        self.keys, self.values = (torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2))
+        super().allocate(rows, size)
+        heads, width = self.attention.num_heads, self.attention.head_width
+        self.past = torch.zeros(rows, 2, heads, size, width, dtype=self.dtype, device=self.device)
+        self.keys, self.values = self.past.unbind(1)
+        if self.spare is not None:
+            self.spare_attended = self.spare.new_zeros(len(self.spare), heads * width)
 
     @property
     def buffers(self) -> list[str]:
@@ -164,23 +225,24 @@ class TransformerStep(AdapterStep):
             getattr(self, kind)[rows[:, None], :, places] = past.transpose(1, 2)
         return self._added(states, residual)
 
-    def step(self, states: Tensor, moment: Moment) -> Tensor:
-        hidden = self.down(states.to(self.dtype))
-        packed = self.qkv(self.attention_norm(hidden)).view(states.shape[0], 3, self.attention.num_heads, 1, -1)
-        query, key, value = packed.unbind(1)
-        write(self.keys, 2, moment.place, key)
-        write(self.values, 2, moment.place, value)
-        seen = moment.music
-        attended = F.scaled_dot_product_attention(query, seen.of(self.keys), seen.of(self.values), seen.mask)
-        hidden = self.out.add(attended.flatten(1), hidden)
-        hidden = self.fc2.add(self.fc1.gelu(self.norm(hidden)), hidden)
-        return self._added(states, self.up(hidden))
+    def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
+        hidden, rows = self.down(states), self.rows
+        packed = self.qkv(self.attention_norm(hidden))
+        packed = packed if self.spare is None else packed[:rows]
+        packed = packed.view(rows, 3, self.attention.num_heads, 1, self.attention.head_width)
+        write(self.past, 3, moment.place, packed[:, 1:])
+        keys, values = moment.music.of(self.past)
+        attended = F.scaled_dot_product_attention(packed[:, 0], keys, values, moment.music.mask).flatten(1)
+        if self.spare is not None:
+            attended = torch.cat([attended, self.spare_attended])
+        hidden = self.out.add(attended, hidden)
+        return self.fc2.add(self.fc1.gelu(self.norm(hidden)), hidden)
 
 
 def adapter_step(block: Any, scale: float, path: str) -> AdapterStep:
     """The step of one block; UnsupportedError for a kind with context that is not talim's own."""
     if isinstance(block, Kind) and not block.uses_context:
-        return AdapterStep(block, scale)
+        return (AdapterStep if type(block) is Linear else OtherStep)(block, scale)
     if type(block) is Conv and block.causal:
         return ConvStep(block, scale)
     if type(block) is Transformer and block.causal:

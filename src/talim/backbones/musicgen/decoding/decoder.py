@@ -44,17 +44,11 @@ class Step:
     frames: list[int]  # music frames behind each row
     copies: int
     device: torch.device
-    _places: dict[tuple[int, int], Tensor]
     _due: dict[int, bool | Tensor] = field(default_factory=dict)
+    _behind: Tensor | None = None
 
     def ring(self, size: int) -> Place:
         return self.now % size
-
-    def past(self, size: int, offsets: Tensor) -> Tensor:
-        key = (id(offsets), self.now % size)
-        if key not in self._places:
-            self._places[key] = (self.now - offsets) % size
-        return self._places[key]
 
     def due(self, every: int) -> bool | Tensor:
         if every not in self._due:
@@ -64,6 +58,11 @@ class Step:
                 answer = torch.tensor(rows * self.copies, device=self.device)[:, None]
             self._due[every] = answer
         return self._due[every]
+
+    def behind(self) -> Tensor:
+        if self._behind is None:
+            self._behind = torch.tensor(self.frames * self.copies, device=self.device)[:, None]
+        return self._behind
 
 
 class StaticStep:
@@ -80,11 +79,11 @@ class StaticStep:
     def ring(self, size: int) -> Place:
         return self.clock % size
 
-    def past(self, size: int, offsets: Tensor) -> Tensor:
-        return (self.clock - offsets) % size
-
     def due(self, every: int) -> bool | Tensor:
         return (self.frames % every == 0).repeat(self.copies)[:, None]
+
+    def behind(self) -> Tensor:
+        return self.frames.repeat(self.copies)[:, None]
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,6 @@ class Decoder:
         if size > len(self.positions.weights):
             self.positions.make_weights(size, self.positions.embedding_dim)
         self.table = self.positions.weights.to(self.device, self.embeddings.dtype)
-        self._places: dict[tuple[int, int], Tensor] = {}
         self.has_text = self.layers[0].has_cross_attention
         self._seen_text: Tensor | None = None
         if self.has_text:
@@ -162,8 +160,11 @@ class Decoder:
         self.now, self.frames = 0, [0] * self.rows
 
     def _allocate_text(self, length: int) -> None:
-        """Keys and values of at most `length` text tokens; not for guidance's rows where no text adds nothing."""
-        silent = self.copies == 2 and all(layer.adds_nothing_without_text for layer in self.layers)
+        """Keys and values of at most `length` text tokens; not for guidance's rows where no text adds nothing.
+
+        A second row costs a product nothing, so that a piece alone has both.
+        """
+        silent = self.copies == 2 and self.rows > 1 and all(layer.adds_nothing_without_text for layer in self.layers)
         rows = self.rows if silent else self.rows * self.copies
         self.text_mask = torch.ones(rows, length, dtype=torch.bool, device=self.device)
         for layer in self.layers:
@@ -248,9 +249,9 @@ class Decoder:
             history.step(place)
         whole = self.whole.visible(self.now, self.copies)
         music = whole if self.music is self.whole else self.music.visible(self.now, self.copies)
-        moment = Step(self.now, place, whole, music, self.frames, self.copies, self.device, self._places)
+        moment = Step(self.now, place, whole, music, self.frames, self.copies, self.device)
         logits = self._layers(tokens, moment, self._seen_text)
-        self._move_on()
+        self.position += 1
         self.tick()
         return logits
 
@@ -261,12 +262,9 @@ class Decoder:
             history.step(place)
         text_mask = self.text_mask[:, None, None] if self.has_text else None
         logits = self._layers(tokens, StaticStep(self), text_mask)
-        self._move_on()
-        return logits
-
-    def _move_on(self) -> None:
         for counter in (self.position, self.frames_behind, self.clock):
             counter += 1
+        return logits
 
     def tick(self) -> None:
         """Count a step, for what is not on the device."""

@@ -59,6 +59,7 @@ class LayerStep:
         self.past = torch.zeros(shape, dtype=self.dtype, device=device)
         for adapter in self.adapters:
             adapter.allocate(rows, size)
+        self.one_thread = bool(self.adapters) and all(adapter.one_thread for adapter in self.adapters)
 
     def allocate_text(self, rows: int, length: int, device: torch.device) -> None:
         """Keys and values of texts for the first `rows` rows; the rows after them have none."""
@@ -115,8 +116,8 @@ class LayerStep:
             with_text = [row for row in rows if row < len(self.text_keys)]
             self.text_keys, self.text_values = self.text_keys[with_text], self.text_values[with_text]
         for adapter in self.adapters:
-            for name in adapter.buffers:
-                setattr(adapter, name, getattr(adapter, name)[rows])
+            adapter.keep(rows)
+        self.one_thread = bool(self.adapters) and all(adapter.one_thread for adapter in self.adapters)
 
     def step(self, states: Tensor, seen: Visible, text_mask: Tensor | None, moment: Moment) -> Tensor:
         """States [R, D] of one frame -> the layer's output. The last rows may have no text."""
@@ -125,25 +126,41 @@ class LayerStep:
             states = states.to(self.dtype)
         packed = self.qkv(self.norms[0](states)).view(states.shape[0], 3, self.heads, 1, self.head_width)
         write(self.past, 3, moment.place, packed[:, 1:])
-        keys, values = seen.of(self.past[:, 0]), seen.of(self.past[:, 1])
+        keys, values = seen.of(self.past)
         attended = F.scaled_dot_product_attention(packed[:, 0], keys, values, seen.mask)
         states = self.out.add(attended.flatten(1), states)
         if self.has_cross_attention:
-            self._attend_to_text(states, text_mask)
+            states = self._attend_to_text(states, text_mask)
         normed = self.norms[-1](states)
         states = self.fc2.add(self.fc1.gelu(normed) if self.is_gelu else self.activation(self.fc1(normed)), states)
         if kept != self.dtype:
             states = states.to(kept)
-        for adapter in self.adapters:
-            states = adapter.step(states, moment)
+        return self._adapted(states, moment) if self.adapters else states
+
+    def _adapted(self, states: Tensor, moment: Moment) -> Tensor:
+        """With the adapters' residuals; work that is soon done by one thread, as others would come too late for it."""
+        threads = torch.get_num_threads() if self.one_thread else 1
+        if threads > 1:
+            torch.set_num_threads(1)
+        try:
+            for adapter in self.adapters:
+                states = adapter.step(states, moment)
+        finally:
+            if threads > 1:
+                torch.set_num_threads(threads)
         return states
 
-    def _attend_to_text(self, states: Tensor, mask: Tensor | None) -> None:
-        """Add what the layer takes from the text, to the rows that have one."""
-        own = states[: self.text_keys.shape[0]]
+    def _attend_to_text(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """States with what the layer takes from the text, for the rows that have one."""
+        with_text = self.text_keys.shape[0]
+        own = states if with_text == states.shape[0] else states[:with_text]
         query = self.text_query(self.norms[1](own)).view(own.shape[0], self.heads, 1, self.head_width)
         attended = F.scaled_dot_product_attention(query, self.text_keys, self.text_values, mask)
-        own += self.text_out(attended.flatten(1))
+        added = self.text_out.add(attended.flatten(1), own)
+        if own is states:
+            return added
+        own.copy_(added)
+        return states
 
 
 def read_layer(layer: nn.Module, path: str, form: Form) -> LayerStep:

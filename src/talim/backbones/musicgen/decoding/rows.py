@@ -5,6 +5,7 @@ Each piece has its own random numbers, one for every code, so that it is the sam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,6 +60,7 @@ class _Row:
         self.generator = torch.Generator().manual_seed(piece.seed)
         self.steps_left = 0
         self.begun = 0  # time of the first step of the window's sequence
+        self.given = 0  # new frames that were given out
 
     def next_window(self, special: int, shifts: tuple[int, ...], row: int) -> _Window:
         """The next window, to begin in the row `row`."""
@@ -74,12 +76,22 @@ class _Row:
         self.steps_left = window.new_frames + max(shifts)
         return _Window(sequence, uniform, beginning)
 
-    def end_window(self, sequence: Tensor, shifts: tuple[int, ...]) -> None:
-        """Take the codes out of a finished sequence int64 [K, S]."""
+    @property
+    def complete_frames(self) -> int:
+        """New frames all of whose codes are there: the last one comes `max(shifts)` steps after the first."""
+        before = sum(window.new_frames for window in self.piece.windows[: self.window])
+        return before + max(0, self.piece.windows[self.window].new_frames - self.steps_left)
+
+    def read(self, sequence: Tensor, shifts: tuple[int, ...]) -> Tensor:  # int64 [K, n]
+        """New codes of all complete frames, of the present window out of its sequence int64 [K, S]."""
         window = self.piece.windows[self.window]
-        frames = window.context_frames + window.new_frames
-        codes = torch.stack([sequence[k, shift + 1 : shift + 1 + frames] for k, shift in enumerate(shifts)])
-        self.codes = torch.cat([self.codes, codes[:, window.context_frames :]], 1)
+        first = window.context_frames
+        stop = first + max(0, window.new_frames - self.steps_left)
+        new = torch.stack([sequence[k, shift + 1 + first : shift + 1 + stop] for k, shift in enumerate(shifts)])
+        codes = torch.cat([self.codes, new], 1)
+        if not self.steps_left:
+            self.codes = codes
+        return codes[:, self.piece.start.shape[1] :]
 
     def sequence_length(self, shifts: tuple[int, ...]) -> int:
         """Steps of the present window's delayed sequence."""
@@ -110,8 +122,10 @@ class PieceDecoder:
         shifts: tuple[int, ...],
         special: int,
         capture: Capture | None = None,
+        part_frames: float = math.inf,
     ) -> None:
         self.decoder, self.options, self.shifts, self.special = decoder, options, shifts, special
+        self.part_frames = part_frames
         self.rows = min(rows, len(pieces))
         self.size = max(steps_of(piece, shifts) for piece in pieces)
         longest_text = max((0 if piece.text is None else piece.text.shape[1]) for piece in pieces)
@@ -153,7 +167,11 @@ class PieceDecoder:
 
     @torch.inference_mode()
     def advance(self) -> list[tuple[int, np.ndarray]]:
-        """One step of all rows; the index and the new codes int64 [K, T] of each piece that it finished."""
+        """One step of all rows; the index and the new codes int64 [K, T] of each piece that it finished.
+
+        With `part_frames` also those of pieces under way, as soon as there are so many: the parts of a piece follow
+        each other.
+        """
         self._begin()
         decoder, size = self.decoder, self.size
         if self._replay is None:
@@ -162,19 +180,23 @@ class PieceDecoder:
         else:
             self._replay()
             decoder.tick()
-        finished = []
+        parts = []
         for row, piece in list(self.under_way.items()):
             piece.steps_left -= 1
-            if piece.steps_left:
+            ended = not piece.steps_left and piece.finished
+            enough = ended or piece.complete_frames - piece.given >= self.part_frames
+            if piece.steps_left and not enough:
                 continue
             places = (torch.arange(piece.sequence_length(self.shifts)) + piece.begun).to(decoder.device) % size
-            piece.end_window(self.tokens[row][:, places].cpu(), self.shifts)
-            if piece.finished:
+            codes = piece.read(self.tokens[row][:, places].cpu(), self.shifts)
+            if enough:
+                parts.append((piece.index, codes[:, piece.given :].numpy()))
+                piece.given = codes.shape[1]
+            if ended:
                 del self.under_way[row]
                 self.finished_frames += piece.piece.new_frames
-                finished.append((piece.index, piece.codes[:, piece.piece.start.shape[1] :].numpy()))
         self._drop_idle_rows()
-        return finished
+        return parts
 
     def _draw(self, logits: Tensor, following: Place) -> None:
         """Write the codes that are drawn from logits where the sequences are unknown."""
@@ -226,18 +248,18 @@ class PieceDecoder:
 
 
 def decode_pieces(
-    *arguments: Any, report: Callable[[int, int], None] | None = None
+    *arguments: Any, report: Callable[[int, int], None] | None = None, part_frames: float = math.inf
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield what `PieceDecoder(*arguments)` finishes, as soon as it is there.
+    """Yield what `PieceDecoder(*arguments)` finishes, as soon as it is there; in parts of at least `part_frames`.
 
     `report` is given the new frames of all pieces that are done, and their total, after each step.
     """
-    pieces = PieceDecoder(*arguments)
+    pieces = PieceDecoder(*arguments, part_frames=part_frames)
     while pieces.waiting or pieces.under_way:
-        finished = pieces.advance()
+        parts = pieces.advance()
         if report is not None:
             report(pieces.frames_done, pieces.total_frames)
-        yield from finished
+        yield from parts
 
 
 def _past(beginning: Beginning) -> tuple[int, int]:

@@ -6,6 +6,7 @@ past in the places before the present one, so rows of unequal length stand in on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,9 +36,9 @@ class Visible:
     stop: int
     mask: Tensor | None = None  # bool [R, 1, 1, stop - start]
 
-    def of(self, buffer: Tensor) -> Tensor:
-        """The visible part of keys or values [R, H, size, d]."""
-        return buffer[:, :, self.start : self.stop]
+    def of(self, past: Tensor) -> Sequence[Tensor]:
+        """The visible keys and values [R, H, stop - start, d] of a past [R, 2, H, size, d]."""
+        return past.narrow(3, self.start, self.stop - self.start).unbind(1)
 
 
 class History:
@@ -57,7 +58,7 @@ class History:
     def step(self, place: Place) -> None:
         """The present step becomes visible to every row."""
         if isinstance(place, int):
-            self.valid[:, place] = True
+            self.valid.select(1, place).fill_(True)
         else:
             self.valid.index_fill_(1, place, True)
 

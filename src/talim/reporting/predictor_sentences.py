@@ -1,0 +1,122 @@
+"""Where a held-out loss stands to predictors that need no model, in sentences and as a table; from scores.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from talim.evaluation.loss_standing import ABOVE, KEY, NOT_SHOWN, is_calibration
+from talim.html.formatting import format_ci, format_number, format_percent
+from talim.reporting.catalogue import LANGUAGES, in_languages, words
+
+Texts = dict[str, str]  # by language
+
+
+def predictor_name(name: str) -> Texts:
+    """A predictor of scores.json in words."""
+    key = f"predictor_{name}"
+    return in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, name.replace("_", " "))
+
+
+def standing_sentences(losses: Mapping[str, Any]) -> Texts:
+    """The losses of the predictors, and where base and adapter stand to the best of them; empty if not measured."""
+    known = losses.get(KEY)
+    if not known:
+        return {}
+    unit = str(known.get("unit") or losses.get("loss_unit") or "")
+    levels = _levels(losses, known, unit)
+    parts = [levels, _base(losses, known), _standing(losses, known), _note(known)]
+    return {language: _join([part[language] for part in parts if part], language) for language in LANGUAGES}
+
+
+def calibration_sentence(losses: Mapping[str, Any]) -> Texts:
+    """That a fall of the loss is calibration, with the figures; empty where it is not."""
+    return _standing(losses, losses[KEY]) if is_calibration(losses) else {}
+
+
+def not_shown_sentence(losses: Mapping[str, Any]) -> Texts:
+    """That the adapter is not shown to end below the best predictor; empty where it is, or lies above it."""
+    known = losses.get(KEY) or {}
+    if known.get("verdict") != NOT_SHOWN:
+        return {}
+    return in_languages("standing_not_shown", best=predictor_name(known["best"]), interval=_interval(known))
+
+
+def predictor_rows(losses: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row for each predictor, the base and the adapter, the highest loss first; nothing if not measured."""
+    known = losses.get(KEY)
+    if not known:
+        return []
+    named = {predictor_name(name)["en"]: values for name, values in known["losses"].items()}
+    named |= {words("en")[f"predictor_{name}"]: losses[f"{name}_loss"] for name in ("base", "adapted")}
+    rows = [
+        {
+            "name": name,
+            "loss": format_number(values["mean"]),
+            "ci95": format_ci(*values["ci95"]) if values.get("ci95") else "",
+            "parts": ", ".join(format_number(part) for part in values.get("per_part") or []),
+        }
+        for name, values in sorted(named.items(), key=lambda item: -item[1]["mean"])
+    ]
+    return rows
+
+
+def _levels(losses: Mapping[str, Any], known: Mapping[str, Any], unit: str) -> Texts:
+    values = sorted(known["losses"].items(), key=lambda item: -item[1]["mean"])
+    names = {name: predictor_name(name) for name, _ in values}
+    listed = {
+        language: ("、" if language == "ja" else ", ").join(
+            f"{names[name][language]} {format_number(each['mean'])}" for name, each in values
+        )
+        for language in LANGUAGES
+    }
+    ends = (losses["base_loss"]["mean"], losses["adapted_loss"]["mean"])
+    base, adapted = (format_number(value) for value in ends)
+    return in_languages("standing_levels", levels=listed, unit=_unit(unit), base=base, adapted=adapted)
+
+
+def _unit(unit: str) -> Texts:
+    key = f"unit_{unit.replace(' ', '_')}"
+    return in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, unit)
+
+
+def _base(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
+    """That the base is worse than a guess, which a trained model should never be."""
+    guess = known["losses"].get("uniform")
+    return in_languages("standing_worse_than_guess") if guess and losses["base_loss"]["mean"] > guess["mean"] else {}
+
+
+def _standing(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
+    base, adapted = known["base_margin"]["mean"], known["adapted_margin"]["mean"]
+    change, best = adapted - base, predictor_name(known["best"])
+    figures = {"base": format_number(abs(base)), "adapted": format_number(abs(adapted)), "best": best}
+    figures |= {"change": format_number(abs(change)), "interval": _interval(known)}
+    if known["verdict"] == ABOVE:
+        if is_calibration(losses):
+            return in_languages("standing_calibration", share=format_percent(change / -base), **figures)
+        return in_languages("standing_lost" if base > 0 else "standing_both_above", **figures)
+    if base <= 0:
+        key = "standing_passes"
+    else:
+        key = "standing_further" if change > 0 else "standing_gives_back" if change < 0 else "standing_unchanged"
+        figures["share"] = format_percent(abs(change) / base)
+    texts = in_languages(key, **figures)
+    doubt = not_shown_sentence(losses)
+    return {language: _join([texts[language], doubt.get(language, "")], language) for language in LANGUAGES}
+
+
+def _interval(known: Mapping[str, Any]) -> Texts:
+    ends = known["adapted_margin"]["ci95"]
+    if not ends:
+        return in_languages("interval_not_known")
+    text = format_ci(*ends)
+    return in_languages("interval", ends={"en": text, "ja": text.replace(" to ", "〜")})
+
+
+def _note(known: Mapping[str, Any]) -> Texts:
+    """What the fit of the predictors had to do without: a corpus with one training recording."""
+    return in_languages("standing_one_recording") if (known.get("fit") or {}).get("note") else {}
+
+
+def _join(sentences: list[str], language: str) -> str:
+    return ("" if language == "ja" else " ").join(filter(None, sentences))

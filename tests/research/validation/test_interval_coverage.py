@@ -1,0 +1,25 @@
+"""The page of coverage: what it says of the older and the used intervals."""
+
+from __future__ import annotations
+
+import pytest
+
+from research.validation import interval_coverage
+
+
+@pytest.mark.parametrize("law", ["normal", "log-normal"])
+def test_coverage_row_tells_the_percentile_bootstrap_from_the_used_interval(law: str) -> None:
+    name, count, percentile, of_t, used, width = interval_coverage.coverage_row(law, (1, 4), 0.95, 250)
+    assert (name, count) == (law, "4")
+    assert float(percentile) < 86 < 90 < float(used)
+    assert float(percentile) < float(of_t) <= float(used)
+    assert 1 < float(width) < 3
+
+
+def test_page_has_every_number_of_recordings_at_both_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interval_coverage, "RESAMPLES", 20)
+    text = interval_coverage.page(4)
+    assert text.count("| log-normal | 20 |") == 2
+    assert text.count("| normal | 8 x 50 |") == 2
+    assert text.count("| Gumbel | 10 |") == 1
+    assert all(line.count("|") in (5, 6, 7) for line in text.splitlines() if line.startswith("|"))
