@@ -127,7 +127,9 @@ def score_adapter(  # noqa: PLR0913
     training = batches.encode_clips(corpus, corpus.train, backbone, progress)
     references = measure_reference_losses(training, clips, backbone, batch_size)
 
-    def losses_on(clips: Sequence[EncodedClip], condition: str = "") -> dict[str, Any]:
+    def losses_on(
+        clips: Sequence[EncodedClip], condition: str = "", references: ReferenceLosses | None = None
+    ) -> dict[str, Any]:
         adapted = per_clip_losses(backbone, clips, batch_size, progress, f"loss with adapter{condition}", cache)
         with injection.disabled(peft):
             base = per_clip_losses(backbone, clips, batch_size, progress, f"loss without adapter{condition}", cache)
@@ -135,14 +137,14 @@ def score_adapter(  # noqa: PLR0913
         unit = backbone.loss_unit
         return compare_losses(base, adapted, recordings, parts=parts, unit=unit, references=references)
 
-    losses = losses_on(clips)
+    losses = losses_on(clips, references=references)
     validation = {}
     if run.recipe_file.is_file() and corpus.validation:  # designs are compared on these
         beside, _ = prepare_held_out(recipe, corpus, backbone, progress, corpus.validation)
         validation = {"validation_loss": losses_on(beside, ", validation")}
     without_melody = {}
     if backbone.melody_rate_hz:
-        silent = losses_on([clip.without_melody for clip in clips], ", no melody")
+        silent = losses_on([clip.without_melody for clip in clips], ", no melody", references)
         without_melody = {"held_out_loss_without_melody": silent}
         means = (f"{kind['adapted_loss']['mean']:.3f} ({kind['base_loss']['mean']:.3f})" for kind in (losses, silent))
         progress.log("held-out loss with the adapter (without it): {} given the melody, {} not given it".format(*means))
