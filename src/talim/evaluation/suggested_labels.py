@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 
 from talim.atomic_io import write_text
+from talim.audio import AudioError
 from talim.audio.decode import length_by_header
 from talim.audio.read import list_audio_files, read_part
 from talim.corpus.columns import SUGGESTION_PREFIX as PREFIX
 from talim.errors import TalimError, UsageError
+from talim.evaluation.instruments_by_clap import InstrumentClassifier, InstrumentsByClap
 from talim.evaluation.recognize_mode import recognize_mode, resolve_tradition
 from talim.evaluation.suggested_instruments import suggest_instruments
 from talim.metrics import rhythm
+from talim.metrics.clap import load_clap_if_available
 from talim.progress import Progress
 from talim.traditions.cycle_recognition import recognize_cycle
 from talim.traditions.tradition import Tradition, load_all_builtin
@@ -66,6 +69,7 @@ def suggest_labels(
         raise TalimError(f"{folder}: no recordings here (talim prepare --help lists the formats)")
     known = {one.slug: one for one in ([resolve_tradition(tradition)] if tradition else load_all_builtin())}
     instruments, rows = suggest_instruments(folder, files, progress), []
+    by_sound = _instrument_classifier(progress) if len(instruments) < len(files) else None
     for number, file in enumerate(files, start=1):
         row = {FILE: file.relative_to(folder).as_posix()}
         try:
@@ -77,11 +81,29 @@ def suggest_labels(
             row |= suggested_cycle(file, known[row[TRADITION]])
         except TalimError as error:
             progress.log(f"no suggestion: {error}")
-        if named := instruments.get(file):
+        if named := instruments.get(file) or _instruments_by_sound(by_sound, file):
             row |= {INSTRUMENTS: named.names, INSTRUMENTS_FROM: named.origin}
         rows.append(row)
         progress.step("listening", number, len(files))
     return rows
+
+
+def _instrument_classifier(progress: Progress) -> InstrumentClassifier | None:
+    """CLAP, if its weights are on this machine; else a line that says what it would be for."""
+    clap = load_clap_if_available()
+    if isinstance(clap, str):
+        progress.log(f"note: instruments are not told by their sound: {clap}")
+        return None
+    return InstrumentClassifier(clap)
+
+
+def _instruments_by_sound(classifier: InstrumentClassifier | None, file: Path) -> InstrumentsByClap | None:
+    if classifier is None:
+        return None
+    try:
+        return classifier(file)
+    except AudioError:
+        return None  # why it cannot be read was told with its mode
 
 
 def suggested_tempo(file: Path) -> float | None:
