@@ -1,7 +1,7 @@
 """Instruments of a recording by its sound, with CLAP, where its weights are on this machine.
 
-Each usual name is put into a sentence; the sentence that is nearest to the sound names the instrument. How often that is
-right was not measured, as the weights do not come with talim.
+Each usual name is put into a sentence; the sentence that is nearest to the sound names the instrument. How often
+that is right was not measured, as the weights do not come with talim.
 """
 
 from __future__ import annotations
