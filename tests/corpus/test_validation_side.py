@@ -50,7 +50,7 @@ def test_few_recordings_have_named_fallbacks(count: int, kind: str, validation: 
     two, split = both(items)
     assert split.validation_from == kind
     assert len(names(items, split, "validation")) == validation
-    assert ("fewer than 4 independent recordings remain" in split.validation_note) == (kind != RECORDINGS)
+    assert ("too few independent recordings remain" in split.validation_note) == (kind != RECORDINGS)
     assert ("weights were chosen on clips of recordings that were also" in split.validation_note) == (kind == PARTS)
     assert "Validation, where weights and designs are chosen" in split.explanation
     assert split.explanation.startswith(two.explanation)
@@ -67,7 +67,7 @@ def test_one_recording_gives_its_last_part_or_none() -> None:
     two, split = both(short)
     assert (split.validation_from, split.sides) == (NONE, two.sides)
     assert "the weights of the last step are kept" in split.explanation
-    assert split.validation_note.startswith("no validation, as fewer than 4 independent recordings remain")
+    assert split.validation_note.startswith("no validation, as too few independent recordings remain")
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(16, 2, 2), (40, 4, 6), (200, 20, 32)])

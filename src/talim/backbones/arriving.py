@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ArrivingPieces:
@@ -73,7 +75,7 @@ class ArrivingCodes:
             part = next(self._parts, None)
             if part is None:
                 return self._there.shape[-1]
-            self._there = torch.cat([self._there, part], -1)
+            self._append(part)
         return frame
 
     def part(self, first: int, stop: int) -> Tensor:
@@ -84,5 +86,10 @@ class ArrivingCodes:
     def all(self) -> Tensor:
         """All frames."""
         for part in self._parts:
-            self._there = torch.cat([self._there, part], -1)
+            self._append(part)
         return self._there
+
+    def _append(self, part: Tensor) -> None:
+        import torch
+
+        self._there = torch.cat([self._there, part], -1)

@@ -39,7 +39,7 @@ def add_validation(split: Split, items: Sequence[SplitItem], seed: int, duplicat
             if strategy != split.strategy:
                 text += f" (By {strategy}, as too few are left to keep validation apart by {split.strategy}.)"
             return _with_sides(split, chosen, RECORDINGS, text, "")
-    why = f"fewer than {MIN_GROUPS} independent recordings remain beside the test"
+    why = f"too few independent recordings remain beside the test ({MIN_GROUPS} are needed)"
     if split.strategy == "blocks":
         why = "training and test are parts of the same recordings"
     chosen = _last_clips(training, rng)
