@@ -97,7 +97,6 @@ def context(
         "figures": key_figures(result),
         "sentences": sentences.sentences(result, price_per_hour, judged),
         "details": details(result),
-        "standing_ja": predictor_sentences.standing_sentences(result.losses).get("ja", ""),
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
