@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -26,20 +27,24 @@ def load_librosa(*more: str) -> ModuleType:
     processes that do so at the same time mix their files up, after which both crash, and so does every later one
     (numba issue 10128). A lock beside these files prevents that.
     """
-    with _notice_if_long("librosa's functions are compiled, once in this installation"), _one_process_at_a_time():
-        for name in (*COMPILED_MODULES, *more):
+    folder, modules = _folder_of_compiled(), (*COMPILED_MODULES, *more)
+    done = folder / "-".join(["talim-compiled", version("librosa"), version("numba"), *more])
+    with _notice_if_long(not done.exists()), _one_process_at_a_time(folder):
+        for name in modules:
             importlib.import_module(name)
+        with suppress(OSError):
+            done.touch()
         return importlib.import_module("librosa")
 
 
 @contextmanager
-def _one_process_at_a_time() -> Iterator[None]:
+def _one_process_at_a_time(folder: Path) -> Iterator[None]:
     from filelock import FileLock
 
     with ExitStack() as stack:
         # no lock where the file system has none: an import that waits for nobody is what librosa itself does
         with suppress(OSError, NotImplementedError):
-            stack.enter_context(FileLock(_folder_of_compiled() / "talim-compiles-librosa.lock"))
+            stack.enter_context(FileLock(folder / "talim-compiles-librosa.lock"))
         yield
 
 
@@ -51,15 +56,17 @@ def _folder_of_compiled() -> Path:
     spec = find_spec("librosa")
     assert spec is not None
     assert spec.origin is not None
-    package = Path(spec.origin).parent
-    return package if os.access(package, os.W_OK) else Path(tempfile.gettempdir())
+    compiled = Path(spec.origin).parent / "__pycache__"
+    return compiled if os.access(compiled, os.W_OK) else Path(tempfile.gettempdir())
 
 
 @contextmanager
-def _notice_if_long(text: str) -> Iterator[None]:
-    timer = threading.Timer(QUIET_SECONDS, print, (f"{text} ...",), {"file": sys.stderr, "flush": True})
+def _notice_if_long(needed: bool) -> Iterator[None]:
+    notice = "compiling librosa's functions, once in this installation ..."
+    timer = threading.Timer(QUIET_SECONDS, print, (notice,), {"file": sys.stderr, "flush": True})
     timer.daemon = True
-    timer.start()
+    if needed:
+        timer.start()
     try:
         yield
     finally:
