@@ -10,9 +10,9 @@ from fixtures.simulated_study import SMALL, lines, study, write
 from hypothesis import given
 from hypothesis import strategies as st
 
+from talim.evaluation.intervals import two_way_effect
 from talim.experiments import crossed_anova
 from talim.experiments.crossed_anova import CrossedTable, bootstrap_means, crossed_table, pool_tables
-from talim.experiments.effects import two_way_effect
 from talim.experiments.results import read_study
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from talim.evaluation.intervals import two_way_effect
 from talim.experiments import effects
 
 
@@ -32,7 +33,7 @@ def test_two_way_effect_equals_nested_least_squares() -> None:
 
     full = residual(by_seed, by_recording)
     of_seeds, of_recordings = (residual(by_recording) - full) / 2, (residual(by_seed) - full) / 6
-    found = effects.two_way_effect(table)
+    found = two_way_effect(table)
     assert found.mean == pytest.approx(table.mean())
     assert found.error == pytest.approx(np.sqrt((of_seeds + of_recordings - full / 12) / 21))
     assert 1 <= found.df <= 20
@@ -43,7 +44,7 @@ def test_interval_covers_the_true_mean_at_its_level(spreads: tuple[float, float,
     rng = np.random.default_rng(7)
     covered = []
     for _ in range(1500):
-        low, high = effects.two_way_effect(simulated(rng, (3, 8), spreads)).interval()
+        low, high = two_way_effect(simulated(rng, (3, 8), spreads)).interval()
         covered.append(low <= 0 <= high)
     assert np.mean(covered) > 0.93
 
@@ -51,17 +52,15 @@ def test_interval_covers_the_true_mean_at_its_level(spreads: tuple[float, float,
 def test_min_detectable_effect_is_detected_with_its_power() -> None:
     rng = np.random.default_rng(5)
     spreads = (0.2, 0.5, 1.0)
-    predicted = [effects.two_way_effect(simulated(rng, (3, 12), spreads)).min_detectable_effect() for _ in range(400)]
+    predicted = [two_way_effect(simulated(rng, (3, 12), spreads)).min_detectable_effect() for _ in range(400)]
     typical = float(np.sqrt(np.mean(np.square(predicted))))
-    detected = [
-        effects.two_way_effect(simulated(rng, (3, 12), spreads) + typical).interval()[0] > 0 for _ in range(1500)
-    ]
+    detected = [two_way_effect(simulated(rng, (3, 12), spreads) + typical).interval()[0] > 0 for _ in range(1500)]
     assert 0.7 < np.mean(detected) < 0.92
 
 
 def test_pooled_effect_averages_groups_and_reduces_the_error() -> None:
     rng = np.random.default_rng(2)
-    parts = [effects.two_way_effect(simulated(rng, (3, 8), (0.3, 0.5, 0.5)) + shift) for shift in (0.0, 1.0)]
+    parts = [two_way_effect(simulated(rng, (3, 8), (0.3, 0.5, 0.5)) + shift) for shift in (0.0, 1.0)]
     both = effects.pooled_effect(parts)
     assert both.mean == pytest.approx(np.mean([part.mean for part in parts]))
     assert both.error == pytest.approx(np.hypot(parts[0].error, parts[1].error) / 2)
@@ -87,8 +86,8 @@ def test_holm_adjusted_lies_between_unadjusted_and_bonferroni(p_values: list[flo
 def test_two_way_effect_scale_and_order_do_not_matter(seeds: int, recordings: int, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     table = rng.normal(size=(seeds, recordings))
-    found = effects.two_way_effect(table)
-    again = effects.two_way_effect(
+    found = two_way_effect(table)
+    again = two_way_effect(
         scale * rng.permuted(rng.permutation(table), axis=0)[:, ::-1] if seeds == 1 else scale * table[::-1, ::-1]
     )
     assert again.mean == pytest.approx(scale * found.mean)
@@ -96,7 +95,7 @@ def test_two_way_effect_scale_and_order_do_not_matter(seeds: int, recordings: in
 
 
 def test_two_way_effect_of_equal_numbers_has_no_error() -> None:
-    found = effects.two_way_effect(np.full((3, 4), 0.25))
+    found = two_way_effect(np.full((3, 4), 0.25))
     assert found.interval() == (0.25, 0.25)
     assert found.p_value == 0.0
 
@@ -104,7 +103,7 @@ def test_two_way_effect_of_equal_numbers_has_no_error() -> None:
 @pytest.mark.parametrize("table", [np.zeros(3), np.zeros((0, 3)), np.array([[1.0, np.nan]])])
 def test_two_way_effect_incomplete_table_raises(table: np.ndarray) -> None:
     with pytest.raises(ValueError, match="full table"):
-        effects.two_way_effect(table)
+        two_way_effect(table)
 
 
 def test_pooled_effect_without_parts_raises() -> None:

@@ -75,6 +75,11 @@ def read_part(path: str | Path, start_seconds: float, seconds: float) -> Audio:
     return Audio(np.concatenate(parts, axis=1), rate_hz)
 
 
+def read_middle(path: str | Path, seconds: float) -> Audio:
+    """As `read_part`, of the middle; of the beginning where the header does not tell the length."""
+    return read_part(path, max(0.0, ((length_by_header(Path(path)) or 0.0) - seconds) / 2), seconds)
+
+
 def read_mono_blocks(path: str | Path, rate_hz: int, remarks: list[str] | None = None) -> Iterator[np.ndarray]:
     """The mean of the channels of a file at `rate_hz`, in blocks float32 [n]; equal to `read`, `mono` and `resample`.
 

@@ -155,14 +155,12 @@ def score_adapter(  # noqa: PLR0913
     pairs = sample_pairs.generate_pairs(
         run, corpus, backbone, peft, progress, num_prompts=num_prompts, seconds=seconds, seed=seed, options=options
     )
-    tokens = None
+    tokens, targets = None, {item.clip.id: item.targets for item in clips}
     if backbone.target_kind == "tokens":
-        real_clips = batches.stratified_sample(corpus.held_out, music_scores.MAX_REAL_CLIPS)
-        real = batches.encode_clips(corpus, real_clips, backbone, progress)
-        tokens = [c.targets for c in training], [c.targets for c in real], backbone.frame_rate_hz
+        real = batches.stratified_sample(corpus.held_out, music_scores.MAX_REAL_CLIPS)
+        tokens = [item.targets for item in training], [targets[clip.id] for clip in real], backbone.frame_rate_hz
     sources = batches.stratified_sample(corpus.held_out, music_scores.MAX_RESYNTHESIZED)
-    encoded = batches.encode_clips(corpus, sources, backbone, progress)
-    resynthesis = [backbone.decode(clip.targets) for clip in encoded]
+    resynthesis = [(clip, backbone.decode(targets[clip.id])) for clip in sources]
     continued = num_prompts if num_continuations is None else num_continuations
     continuations = continuation.evaluate_continuations(
         run, corpus, backbone, peft, progress, num_clips=continued, seconds=seconds, seed=seed, options=options

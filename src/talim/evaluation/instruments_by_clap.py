@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
-from talim.audio.decode import length_by_header
-from talim.audio.read import read_part
+from talim.audio.read import read_middle
 from talim.metrics.clap import ClapModel
 from talim.traditions.instrument_names import list_instruments
 
@@ -53,9 +53,8 @@ class InstrumentClassifier:
 
     def __call__(self, file: Path) -> InstrumentsByClap:
         """The instruments of the middle of a recording, the likeliest first. AudioError if it cannot be read."""
-        start = max(0.0, ((length_by_header(file) or 0.0) - SECONDS) / 2)
-        sound = self.clap.audio_embedding(read_part(file, start, SECONDS)).mean(axis=0)
+        sound = self.clap.audio_embedding(read_middle(file, SECONDS)).mean(axis=0)
         cosines = self.vectors @ (sound / max(float(np.linalg.norm(sound)), 1e-12))
-        weights = np.exp((cosines - cosines.max()) / TEMPERATURE)
-        order = np.argsort(-weights, kind="stable")
-        return InstrumentsByClap([(self.names[n], float(weights[n] / weights.sum())) for n in order])
+        probabilities = softmax(cosines / TEMPERATURE)
+        order = np.argsort(-probabilities, kind="stable")
+        return InstrumentsByClap([(self.names[n], float(probabilities[n])) for n in order])

@@ -46,16 +46,16 @@ def score_music(  # noqa: PLR0913
     num_workers: int = 1,
     clap_folder: Path | None = None,
     codec_tokens: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
-    resynthesis: Sequence[Audio] = (),
+    resynthesis: Sequence[tuple[Clip, Audio]] = (),
     held_out_loss: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`protocol`, `scores`, `warnings` and `copies` of a run; also writes RUN/scores.html and RUN/copies.html.
 
     `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
-    for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: the first held-out clips
-    of `stratified_sample(corpus.held_out, MAX_RESYNTHESIZED)` through the base's codec. `held_out_loss` is shown on the
-    page. CLAP is loaded from `clap_folder`, else from the Hugging Face cache, else its row says that it is not
-    available. UsageError for an unknown protocol; TalimError if the weights of the paper's embeddings cannot be loaded.
+    for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: held-out clips, and each
+    through the base's codec. `held_out_loss` is shown on the page. CLAP is loaded from `clap_folder`, else from the
+    Hugging Face cache, else its row says that it is not available. UsageError for an unknown protocol; TalimError if
+    the weights of the paper's embeddings cannot be loaded.
     """
     check_protocol(protocol)
     clap_model = clap.load_clap_if_available(clap_folder)
@@ -80,7 +80,7 @@ def score_music(  # noqa: PLR0913
         "clap": None if isinstance(clap_model, str) else clap_model.audio_embedding.identity,
     }
     rng = np.random.default_rng(seed)
-    through_codec = _through_codec(resynthesis, corpus, shortest_seconds)
+    through_codec = _through_codec(resynthesis, shortest_seconds)
     distances, warnings = score_table.distance_rows(generated, real, base, cache, rng, through_codec)
     warnings = [*filter(None, [length_note]), *warnings]
     tokens = _token_matcher(pairs, codec_tokens)
@@ -101,11 +101,10 @@ def score_music(  # noqa: PLR0913
     return {**result, "copies": copies}
 
 
-def _through_codec(resynthesis: Sequence[Audio], corpus: Corpus, seconds: float) -> ClipSet | None:
+def _through_codec(resynthesis: Sequence[tuple[Clip, Audio]], seconds: float) -> ClipSet | None:
     """The clips as they are compared, with the recordings that they come from; None without any."""
-    clips = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in resynthesis]
-    sources = stratified_sample(corpus.held_out, MAX_RESYNTHESIZED)
-    return ClipSet(clips, [], [source.sound_group for source in sources]) if clips else None
+    clips = [sound.mono().resample(pitch.RATE_HZ).cut(0, seconds) for _, sound in resynthesis]
+    return ClipSet(clips, [], [clip.sound_group for clip, _ in resynthesis]) if clips else None
 
 
 def _common_length(seconds: float, sets: Sequence[tuple[Sequence[Audio], Sequence[Clip]]]) -> tuple[float, str]:

@@ -17,8 +17,7 @@ import numpy as np
 
 from talim.atomic_io import write_text
 from talim.audio import AudioError
-from talim.audio.decode import length_by_header
-from talim.audio.read import list_audio_files, read_part
+from talim.audio.read import list_audio_files, read_middle, read_part
 from talim.corpus.columns import SUGGESTION_PREFIX as PREFIX
 from talim.errors import TalimError, UsageError
 from talim.evaluation.instruments_by_clap import InstrumentClassifier, InstrumentsByClap
@@ -123,8 +122,7 @@ def suggested_cycle(file: Path, tradition: Tradition) -> dict[str, str]:
     """
     if tradition.slug not in CYCLE_TRADITIONS:
         return {}
-    start = max(0.0, ((length_by_header(file) or 0.0) - CYCLE_SECONDS) / 2)
-    samples = read_part(file, start, CYCLE_SECONDS).mono().resample(RATE_HZ).samples[0]
+    samples = read_middle(file, CYCLE_SECONDS).mono().resample(RATE_HZ).samples[0]
     strength = rhythm.onset_strength(samples, RATE_HZ)
     ranked = recognize_cycle(strength, rhythm.tempo_bpm(samples, RATE_HZ), tradition.cycles)
     if not ranked or ranked[0].probability < MIN_CYCLE_PROBABILITY or ranked[0].contrast < MIN_CYCLE_CONTRAST:

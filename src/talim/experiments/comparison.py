@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from talim.evaluation.intervals import Effect, two_way_effect
 from talim.experiments.crossed_anova import CrossedTable, bootstrap_means, crossed_table, shared_designs
-from talim.experiments.effects import Effect, holm_adjusted, pooled_effect, two_way_effect
+from talim.experiments.effects import holm_adjusted, pooled_effect
 from talim.experiments.hypotheses import Contrast
 from talim.experiments.hypothesis_tests import InsufficientData, paired_effect
 from talim.experiments.recommend import median_costs

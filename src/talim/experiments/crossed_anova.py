@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from talim.experiments.effects import Effect, mean_square_of_error, pooled_error, two_way_effect
+from talim.evaluation.intervals import Effect, mean_square_of_error, two_way_effect
+from talim.experiments.effects import pooled_error
 from talim.experiments.results import BaseModelResults
 
 RESAMPLES = 2000
@@ -38,7 +39,7 @@ class CrossedTable:
 
         The mean squares of the interactions design x seed, design x recording and of the residual give
         Var(difference) = 2 (MS_ds + MS_dr - MS_residual) / (seeds x recordings), which for two designs equals
-        `effects.two_way_effect`, with Satterthwaite's degrees of freedom. It is at least what the larger of the first
+        `intervals.two_way_effect`, with Satterthwaite's degrees of freedom. It is at least what the larger of the first
         two gives alone.
         """
         y = self.values

@@ -1,4 +1,4 @@
-"""Mean effects of groups of trials, pooled, and Holm's correction; `Effect` itself is talim.evaluation.intervals'."""
+"""Effects of several groups of trials together, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from talim.evaluation.intervals import POWER as POWER
-from talim.evaluation.intervals import Effect as Effect
-from talim.evaluation.intervals import mean_square_of_error as mean_square_of_error
-from talim.evaluation.intervals import two_way_effect as two_way_effect
+from talim.evaluation.intervals import Effect
 
 
 def pooled_effect(parts: Sequence[Effect]) -> Effect:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from talim.experiments.effects import Effect, effect_difference, pooled_effect, two_way_effect
+from talim.evaluation.intervals import Effect, two_way_effect
+from talim.experiments.effects import effect_difference, pooled_effect
 from talim.experiments.hypotheses import Comparison, Contrast, Hypotheses, Hypothesis
 from talim.experiments.results import TrialResult
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy import stats
 
 from talim.design.expression import is_peft
-from talim.experiments.effects import POWER
+from talim.evaluation.intervals import POWER
 from talim.experiments.recommend import DEMONSTRATED, NOTHING, Candidate, MeasureComparison, Recommendation
 
 MIN_SEEDS, MIN_RECORDINGS = 3, 5

@@ -13,8 +13,7 @@ from talim.atomic_io import read_json
 from talim.backbones.resolve import family_by_name
 from talim.design.expression import Design
 from talim.errors import UsageError
-from talim.evaluation.intervals import mean_interval
-from talim.experiments.effects import two_way_effect
+from talim.evaluation.intervals import mean_interval, two_way_effect
 from talim.html.formatting import format_bytes, format_ci, format_count, format_counted, format_number
 from talim.poc import cost_stage, state
 from talim.poc.gates import GateThresholds, memory_limit_bytes

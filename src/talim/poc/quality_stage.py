@@ -7,6 +7,7 @@ from typing import Any
 
 from talim.atomic_io import read_json
 from talim.evaluation.copy_scores import copies_sentence
+from talim.evaluation.intervals import FEW_RECORDINGS
 from talim.evaluation.loss_standing import KEY
 from talim.experiments.recommend import DesignChoice, choose_design
 from talim.html.formatting import format_ci, format_number
@@ -14,8 +15,6 @@ from talim.poc.gates import GateThresholds
 from talim.poc.runs import ends_below_predictors, held_out_loss_of, loss_reduction_of, validation_reduction_of
 from talim.reporting.predictor_sentences import calibration_sentence, not_shown_sentence, standing_sentences
 from talim.run import Run
-
-FEW_RECORDINGS = 6  # an interval from fewer is wide mostly because of their number
 
 
 def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoice:

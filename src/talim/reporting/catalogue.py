@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from talim.html.formatting import NOT_KNOWN, format_ci
+
 LANGUAGES = ("en", "ja")
 
 
@@ -24,3 +26,11 @@ def in_languages(key: str, **values: Any) -> dict[str, str]:
         )
         for language in LANGUAGES
     }
+
+
+def interval_in_languages(low: float | None, high: float | None) -> dict[str, str]:
+    """The ends of an interval, or that they are not known."""
+    text = format_ci(low, high)
+    if text == NOT_KNOWN:
+        return in_languages("interval_not_known")
+    return in_languages("interval", ends={"en": text, "ja": text.replace(" to ", "〜")})

@@ -7,7 +7,7 @@ from typing import Any
 
 from talim.evaluation.loss_standing import ABOVE, KEY, NOT_SHOWN, is_calibration
 from talim.html.formatting import format_ci, format_number, format_percent
-from talim.reporting.catalogue import LANGUAGES, in_languages, words
+from talim.reporting.catalogue import LANGUAGES, in_languages, interval_in_languages, words
 
 Texts = dict[str, str]  # by language
 
@@ -106,11 +106,7 @@ def _standing(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
 
 
 def _interval(known: Mapping[str, Any]) -> Texts:
-    ends = known["adapted_margin"]["ci95"]
-    if not ends:
-        return in_languages("interval_not_known")
-    text = format_ci(*ends)
-    return in_languages("interval", ends={"en": text, "ja": text.replace(" to ", "〜")})
+    return interval_in_languages(*(known["adapted_margin"]["ci95"] or (None, None)))
 
 
 def _note(known: Mapping[str, Any]) -> Texts:

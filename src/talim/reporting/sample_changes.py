@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from talim.experiments.effects import Effect, holm_adjusted
+from talim.evaluation.intervals import Effect
+from talim.experiments.effects import holm_adjusted
 from talim.html.formatting import format_counted, format_number, format_percent
 
 BETTER, WORSE, SAME, UNCLEAR, TOO_FEW = "better", "worse", "same", "unclear", "too few"

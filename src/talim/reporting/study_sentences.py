@@ -22,7 +22,7 @@ from talim.html.formatting import (
     format_percent,
     format_scientific,
 )
-from talim.reporting.catalogue import in_languages, words
+from talim.reporting.catalogue import in_languages, interval_in_languages, words
 from talim.reporting.sentences import NOT_MEASURED
 
 LOGARITHMS = ("log_seconds", "log_memory")
@@ -145,9 +145,7 @@ def _figure(value: str, meaning: str, ends: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _interval(ends: Mapping[str, Any]) -> dict[str, str]:
-    text = format_ci(ends["low"], ends["high"])
-    key = "interval_not_known" if text == NOT_KNOWN else "interval"
-    return in_languages(key, ends={"en": text, "ja": text.replace(" to ", "〜")})
+    return interval_in_languages(ends["low"], ends["high"])
 
 
 def _candidate(found: Mapping[str, Any], design: str) -> Mapping[str, Any]:

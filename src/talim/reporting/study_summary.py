@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from talim.atomic_io import to_jsonable
+from talim.evaluation.intervals import Effect, two_way_effect
 from talim.experiments.comparison import (
     CONFIDENCE,
     DesignSummary,
@@ -17,7 +18,7 @@ from talim.experiments.comparison import (
     factor_questions,
     summarize_designs,
 )
-from talim.experiments.effects import Effect, pooled_effect, two_way_effect
+from talim.experiments.effects import pooled_effect
 from talim.experiments.goals import GOALS, SelectionCriteria
 from talim.experiments.hypotheses import Hypotheses
 from talim.experiments.hypothesis_tests import decide_hypotheses, effect_as_dict
