@@ -100,7 +100,7 @@ def test_a_row_of_a_packed_product_is_the_same_in_every_batch(
 
 
 @pytest.mark.parametrize("inputs", [8, 36, 128])
-@pytest.mark.parametrize("outputs", [36, 256])
+@pytest.mark.parametrize("outputs", [8, 12, 33, 36, 256])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_row_of_a_small_product_is_the_same_in_every_batch(inputs: int, outputs: int, bias: bool) -> None:
     """Bit for bit, wherever it stands, whatever the threads."""
@@ -109,6 +109,8 @@ def test_a_row_of_a_small_product_is_the_same_in_every_batch(inputs: int, output
     product = product_of(linear, scale=0.5)
     assert isinstance(product, SmallProduct)
     order, expected = torch.randperm(33), 0.5 * linear(states)
+    together = product.gelu(states)
+    assert all(torch.equal(product.gelu(states[row : row + 1])[0], together[row]) for row in range(33))
     for call in (lambda at: product(states[at]), lambda at: product.add(states[at], others[at])):
         together = call(slice(None))
         for rows in (1, 2, 3, 5, 8, 31):
@@ -117,6 +119,11 @@ def test_a_row_of_a_small_product_is_the_same_in_every_batch(inputs: int, output
     assert torch.equal(product.gelu(states), nn.functional.gelu(product(states)))
     torch.testing.assert_close(product(states), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(product.add(states, others), expected + others, atol=1e-5, rtol=1e-5)
+
+
+def test_a_small_product_of_few_outputs_is_packed_where_its_digits_depend_on_the_row() -> None:
+    made = {outputs: type(product_of(nn.Linear(36, outputs).requires_grad_(False))) for outputs in range(1, 14)}
+    assert {outputs for outputs, kind in made.items() if kind is not SmallProduct} == {1, 2, 3, 5, 6, 7, 9, 10, 11}
 
 
 def test_small_products_run_in_one_thread_and_give_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:

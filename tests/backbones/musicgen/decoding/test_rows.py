@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from talim.backbones.musicgen import decoding
@@ -43,7 +43,8 @@ def test_pieces_of_unequal_length_equal_those_alone(base: MusicGen, rows: int, m
 
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(0, 50)), min_size=1, max_size=5))
+@example(drawn=[(0, 32, 0), (0, 32, 0), (1, 1, 0)])  # the row that ends first has the longest conditions
+@given(drawn=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 40), st.integers(0, 50)), min_size=1, max_size=5))
 def test_starts_of_any_length_equal_those_alone(base: MusicGen, drawn: list[tuple[int, int, int]]) -> None:
     rng = np.random.default_rng(0)
     starts = [rng.integers(0, 32, (base.codebooks, frames)).astype(np.int16) for *_, frames in drawn]
@@ -52,6 +53,27 @@ def test_starts_of_any_length_equal_those_alone(base: MusicGen, drawn: list[tupl
     for index, (prompt, length, start) in enumerate(zip(prompts, seconds, starts, strict=True)):
         expected = base.generate_tokens([prompt], length, [9 + index], start=[start])[0]
         assert np.array_equal(found[index], expected)
+
+
+def test_a_row_that_ends_beside_pieces_of_many_windows_is_not_counted_on(
+    base_with: BaseWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of three rows is not worth dropping; alone it would come to the end of the table of positions."""
+    base = base_with("")
+    monkeypatch.setattr(base, "window_seconds", 0.4)
+    highest: list[int] = []
+    decode = decoding.Decoder.step
+
+    def step(decoder: Any, tokens: Any) -> Any:
+        highest.append(int(decoder.position.max()) - decoder.size)
+        return decode(decoder, tokens)
+
+    monkeypatch.setattr(decoding.Decoder, "step", step)
+    tokens = base.generate_tokens(PROMPTS[:1] * 2, 4.0, [1, 2])
+    together = dict(base.generate_each(PROMPTS[:1] * 3, [0.02, 4.0, 4.0], [3, 1, 2]))
+    assert max(highest) < 0
+    assert np.array_equal(together[1], tokens[0])
+    assert np.array_equal(together[2], tokens[1])
 
 
 def test_several_seeds_equal_several_calls(base: MusicGen) -> None:

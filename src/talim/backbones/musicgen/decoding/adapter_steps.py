@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from talim.backbones.musicgen.decoding.products import SMALL_ROWS_MULTIPLE, Norm, UnsupportedError, is_small, product_of
+from talim.backbones.musicgen.decoding.products import (
+    SMALL_ROWS_MULTIPLE,
+    Norm,
+    UnsupportedError,
+    elementwise,
+    is_small,
+    product_of,
+)
 from talim.backbones.musicgen.decoding.slots import Place, Visible, write
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 from talim.design.streaming import StreamingState
@@ -165,7 +172,7 @@ class ConvStep(AdapterStep):
     def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
         hidden = self.down(states)
         for index, product in enumerate(self.taps):
-            hidden = product.add(self._tapped(index, F.gelu(hidden), moment), hidden)
+            hidden = product.add(self._tapped(index, elementwise(F.gelu, hidden), moment), hidden)
         due = moment.due(self.excitation.update_every)
         if due is not False:
             self._update_gate(due, moment)
@@ -188,7 +195,7 @@ class ConvStep(AdapterStep):
         extra = self.computed_rows - self.rows
         behind = F.pad(moment.behind(), (0, 0, 0, extra)).clamp(min=1)
         hidden = self.squeeze.gelu((self.total / behind).to(self.dtype))
-        gate = torch.sigmoid(self.excite(hidden))
+        gate = elementwise(torch.sigmoid, self.excite(hidden))
         if isinstance(due, Tensor):
             gate = torch.where(F.pad(due, (0, 0, 0, extra)), gate, self.gate)
         self.gate.copy_(gate)

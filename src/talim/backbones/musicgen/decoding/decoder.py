@@ -220,10 +220,15 @@ class Decoder:
             states = layer.prefill(states, doubled, self.now, conditions, self._seen_text)
 
     def ignore(self, row: int, like: int) -> None:
-        """A row without a piece: it goes along with another one, and nothing is made of it."""
+        """A row without a piece: it goes along with another one, and nothing is made of it.
+
+        Its position does too: counted on alone, it would leave the table of positions beside longer pieces.
+        """
         for history in {self.whole, self.music}:
             history.first[row] = history.first[like]
         self.frames[row] = self.frames[like]
+        for counter in (self.position, self.frames_behind):
+            counter[row] = counter[like]
 
     def keep(self, rows: list[int]) -> None:
         """Only these rows go on, in this order."""

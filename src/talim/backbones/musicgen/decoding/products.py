@@ -7,7 +7,7 @@ and the other methods of PEFT cost nothing while decoding.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -20,6 +20,8 @@ INT8_WEIGHT_MAXIMUM = 63
 PACKED_ROWS = 32  # that the order of a packed weight is chosen for
 SMALL_WEIGHT = 2**15  # numbers; with fewer, oneDNN takes longer to look up its kernel than to run it
 SMALL_ROWS_MULTIPLE = 4  # the other rows would have another kernel of BLAS, and so other last digits
+SMALL_OUTPUTS = 12  # with fewer that are no multiple of 4, last digits depend on where in the four a row stands
+LANES = 32  # numbers that a CPU takes at once; what is left over is computed otherwise, with other last digits
 PROBED_INPUTS = 512  # at a time
 # relative to the largest output; the probe of a module that is no affine function of its input is far off
 PROBE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
@@ -37,11 +39,19 @@ class Product:
 
     def gelu(self, states: Tensor) -> Tensor:
         """GELU of the product."""
-        return F.gelu(self(states))
+        return elementwise(F.gelu, self(states))
 
     def add(self, states: Tensor, others: Tensor) -> Tensor:
         """The product, added to rows [M, outputs]."""
         return others + self(states)
+
+
+def elementwise(function: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
+    """GELU, sigmoid or the like, of which a number has the same digits wherever it stands."""
+    count = states.numel()
+    if states.device.type != "cpu" or count % LANES == 0:
+        return function(states)
+    return function(F.pad(states.reshape(-1), (0, -count % LANES)))[:count].view_as(states)
 
 
 class PackedProduct(Product):
@@ -259,7 +269,7 @@ def make_product(weight: Tensor, bias: Tensor | None, form: Form = "packed", shi
         return Product(weight, bias)
     if form == "int8":
         return Int8Product(weight, bias, shifted)
-    if _is_small(weight):
+    if _is_small(weight) and (len(weight) >= SMALL_OUTPUTS or len(weight) % 4 == 0):
         return SmallProduct(weight, bias)
     return (PackedProduct if _can_be_packed(weight.dtype) else Product)(weight, bias)
 

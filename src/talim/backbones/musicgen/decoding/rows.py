@@ -180,7 +180,7 @@ class PieceDecoder:
         else:
             self._replay()
             decoder.tick()
-        parts = []
+        parts, idle = [], []
         for row, piece in list(self.under_way.items()):
             piece.steps_left -= 1
             ended = not piece.steps_left and piece.finished
@@ -194,7 +194,10 @@ class PieceDecoder:
                 piece.given = codes.shape[1]
             if ended:
                 del self.under_way[row]
+                idle.append(row)
                 self.finished_frames += piece.piece.new_frames
+        for row in idle if self.under_way else ():
+            decoder.ignore(row, like=next(iter(self.under_way)))
         self._drop_idle_rows()
         return parts
 
