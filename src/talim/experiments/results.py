@@ -55,6 +55,8 @@ class TrialResult(BaseModel):
     run: str = ""
     settings_hash: str = ""
     protocol_hash: str = ""  # of the scores of generated audio, if there are any
+    curve: tuple[tuple[int, float], ...] = ()  # validation loss by step, from step 0: the untrained adapter
+    tuned: Mapping[str, float] = Field(default_factory=dict)  # settings that tuning chose, by dotted recipe key
 
     @field_validator("measures", mode="before")
     @classmethod
