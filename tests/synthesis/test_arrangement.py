@@ -63,6 +63,8 @@ def test_arrange_drum_follows_cycle() -> None:
         ({"window_seconds": 20.0, "form": "full"}, "leave form"),
         ({"form": "free", "cycle": "Teentaal"}, "leave cycle"),
         ({"form": "free", "ensemble": 3}, "no drum"),
+        ({"ornament": "meend", "ornaments": False}, "leave one of the two out"),
+        ({"window_seconds": 20.0, "returns": False}, "leave returns"),
     ],
 )
 def test_performance_request_contradiction_raises_usage_error(options: dict, message: str) -> None:

@@ -30,7 +30,9 @@ class PerformanceRequest:
 
     `form` is "free" (unmetred only), "composition" (metred only) or "full" (both). `ensemble` is 1 to 3 instruments
     without the drone. `window_seconds` makes cycle and refrain return at least twice within every window of that length
-    and excludes the free part. `ornament` is played at every note where it fits, instead of competing ones.
+    and excludes the free part. `ornament` is played at every note where it fits, instead of competing ones. Without
+    `ornaments` the piece of the seed is performed plain: the same notes at the same times, by the same instruments.
+    Without `returns` themes and refrains are composed anew each time; form, tempo and instruments stay.
     """
 
     mode: str | None = None
@@ -39,6 +41,8 @@ class PerformanceRequest:
     ensemble: int | None = None
     window_seconds: float | None = None
     ornament: str | None = None
+    ornaments: bool = True
+    returns: bool = True
 
     def __post_init__(self) -> None:
         if self.form is not None and self.form not in FORMS:
@@ -49,6 +53,10 @@ class PerformanceRequest:
             raise UsageError(f"a window needs a positive length, not {self.window_seconds} s")
         if self.window_seconds is not None and self.form not in (None, "composition"):
             raise UsageError(f"window_seconds asks for a composition: leave form={self.form!r} out")
+        if self.ornament is not None and not self.ornaments:
+            raise UsageError(f"ornament={self.ornament!r} is not played without ornaments: leave one of the two out")
+        if self.window_seconds is not None and not self.returns:
+            raise UsageError("window_seconds asks for returns: leave returns=False out")
         if self.form == "free" and (self.cycle is not None or self.ensemble == 3):
             raise UsageError("a free part has no cycle and no drum: leave cycle and ensemble=3 out")
 
@@ -69,6 +77,8 @@ class Arrangement:
     instruments: tuple[Instrument, ...]
     drummed: bool
     tonic_hz: float
+    ornamented: bool = True
+    returns: bool = True
 
     @property
     def drum(self) -> str:
@@ -96,6 +106,7 @@ def arrange(tradition: Tradition, request: PerformanceRequest, seconds: float, r
     return Arrangement(
         tradition, style, mode, form, ensemble, seconds, free_seconds, grid, rounds,
         (lead, second) if doubled else (lead,), drummed, low * (high / low) ** float(rng.random()),
+        request.ornaments, request.returns,
     )  # fmt: skip
 
 
@@ -179,7 +190,7 @@ def choose_uniform(items: Sequence[ItemT], rng: np.random.Generator) -> ItemT:
 def build_score(arrangement: Arrangement, motion: MelodicMotion, rng: np.random.Generator) -> ScoreBuilder:
     """The note events and sections of the arrangement."""
     style, grid, score = arrangement.style, arrangement.grid, ScoreBuilder()
-    composer = MelodyComposer(motion, style.expression, rng)
+    composer = MelodyComposer(motion, style.expression, rng, arrangement.returns)
     contour = style.register_contour(arrangement.mode)
     free_name, *names = style.section_names
     if end := arrangement.free_seconds:

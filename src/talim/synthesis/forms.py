@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from talim.synthesis.melody_line import ExpressionParameters, NoteEvent, split_p
 
 Motif = list[tuple[float, float, float, bool]]  # (beat, beats, cents, slurred)
 MelodicContour = Sequence[tuple[float, float]]  # (fraction of the time, cents around which phrases rest)
+MOTIF_DRAWS = 20  # of a motif that is to be another one than before; in a mode of few notes it may still be the same
 ONE_BREATH_SECONDS = 10.0  # longer free parts contain a pause
 
 
@@ -29,10 +30,12 @@ class ScoreBuilder:
     sections: list[FormSection] = field(default_factory=list)
     section_counts: Counter[str] = field(default_factory=Counter)
 
-    def begin_section(self, name: str, kind: str, onset_seconds: float, end_seconds: float) -> None:
-        """Add a section and count the occurrences of its name."""
+    def begin_section(
+        self, name: str, kind: str, onset_seconds: float, end_seconds: float, composed_anew: bool = False
+    ) -> None:
+        """Add a section and count the occurrences of its name, unless its material was not played before."""
         self.section_counts[name] += 1
-        occurrence = self.section_counts[name]
+        occurrence = 1 if composed_anew else self.section_counts[name]
         self.sections.append(FormSection(name, kind, onset_seconds, end_seconds - onset_seconds, occurrence))
 
     def add_motif(self, grid: CycleGrid, cycle: float, motif: Motif, part: str) -> None:
@@ -55,11 +58,29 @@ def contour_height(contour: MelodicContour, fraction: float) -> float:
 
 @dataclass(frozen=True)
 class MelodyComposer:
-    """Draws the melodies of a performance from the motion of its mode and its expression parameters."""
+    """Draws the melodies of a performance from the motion of its mode and its expression parameters.
+
+    Without `returns` what would come back is composed anew each time, and all else is as it would be.
+    """
 
     motion: MelodicMotion
     expression: ExpressionParameters
     rng: np.random.Generator
+    returns: bool = True
+
+    def _later_composer(self) -> MelodyComposer:
+        """One that draws from a generator of its own, so that what does not return changes nothing else."""
+        return replace(self, rng=self.rng.spawn(1)[0])
+
+    def _another_motif(self, grid: CycleGrid, beats: tuple[float, float], pace: float, before: Motif) -> Motif:
+        """A motif in the place of another one, between other notes, that is not the same as `before`."""
+        motif = before
+        for _ in range(MOTIF_DRAWS):
+            first, last = (self.motion.draw_rest_note(float(self.rng.uniform(0, 1200)), 500, self.rng) for _ in "12")
+            motif = self.motif(grid, beats, (first, last), pace)
+            if [note[2] for note in motif] != [note[2] for note in before]:
+                break
+        return motif
 
     def unmetered(
         self, contour: MelodicContour, start_seconds: float, end_seconds: float, name: str
@@ -128,14 +149,23 @@ class MelodyComposer:
             "sthayi": self.motif(grid, (0, pickup), (landing, landing), pace),
             "antara": self.motif(grid, (0, pickup), (high, motion.draw_rest_note(700, 500, rng)), pace),
         }
+        later, played = self._later_composer(), set[str]()
         for cycle, name in enumerate(themes(grid.count)):
             body = bodies.get(name) or self._improvise(grid, pickup, landing)
+            opening = landing
+            if not self.returns and name in played and name in bodies:
+                body = bodies[name] = later._another_motif(grid, (0, pickup), pace, body)
+                opening = body[0][2]
+            if not self.returns and cycle:
+                mukhra = later._another_motif(grid, (pickup, beats), pace, mukhra)
+            played.add(name)
             body = truncate(body, 0.6 * float(rng.uniform(*self.expression.pause_seconds)), grid.beat_seconds)
-            body[0] = (*body[0][:2], landing, False)
+            body[0] = (*body[0][:2], opening, False)
             kind = "theme" if name in bodies else "episode"
-            score.begin_section(name, kind, grid.at(cycle), grid.at(cycle, pickup))
+            anew = name not in bodies or not self.returns
+            score.begin_section(name, kind, grid.at(cycle), grid.at(cycle, pickup), anew)
             score.add_motif(grid, cycle, body, name)
-            score.begin_section("mukhra", "refrain", grid.at(cycle, pickup), grid.at(cycle + 1))
+            score.begin_section("mukhra", "refrain", grid.at(cycle, pickup), grid.at(cycle + 1), not self.returns)
             score.add_motif(grid, cycle, mukhra, "mukhra")
         score.add_close(grid, end_seconds, landing)
 
@@ -165,6 +195,7 @@ class MelodyComposer:
         pace = float(rng.uniform(0.24, 0.42))
         refrain_motif = self.motif(grid, (0, refrain_cycles * beats), (middle, home), pace)
         refrain_motif = truncate(refrain_motif, 0.15, grid.beat_seconds)
+        later = self._later_composer()
         rounds = grid.count // sum(cycles)
         at = motion.nearest(contour_height(contour, 0.0))
         for number in range(rounds):
@@ -180,7 +211,11 @@ class MelodyComposer:
             for part in (first, second):
                 breath = float(rng.uniform(*self.expression.pause_seconds))
                 score.add_motif(grid, cycle, truncate(part, breath, grid.beat_seconds), name)
-            score.begin_section(refrain, "refrain", grid.at(refrain_cycle), grid.at(refrain_cycle + refrain_cycles))
+            if number and not self.returns:
+                refrain_motif = later._another_motif(grid, (0, refrain_cycles * beats), pace, refrain_motif)
+                refrain_motif = truncate(refrain_motif, 0.15, grid.beat_seconds)
+            refrain_end_seconds = grid.at(refrain_cycle + refrain_cycles)
+            score.begin_section(refrain, "refrain", grid.at(refrain_cycle), refrain_end_seconds, not self.returns)
             score.add_motif(grid, refrain_cycle, refrain_motif, refrain)
             at = home
         score.add_close(grid, end_seconds, home)

@@ -43,6 +43,7 @@ class MelodyPerformer:
     ornaments: Sequence[OrnamentDefinition]
     motion: MelodicMotion
     rng: np.random.Generator
+    ornamented: bool = True  # if not, ornaments are drawn and left out, so that all else is performed alike
 
     def play(self, events: list[NoteEvent], seconds: float) -> PerformedLine:
         """Perform the events within [0, seconds]; they must be sorted and not overlap."""
@@ -75,6 +76,7 @@ class MelodyPerformer:
     ) -> tuple[PitchContour, list[PlayedOrnament]]:
         """The contour of one phrase, and its ornaments: at most one at the onset and one during each note."""
         contour, played = PitchContour(frames, group[0].cents), list[PlayedOrnament]()
+        drawn = contour if self.ornamented else PitchContour(frames, group[0].cents)  # gets the ornaments
         for before, event in zip([None, *group], group, strict=False):
             at, transition = frame(event.onset_seconds) - first, self._transition_frames(event, before)
             position = OrnamentPosition(
@@ -83,11 +85,12 @@ class MelodyPerformer:
             )  # fmt: skip
             if before is None:
                 self._scoop(position)
+            position = replace(position, contour=drawn)
             opening = self._choose(ONSET_ORNAMENTS, position)
             done = SHAPES[opening.shape](position, opening) if opening else None
-            if opening is None or done is None:
+            if done is None or not self.ornamented:
                 contour.move(at - transition // 2, position.cents, transition)
-            else:
+            if opening is not None and done is not None:
                 played.append(self._record(opening, done, first, frames))
                 remaining = position.frames - done.frames
                 position = replace(position, at=done.at + done.frames, frames=remaining, transition_frames=0)
@@ -96,7 +99,7 @@ class MelodyPerformer:
             if lasting is not None and done is not None:
                 played.append(self._record(lasting, done, first, frames))
         self._release_drop(contour, group[-1])
-        return contour, played
+        return contour, played if self.ornamented else []
 
     def _record(self, ornament: OrnamentDefinition, done: OrnamentResult, first: int, frames: int) -> PlayedOrnament:
         """The ground truth of an ornament in the phrase that begins at frame `first`."""

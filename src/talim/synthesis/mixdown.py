@@ -43,7 +43,8 @@ def perform_lines(
             events = [replace(event, cents=event.cents + shift) for event in events]
             events = delay(events, float(rng.uniform(*style.lag_seconds)), seconds)
         events = jitter_timing(events, 0.012 if index == 0 else 0.03, rng)
-        player = MelodyPerformer(instrument, style.expression, arrangement.tradition.ornaments, line_motion, rng)
+        ornaments = arrangement.tradition.ornaments
+        player = MelodyPerformer(instrument, style.expression, ornaments, line_motion, rng, arrangement.ornamented)
         lines.append((instrument, player.play(events, seconds)))
     return lines
 
