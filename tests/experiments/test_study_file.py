@@ -120,6 +120,26 @@ def test_load_invalid_file_raises_one_line_with_a_hint(changes: dict, message: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "every", "clips"),
+    [
+        ({}, 5, 5),  # 50 steps of 4 clips: 11 evaluations of 5 clips, a third of a step's cost each, are 9 %
+        ({"training": {"steps": 300}}, 30, 32),
+        ({"training.steps": 300, "training.crop_seconds": 2.5}, 30, 8),  # an evaluation reads whole clips
+        ({"training.steps": 7, "training.batch_size": 2, "training.warmup_steps": 1}, 1, 1),
+        ({"training.steps": 300, "training.eval_every": 300}, 300, 32),
+        ({"training.eval_clips": 2}, 5, 2),
+    ],
+)
+def test_expand_curves_have_about_ten_points_for_a_tenth_of_the_training(
+    overrides: dict, every: int, clips: int
+) -> None:
+    trials = study_file.expand(study(overrides=overrides))
+    training = trials[0].recipe.training
+    assert (training.eval_every, training.eval_clips) == (every, clips)
+    assert training.early_stopping_patience > training.steps  # all trials take the same steps
+
+
 def test_trial_factors_of_sized_unsized_and_mixed_designs() -> None:
     def of(design: str) -> dict[str, Any]:
         trials = study_file.expand(study(grids={"a": {"designs": [design], "corpora": ["sung"]}}))
@@ -169,4 +189,4 @@ def test_expand_paper_study_has_the_settings_of_the_paper() -> None:
     assert linear == {"facebook/musicgen-medium"}
 
 
-KNOWN = ["50c501514be7", "52848889bc5c"]
+KNOWN = ["a4fcd2a7cf3f", "b43e23ae096e"]

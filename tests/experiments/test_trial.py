@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.fake_trials import write_study
+from fixtures.fake_trials import QUICK, write_study
 
 from talim.atomic_io import read_json
+from talim.corpus.manifest import Corpus
 from talim.experiments import trial
+from talim.experiments.results import TrialResult
 from talim.experiments.runner import list_trials
 from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record
 from talim.interrupts import RESUME_PREFIX, Interrupted
 from talim.progress import Progress
 from talim.run import Run
+from talim.training.batches import encode_clips
 
 
 @pytest.fixture
@@ -135,6 +138,24 @@ def test_event_measures_are_reductions_by_recording() -> None:
     }
 
 
+@pytest.mark.parametrize("design", ["linear@post:300", "lora@all:r2", "full@post"])
+def test_curve_starts_at_the_loss_of_the_base(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path, design: str
+) -> None:
+    """On the validation clips: the untrained adapter changes nothing."""
+    overrides = {**QUICK, "training.eval_every": 1, "training.eval_clips": 1000}
+    grids = {"a": {"bases": [str(tiny_base)], "designs": [design]}}
+    file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, grids=grids, overrides=overrides)
+    ((spec, _, base),) = list_trials(file, tmp_path)
+    cache = TrialWorkerCache()
+    result = TrialResult.model_validate(trial.run_trial(TrialJob(spec, tmp_path, corpus_folder, base), cache))
+    assert [step for step, _ in result.curve] == [0, 1, 2, 3]
+    backbone, corpus = cache.base(spec.recipe, "auto"), Corpus.load(corpus_folder)
+    clips = encode_clips(corpus, corpus.validation, backbone, Progress())
+    losses = trial.frame_losses(backbone, clips, 2, Progress(), "")
+    assert result.curve[0][1] == pytest.approx(np.mean([rows.mean() for rows in losses]), rel=1e-5)
+
+
 def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[TrialJob]) -> None:
     cache = TrialWorkerCache()
     line = trial.run_trial(jobs[0], cache)
@@ -152,5 +173,6 @@ def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[Trial
         assert line["measures"][name].keys() == line["measures"]["base_loss"].keys()
         assert line["directions"][name] == "lower_is_better"
     assert list(line["measures"]["uniform_loss"].values()) == pytest.approx([np.log(64)] * len(line["measures"][name]))
+    assert [step for step, _ in line["curve"]] == [0, 3]
     again = trial.run_trial(jobs[0], cache)  # the run is finished: measured, not trained
     assert {**again, "cost": None} == {**line, "cost": None}

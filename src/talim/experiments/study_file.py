@@ -17,20 +17,22 @@ from pydantic import Field, model_validator
 from talim import recipe as recipes
 from talim.design.expression import Design
 from talim.errors import UsageError
-from talim.recipe import Recipe
+from talim.recipe import Recipe, Training
 from talim.strict_yaml import StrictModel, build, read_yaml
 
-PROTOCOL = 2  # goes up when trials are evaluated differently, so that old and new results are never compared
+PROTOCOL = 3  # goes up when trials are evaluated differently, so that old and new results are never compared
 AS_RECORDED = "as recorded"
 DEFAULT_OVERRIDES: dict[str, Any] = {
     "training.steps": 50,
     "training.batch_size": 4,
     "training.warmup_steps": 10,
-    "training.eval_every": 50,
-    "training.eval_clips": 1,
+    "training.early_stopping_patience": 10_000,  # never: all trials take the same steps
     "training.checkpoint_every": 50,
     "training.save_weights": "last",
 }
+CURVE_POINTS = 10  # evaluations after step 0, where a study does not say training.eval_every
+CURVE_COST = 0.1  # of the training, at most about that much for the evaluations of its curve
+MAX_CURVE_CLIPS = 32
 
 
 class SyntheticCorpusSpec(StrictModel):
@@ -196,13 +198,39 @@ def expand(study: StudyConfig) -> list[TrialSpec]:
 
 
 def trial_recipe(
-    base: str, corpus: Path | str, design: Design | str, seed: int, overrides: Mapping[str, Any]
+    base: str,
+    corpus: Path | str,
+    design: Design | str,
+    seed: int,
+    overrides: Mapping[str, Any],
+    clip_seconds: float | None = None,
 ) -> Recipe:
-    """The recipe of one run of a study: DEFAULT_OVERRIDES, then `overrides` (dotted keys)."""
+    """The recipe of one run of a study: DEFAULT_OVERRIDES, then `overrides` (dotted keys).
+
+    Where these do not say how often and on how many clips it is validated, its curve has CURVE_POINTS evaluations, each
+    of as many clips (of `clip_seconds`) as cost about CURVE_COST of the training, but at least one.
+    """
     values = {"base": base, "corpus": str(corpus), "design": design, "seed": seed}
     recipe = recipes.load((), values | DEFAULT_OVERRIDES | dict(overrides))
     recipes.check_own_design(recipe, "a study")
-    return recipe
+    changes = {
+        name: value
+        for name, value in _curve_settings(recipe.training, clip_seconds).items()
+        if f"training.{name}" not in overrides
+    }
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
+
+
+def _curve_settings(training: Training, clip_seconds: float | None) -> dict[str, int]:
+    """Steps between evaluations, and clips of each, by CURVE_POINTS and CURVE_COST.
+
+    An evaluation reads whole clips, forward only, which is about a third of what a step takes for the same music.
+    """
+    part = min(1.0, training.crop_seconds / clip_seconds) if training.crop_seconds and clip_seconds else 1.0
+    forward_clips = 3 * CURVE_COST * training.steps * training.batch_size * part
+    clips = int(forward_clips / (min(CURVE_POINTS, training.steps) + 1))
+    every = -(-training.steps // CURVE_POINTS)
+    return {"eval_every": every, "eval_clips": max(1, min(MAX_CURVE_CLIPS, clips))}
 
 
 def _trial_spec(study: StudyConfig, grid: str, base: str, seed: int, corpus: str, design: Design) -> TrialSpec:
@@ -216,8 +244,8 @@ def _trial_spec(study: StudyConfig, grid: str, base: str, seed: int, corpus: str
         for key, value in overrides.items()
         if not key.startswith("kind_options.") or key.split(".")[1] in kinds
     }
-    recipe = trial_recipe(base, corpus, design, seed, applicable)
     corpus_spec = study.corpora[corpus]
+    recipe = trial_recipe(base, corpus, design, seed, applicable, corpus_spec.clip_seconds)
     run_id, generation = recipes.run_id(recipe, digest(corpus_spec.identity())), _dump_generation(study.generation)
     trial_id = digest({"run": run_id, "generation": generation, "protocol": PROTOCOL})
     return TrialSpec(trial_id, grid, base, corpus, recipe, corpus_spec, study.generation)

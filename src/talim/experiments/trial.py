@@ -34,6 +34,7 @@ from talim.evaluation.loss_by_event import (
 )
 from talim.evaluation.reference_predictors import measure_reference_losses
 from talim.experiments import study_corpora
+from talim.experiments.learning_curves import read_curve
 from talim.experiments.study_file import GenerationSpec, TrialSpec, settings_hash, trial_factors
 from talim.interrupts import Interrupted
 from talim.planning import training_step
@@ -197,6 +198,7 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
         "parameters": trained,
         "trained_percent": round(100 * trained / base, 6),
         "measures": measures,
+        "curve": read_curve(run),
         "directions": directions | dict.fromkeys(measures.keys() & {"log_seconds", "log_memory"}, LOWER),
         "cost": cost,
         "run": f"runs/{spec.id}",
