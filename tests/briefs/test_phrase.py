@@ -85,6 +85,27 @@ def test_candidates_begin_with_the_phrase_and_record_it(made: tuple[Path, Lines]
     assert facts["rights"]["phrase"] == {"file": "my alap.wav", "rights": "my own recording"}
 
 
+def test_candidates_from_a_phrase_are_made_together_and_each_is_that_of_its_seed(
+    tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_phrase(tmp_path)
+    brief = briefs_brief.load(write_brief(tmp_path, {}))
+    used, base = phrases.read_brief_phrase(brief, str(tiny_base)), load_backbone(tiny_base)
+    assert used
+    calls: list[int] = []
+    parts = type(base).generate_parts
+    monkeypatch.setattr(
+        type(base), "generate_parts", lambda *a, **named: (calls.append(len(a[1])), parts(*a, **named))[1]
+    )
+    missing = [(seed, f"key {seed}") for seed in (4, 9, 5)]
+    rows = list(candidates._clips(base, missing, brief, used, {}, Lines()))
+    assert calls == [3]
+    assert [(seed, key) for seed, key, *_ in rows] == missing
+    for seed, _, clip, _ in rows:
+        alone = base.generate_from(used.phrase.audio, "slow glide", 1.0, seed).read()
+        assert np.array_equal(clip.read().samples, alone.samples)
+
+
 def test_checks_say_what_part_they_judge(made: tuple[Path, Lines]) -> None:
     row = candidates.read_candidates(made[0] / "out")[0]
     parts = {check["name"]: check["part"] for check in row["checks"]}
@@ -241,9 +262,9 @@ def test_variation_has_the_length_of_its_phrase(tmp_path: Path) -> None:
     assert used
     assert (used.kept_seconds, used.parts) == (0.0, ("variation of the phrase", "variation of the phrase"))
     assert (used.tags["phrase_use"], used.tags["strength"]) == ("varied", "0.5")
-    backbone = load_backbone("nano-mustango")
-    sampling = {**backbone.options, "guidance_scale": 1.0, "sampling_steps": 2}
-    assert used.generate(backbone, "flute", 99.0, 0, sampling).read().seconds == pytest.approx(1.0)
+    sampling = {"guidance_scale": 1.0, "sampling_steps": 2}
+    ((*_, clip, _),) = candidates._clips(load_backbone("nano-mustango"), [(0, "")], brief, used, sampling, Lines())
+    assert clip.read().seconds == used.seconds_of(99.0) == pytest.approx(1.0)
     long = briefs_brief.load(write_brief(tmp_path, {}, seconds=3))
     with pytest.raises(UsageError, match=r"what is used of it lasts 1.00 s, and the brief asks for 3 s.*seconds: 1"):
         phrases.read_brief_phrase(long, "nano-mustango")

@@ -218,6 +218,31 @@ def test_generate_files_tells_how_the_phrase_is_used(tmp_path: Path, tiny_base: 
     assert audio.read(tmp_path / "b.flac").peak <= 1.0
 
 
+def test_pieces_from_several_phrases_are_made_in_one_batch_and_are_those_of_each_alone(
+    tmp_path: Path, tiny_base: Path, phrase_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One phrase's end beside all of another, two seeds of each."""
+    source = GenerationSource(str(tiny_base))
+    short = audio.Audio(np.random.default_rng(4).normal(0, 0.1, (1, 4000)).astype(np.float32), 16_000)
+    request: dict[str, Any] = {"prompts": ["slow", "ney"], "source": source, "seconds": 0.6, "num_samples": 2}
+    alone = [
+        piece
+        for prompt, phrase in (("slow", phrase_file), ("ney", short))
+        for piece in generate_audio(**{**request, "prompts": [prompt]}, phrases=[phrase], seed=3)
+    ]
+    calls: list[int] = []
+    parts = MusicGen.generate_parts
+    monkeypatch.setattr(
+        MusicGen, "generate_parts", lambda *a, **named: (calls.append(len(a[1])), parts(*a, **named))[1]
+    )
+    together = list(generate_audio(**request, phrases=[phrase_file, short], seed=3))
+    assert calls == [4]
+    for found, expected in zip(together, alone, strict=True):
+        assert np.array_equal(found.samples, expected.samples)
+        assert found.tags == expected.tags
+    assert len({piece.samples.tobytes() for piece in together}) == 4
+
+
 def test_generate_audio_of_a_variation_is_as_long_as_its_phrase(phrase_file: Path) -> None:
     request = {"prompts": ["a"], "source": GenerationSource("nano-mustango"), "options": GenerationOptions(1.0)}
     request["options"] = GenerationOptions(1.0, sampling_steps=2)

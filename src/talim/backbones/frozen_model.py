@@ -32,6 +32,7 @@ class FrozenModel:
     channels: int
     decode_blocks: Callable[[np.ndarray], Iterator[np.ndarray]]
     generate_each: Callable[..., Iterator[tuple[int, np.ndarray]]]
+    generate_from_each: Callable[..., Iterator[tuple[int, AudioStream]]]
 
     def __init__(
         self, model: Any, tokenizer: Callable[..., Any], name: str, licence: str, miniature: bool, precision_reason: str
@@ -101,6 +102,11 @@ class FrozenModel:
     def generate_parts(self, *arguments: Any, **options: Any) -> Iterator[tuple[int, np.ndarray, bool]]:
         """As `generate_each`, in parts where the model has them: the third value is true for a clip's last part."""
         yield from ((index, targets, True) for index, targets in self.generate_each(*arguments, **options))
+
+    def generate_from(self, phrase: Audio, prompt: str, seconds: float, seed: int, **options: Any) -> AudioStream:
+        """One clip of `generate_from_each`, under way."""
+        _, clip = next(self.generate_from_each([phrase], [prompt], [seconds], [seed], under_way=True, **options))
+        return clip
 
     def generate_tokens(
         self,

@@ -34,7 +34,7 @@ class Loss:
     parts: Tensor  # [K], with mean `mean`
     part_names: tuple[str, ...]
     per_item: Tensor  # [B, K], mean of each clip, without gradient
-    per_frame: Tensor  # [B, T], mean over the parts, 0 beyond a clip's end, without gradient
+    per_frame: Tensor  # [B, K, T], 0 beyond a clip's end, without gradient
     count: Tensor  # [], number of valid frames, or clips, that `mean` averages
 
 
@@ -202,25 +202,30 @@ class Backbone(Protocol):
     ) -> Iterator[tuple[int, np.ndarray, bool]]:
         """As `generate_each`, each clip in parts along the axis of time: index, targets, whether they are the last."""
 
-    def generate_from(
+    def generate_from_each(
         self,
-        phrase: Audio,
-        prompt: str,
-        seconds: float,
-        seed: int,
+        phrases: Sequence[Audio],
+        prompts: Sequence[str],
+        seconds: Sequence[float],
+        seed: int | Sequence[int],
         *,
         keep_phrase: bool = True,
         strength: float | None = None,
+        under_way: bool = False,
         **options: Any,
-    ) -> AudioStream:
-        """What goes on from `phrase` (of any rate and channels) for `seconds`, or for latents a variation of it.
+    ) -> Iterator[tuple[int, AudioStream]]:
+        """What goes on from each phrase (of any rate and channels) for `seconds`, or for latents a variation of it.
 
-        With `keep_phrase` a continuation comes after the phrase's own sound; a variation holds nothing of it. Options
-        as in `generate`.
+        A clip is the same alone and beside others, and comes with its index as soon as its targets are there; with
+        `under_way` before, so that what reads it waits for them. With `keep_phrase` a continuation comes after the
+        phrase's own sound; a variation holds nothing of it. Options as in `generate`.
         """
 
+    def generate_from(self, phrase: Audio, prompt: str, seconds: float, seed: int, **options: Any) -> AudioStream:
+        """One clip of `generate_from_each`, under way."""
+
     def context_seconds(self, phrase_seconds: float) -> float:
-        """How much of the end of a phrase `generate_from` uses."""
+        """How much of the end of a phrase `generate_from_each` uses."""
 
     def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None

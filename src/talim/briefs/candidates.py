@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,19 +210,16 @@ def _clips(
     """Seed, key and music of each candidate, and the seconds of sampling it: its share of those made together."""
     from talim.generation.generate import generate_clips
 
-    prompt, length = brief.prompt_text, untrimmed_seconds(brief)
-    together = 1 if phrase else CANDIDATES_TOGETHER
-    for first in range(0, len(missing), together):
-        group = missing[first : first + together]
+    length = untrimmed_seconds(brief)
+    length = phrase.seconds_of(length) if phrase else length
+    for first in range(0, len(missing), CANDIDATES_TOGETHER):
+        group = missing[first : first + CANDIDATES_TOGETHER]
+        begun = phrase.begun(len(group)) if phrase else {}
         began = time.perf_counter()
-        if phrase:
-            step = partial(progress.step, f"generating candidate {first + 1} of {len(missing)}")
-            clips = [phrase.generate(backbone, prompt, length, group[0][0], {**sampling, "progress": step})]
-        else:
-            lengths, seeds = [length] * len(group), [seed for seed, _ in group]
-            conditions = [BeatsAndChords()] * len(group)
-            made = generate_clips(backbone, [prompt] * len(group), lengths, seeds, sampling, conditions, progress)
-            clips = [clip for _, clip in sorted(made, key=lambda row: row[0])]
+        prompts, lengths, seeds = [brief.prompt_text] * len(group), [length] * len(group), [seed for seed, _ in group]
+        conditions = [BeatsAndChords()] * len(group)
+        made = generate_clips(backbone, prompts, lengths, seeds, sampling, conditions, progress, **begun)
+        clips = [clip for _, clip in sorted(made, key=lambda row: row[0])]
         share = (time.perf_counter() - began) / len(group)
         for (seed, key), clip in zip(group, clips, strict=True):
             yield seed, key, clip, share

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from talim import audio
 from talim.audio.tags import GENERATED_TAG
@@ -13,10 +13,6 @@ from talim.briefs.brief import Brief
 from talim.briefs.postprocess import normalize_loudness, untrimmed_seconds
 from talim.errors import TalimError, UsageError
 from talim.generation.phrase import RIGHTS, Phrase, PhraseOptions, read_phrase, read_phrases
-
-if TYPE_CHECKING:
-    from talim.audio import AudioStream
-    from talim.backbones.protocol import Backbone
 
 FILE = "candidates/phrase.flac"  # in the folder of candidates
 NEW_MUSIC, WHOLE, VARIATION = "new music", "phrase and new music", "variation of the phrase"
@@ -58,13 +54,13 @@ class BriefPhrase:
             tags["ai_generated_from_seconds"] = "0.000"
         return tags
 
-    def generate(
-        self, backbone: Backbone, prompt: str, seconds: float, seed: int, options: dict[str, Any]
-    ) -> AudioStream:
-        """A piece that begins from the phrase: `seconds` of new music, or a variation; progress is among `options`."""
-        own = {"keep_phrase": self.options.keep, "strength": self.options.strength}
-        seconds = seconds if self.options.strength is None else self.phrase.audio.seconds
-        return backbone.generate_from(self.phrase.audio, prompt, seconds, seed, **own, **options)
+    def begun(self, pieces: int) -> dict[str, Any]:
+        """Keywords of `generate_clips` for pieces that begin from the phrase."""
+        return {"phrases": [self.phrase.audio] * pieces, "phrase_options": self.options}
+
+    def seconds_of(self, length: float) -> float:
+        """How much is generated where `length` seconds are needed: those, or a variation as long as the phrase."""
+        return length if self.options.strength is None else self.phrase.audio.seconds
 
 
 def read_brief_phrase(brief: Brief, base: str) -> BriefPhrase | None:

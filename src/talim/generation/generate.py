@@ -221,41 +221,42 @@ class Generation:
         melodies = {id(piece.melody): piece.melody for piece in self.pieces if piece.melody}
         return {key: melody.classes(self.backbone) for key, melody in melodies.items()}
 
-    def _options(self, piece: PieceRequest) -> Mapping[str, Any]:
-        """The sampling options, and the melody of a piece that has one."""
-        if piece.melody is None:
-            return self.options
-        return {**self.options, "melody": [self._melody_classes[id(piece.melody)]]}
-
     def generate(self, indices: Sequence[int]) -> Iterator[tuple[int, AudioStream]]:
-        """Some of the pieces, each with its index; those without a phrase are made together.
+        """Some of the pieces, each with its index; they are made together.
 
         A piece is made while it is saved or read, as far as it is not there already, with its provenance as tags;
         `request` is its key. It does not depend on the others.
         """
-        together = [index for index in indices if self.pieces[index].phrase is None]
-        if together:
-            pieces = [self.pieces[index] for index in together]
-            melodies = [None if p.melody is None else self._melody_classes[id(p.melody)] for p in pieces]
-            more = {} if all(melody is None for melody in melodies) else {"melody": melodies}
-            clips = generate_clips(
-                self.backbone,
-                [piece.prompt for piece in pieces],
-                [piece.seconds for piece in pieces],
-                [piece.seed for piece in pieces],
-                {**self.options, **more},
-                [self._condition_of(piece) for piece in pieces],
-                self.progress,
-                under_way=True,
-            )
-            for row, clip in clips:
-                yield together[row], self._tagged(pieces[row], clip)
-        for index in indices:
-            piece = self.pieces[index]
-            if piece.phrase is not None:
-                title = f"{index + 1} of {len(self.pieces)}" if len(self.pieces) > 1 else "audio"
-                clip = self._begun(piece, piece.phrase, self._condition_of(piece), title)
-                yield index, self._tagged(piece, clip)
+        if not indices:
+            return
+        pieces = [self.pieces[index] for index in indices]
+        phrases = [piece.phrase.audio for piece in pieces if piece.phrase is not None]  # all have one, or none
+        clips = generate_clips(
+            self.backbone,
+            [piece.prompt for piece in pieces],
+            [piece.seconds for piece in pieces],
+            [piece.seed for piece in pieces],
+            {**self.options, **self._melody_options(pieces)},
+            [self._condition_of(piece) for piece in pieces],
+            self.progress,
+            under_way=True,
+            phrases=phrases,
+            phrase_options=self.phrase_options,
+        )
+        for row, clip in clips:
+            clip = self._with_loudness_told(clip, indices[row]) if phrases else clip
+            yield indices[row], self._tagged(pieces[row], clip)
+
+    def _melody_options(self, pieces: Sequence[PieceRequest]) -> dict[str, Any]:
+        """The melodies of pieces, where one has one; what precedes them in a phrase is read in the same way."""
+        followed = next((piece.melody for piece in pieces if piece.melody is not None), None)
+        if followed is None:
+            return {}
+        melodies = [None if piece.melody is None else self._melody_classes[id(piece.melody)] for piece in pieces]
+        if not pieces[0].phrase:
+            return {"melody": melodies}
+        source = followed.source
+        return {"melody": melodies, "melody_of_phrase": lambda sound: melody_of(sound, self.backbone, source).classes}
 
     def _condition_of(self, piece: PieceRequest) -> BeatsAndChords:
         condition = self._beats_chords[piece.prompt, piece.beats_chords]
@@ -271,22 +272,9 @@ class Generation:
             tags |= piece.melody.tags
         return replace(clip, tags=tags | {"request": piece.key})
 
-    def _begun(self, piece: PieceRequest, phrase: Phrase, condition: BeatsAndChords, title: str) -> AudioStream:
-        """The piece that begins from a phrase; it is told where all of it is turned down."""
-        options = dict(self._options(piece))
-        if (followed := piece.melody) is not None:  # what precedes it is read in the same way
-            options["melody_of_phrase"] = lambda sound: melody_of(sound, self.backbone, followed.source).classes
-        clip = self.backbone.generate_from(
-            phrase.audio,
-            piece.prompt,
-            piece.seconds,
-            piece.seed,
-            keep_phrase=self.phrase_options.keep,
-            strength=self.phrase_options.strength,
-            progress=_in_seconds(self.progress, f"generating {title}, seconds", piece.seconds),
-            beats_chords=[condition] if condition else None,
-            **options,
-        )
+    def _with_loudness_told(self, clip: AudioStream, index: int) -> AudioStream:
+        """A clip that begins from a phrase; it is told where all of it is turned down."""
+        title = f"{index + 1} of {len(self.pieces)}" if len(self.pieces) > 1 else "audio"
         logged: list[float] = []
 
         def blocks() -> Iterator[np.ndarray]:
@@ -374,7 +362,7 @@ def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: floa
     return [BeatsAndChords.parse(*pair, seconds) for pair in zip(beats, chords, strict=True)]
 
 
-def generate_clips(
+def generate_clips(  # noqa: PLR0913
     backbone: Backbone,
     prompts: Sequence[str],
     seconds: Sequence[float],
@@ -383,21 +371,26 @@ def generate_clips(
     beats_chords: Sequence[BeatsAndChords],
     progress: Progress,
     under_way: bool = False,
+    phrases: Sequence[Audio] = (),
+    phrase_options: PhraseOptions = ALL_KEPT,
 ) -> Iterator[tuple[int, AudioStream]]:
     """A piece for each prompt, with its index as soon as its targets are there, decoded when it is saved or read.
 
     `options` are the base's resolved options. Progress is told in seconds of music. With `under_way` a piece is given
     out before: what saves or reads it waits for the targets as it needs them, and those of the others come beside.
+    With `phrases`, one per prompt, the pieces begin from them.
     """
     title = "generating audio, seconds" if len(prompts) == 1 else f"generating {len(prompts)} pieces, seconds"
-    parts = backbone.generate_parts(
-        prompts,
-        seconds,
-        seeds,
-        progress=_in_seconds(progress, title, sum(seconds)),
-        beats_chords=list(beats_chords) if any(beats_chords) else None,
+    given = {
         **options,
-    )
+        "progress": _in_seconds(progress, title, sum(seconds)),
+        "beats_chords": list(beats_chords) if any(beats_chords) else None,
+    }
+    if phrases:
+        use = {"keep_phrase": phrase_options.keep, "strength": phrase_options.strength, "under_way": under_way}
+        yield from backbone.generate_from_each(phrases, prompts, seconds, seeds, **use, **given)
+        return
+    parts = backbone.generate_parts(prompts, seconds, seeds, **given)
     pieces = ArrivingPieces(parts, len(prompts))
     for row in pieces.each():
         if not under_way:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.audio import Audio
-from talim.backbones.musicgen import continuation
+from talim.backbones.musicgen import continuation, decoding
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.errors import UsageError
 
@@ -98,6 +98,30 @@ def test_generate_from_a_phrase_of_any_form(shared: MusicGen, seconds: float, ra
     assert np.array_equal(kept.samples[:, own.frames :], alone.samples)
     again = shared.generate_from(phrase, **options).read()
     assert np.array_equal(kept.samples, again.samples)
+
+
+def test_phrases_in_a_batch_are_gone_on_from_as_each_alone(shared: MusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lengths of phrases and pieces, seeds and prompts differ, some reach beyond the window of 0.5 s; two rows only."""
+    forms = [(0.3, 800, 1), (1.7, 48_000, 2), (0.02, 800, 1), (0.81, 16_000, 1)]
+    phrases = [phrase_of(*form, seed=7 + number) for number, form in enumerate(forms)]
+    phrases.append(phrases[0])
+    prompts, seconds, seeds = ["a", "low drums", "", "ney", "a"], [0.7, 0.1, 1.3, 0.5, 0.7], [5, 0, 3, 5, 6]
+    alone = [shared.generate_from(*each) for each in zip(phrases, prompts, seconds, seeds, strict=True)]
+    tokens: list[int] = []
+    parts = type(shared).generate_parts
+
+    def watch(self: MusicGen, prompts: list[str], *arguments: object, **named: object) -> object:
+        tokens.append(len(prompts))
+        return parts(self, prompts, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(shared), "generate_parts", watch)
+    monkeypatch.setattr(decoding, "rows_that_fit", lambda *_: 2)
+    for under_way in (False, True):
+        together = dict(shared.generate_from_each(phrases, prompts, seconds, seeds, under_way=under_way))
+        assert sorted(together) == list(range(5))
+        for row, clip in together.items():
+            assert np.array_equal(clip.read().samples, alone[row].read().samples), row
+    assert tokens == [5, 5]  # all in one batch
 
 
 def test_generate_from_goes_on_from_the_tokens_at_the_end_of_the_phrase(shared: MusicGen) -> None:

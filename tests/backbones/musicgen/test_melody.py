@@ -116,6 +116,17 @@ def test_continuation_is_given_the_phrases_melody_then_the_new_one(
     assert given[2][0][:5].tolist() == [5, 7, 9, 11, MELODY[0]]
 
 
+def test_phrases_in_a_batch_follow_each_its_own_melody(base: MusicGenMelody) -> None:
+    phrases = [Audio(released_musicgen.noise(seconds), 800) for seconds in (0.32, 0.6, 0.32)]
+    melodies, seconds, seeds = [MELODY, None, MELODY[::-1].copy()], [0.4, 0.9, 0.4], [0, 1, 0]
+    rows = dict(base.generate_from_each(phrases, ["ney", "oud", "ney"], seconds, seeds, melody=melodies))
+    for row, melody in enumerate(melodies):
+        given = (phrases[row], ["ney", "oud", "ney"][row], seconds[row], seeds[row])
+        alone = base.generate_from(*given, melody=[melody])
+        assert np.array_equal(rows[row].read().samples, alone.read().samples), row
+    assert not np.array_equal(rows[0].read().samples, rows[2].read().samples)
+
+
 def test_encode_melody_of_any_rate_and_channels(base: MusicGenMelody) -> None:
     time = np.arange(2 * 44100) / 44100
     tone = np.sin(2 * np.pi * 220 * time).astype(np.float32)  # an A

@@ -306,6 +306,18 @@ def test_generate_from_a_phrase_without_strength_takes_half(tiny: Mustango) -> N
     assert np.array_equal(vary(tiny, noise(0.3), None).samples, vary(tiny, noise(0.3), 0.5).samples)
 
 
+def test_variations_of_phrases_of_unequal_length_are_those_of_each_alone(tiny: Mustango) -> None:
+    sounds = [noise(0.64, 1), noise(0.3, 2), noise(0.64, 3, 8000, 2)]
+    given: dict[str, Any] = {"strength": 0.5, "sampling_steps": 4}
+    lengths = [sound.seconds for sound in sounds]
+    rows = dict(tiny.generate_from_each(sounds, ["a", "b", ""], lengths, [5, 9, 2], **given))
+    assert sorted(rows) == [0, 1, 2]
+    for row, (sound, prompt, seed) in enumerate(zip(sounds, ["a", "b", ""], [5, 9, 2], strict=True)):
+        alone = tiny.generate_from(sound, prompt, lengths[row], seed, **given).read()
+        np.testing.assert_allclose(rows[row].read().samples, alone.samples, atol=1e-3)
+        assert alone.frames == round(lengths[row] * tiny.rate_hz)
+
+
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_generate_from_a_phrase_with_a_strength_out_of_range_raises_usage_error(
     tiny: Mustango, strength: float

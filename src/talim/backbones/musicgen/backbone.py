@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -336,23 +337,37 @@ class MusicGen(FrozenModel):
         frames = int(phrase_seconds * self.frame_rate_hz + 1e-6)
         return sampling.context_frames(frames, self.frame_rate_hz, self.window_seconds) / self.frame_rate_hz
 
-    def generate_from(
+    def generate_from_each(
         self,
-        phrase: Audio,
-        prompt: str,
-        seconds: float,
-        seed: int,
+        phrases: Sequence[Audio],
+        prompts: Sequence[str],
+        seconds: Sequence[float],
+        seed: int | Sequence[int],
         *,
         keep_phrase: bool = True,
         strength: float | None = None,
+        under_way: bool = False,
         **options: Any,
-    ) -> AudioStream:
-        """`seconds` of music that go on from the end of `phrase`; with `keep_phrase` after the phrase's own sound.
+    ) -> Iterator[tuple[int, AudioStream]]:
+        """`seconds` of music that go on from the end of each phrase; see `Backbone`.
 
-        The phrase is resampled and cross-faded into the decoding of its own last tokens. UsageError for a phrase
+        A phrase is resampled and cross-faded into the decoding of its own last tokens. UsageError for a phrase
         shorter than a frame of the codec, and for a `strength`, which is for diffusion models.
         """
         generation_options.check_strength(self.family, self.name, strength)
+        given = {id(phrase): phrase for phrase in phrases}
+        ends = {key: self._tokens_of_end(phrase) for key, phrase in given.items()}
+        start = [ends[id(phrase)] for phrase in phrases]
+        pieces = ArrivingPieces(self.generate_parts(prompts, seconds, seed, start=start, **options), len(prompts))
+        for row in pieces.each():
+            if not under_way:
+                pieces.complete(row)
+            kept = phrases[row] if keep_phrase else None
+            blocks = partial(self._joined, kept, start[row], partial(pieces.parts_of, row), seconds[row])
+            yield row, AudioStream(blocks, self.rate_hz, self.channels)
+
+    def _tokens_of_end(self, phrase: Audio) -> np.ndarray:  # int16 [K, P]
+        """Tokens of the end of a phrase that its continuation hears."""
         own = phrase.resample(self.rate_hz).to_channels(self.channels)
         per_frame = round(self.rate_hz / self.frame_rate_hz)
         context = round(self.context_seconds(own.frames / self.rate_hz) * self.frame_rate_hz)
@@ -362,16 +377,21 @@ class MusicGen(FrozenModel):
                 f"{per_frame / self.rate_hz:g} s or more"
             )
         # whole frames that end with the phrase: the codec would fill a last, broken frame with silence
-        before = self.encode(Audio(own.samples[:, -context * per_frame :], self.rate_hz))
-        new = ArrivingPieces(self.generate_parts([prompt], seconds, seed, start=before[None], **options), 1)
-        kept = own.samples if keep_phrase else own.samples[:, :0]
+        return self.encode(Audio(own.samples[:, -context * per_frame :], self.rate_hz))
 
-        def blocks() -> Iterator[np.ndarray]:
-            count = round(seconds * self.rate_hz)
-            decoded = self.decode_parts(itertools.chain([before], new.parts_of(0)))
-            yield from continuation.join(kept, decoded, context * per_frame, count, self.rate_hz)
+    def _joined(
+        self, kept: Audio | None, start: np.ndarray, parts: Callable[[], Iterable[np.ndarray]], seconds: float
+    ) -> Iterator[np.ndarray]:
+        """Blocks of a phrase, if it is kept, and of what goes on from its last tokens `start`.
 
-        return AudioStream(blocks, self.rate_hz, self.channels)
+        The phrase is resampled once more, so that many that wait need no memory for it.
+        """
+        own = np.zeros((self.channels, 0), np.float32)
+        if kept is not None:
+            own = kept.resample(self.rate_hz).to_channels(self.channels).samples
+        shared = start.shape[1] * round(self.rate_hz / self.frame_rate_hz)
+        decoded = self.decode_parts(itertools.chain([start], parts()))
+        yield from continuation.join(own, decoded, shared, round(seconds * self.rate_hz), self.rate_hz)
 
     def sites(self) -> tuple[Site, ...]:
         """The conditioner, every decoder layer in order of depth, and post."""

@@ -7,7 +7,7 @@ which has no cross-attention. Without a melody it is the first class throughout,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,28 +79,37 @@ class MusicGenMelody(MusicGen):
         """Output of the first `layers` layers for conditions and music, [B, T, D], before any adapter there."""
         return prepended_conditions.forward_frozen(self.model, self._steps(batch), batch, layers)
 
-    def generate_from(  # pyright: ignore[reportIncompatibleMethodOverride]  (the options are passed on)
+    def generate_from_each(  # pyright: ignore[reportIncompatibleMethodOverride]  (the options are passed on)
         self,
-        phrase: Audio,
-        prompt: str,
-        seconds: float,
-        seed: int,
+        phrases: Sequence[Audio],
+        prompts: Sequence[str],
+        seconds: Sequence[float],
+        seed: int | Sequence[int],
         *,
-        melody: Any = None,
+        melody: Sequence[np.ndarray | None] | None = None,
         melody_of_phrase: Callable[[Audio], np.ndarray] | None = None,
         **options: Any,
-    ) -> AudioStream:
+    ) -> Iterator[tuple[int, AudioStream]]:
         """As for MusicGen; a `melody` for the new music follows the phrase's own, which the model is also given.
 
         `melody_of_phrase` reads the phrase's own where the melody was not read by chroma, as by `encode_melody`.
         """
-        if melody is not None and melody[0] is not None:
-            context, read = self.context_seconds(phrase.seconds), melody_of_phrase or self.encode_melody
-            own = read(phrase.cut(phrase.seconds - context, phrase.seconds)) if context else NO_MELODY[:0]
-            own = own[: round(context * self.melody_rate_hz)]
-            needed = math.ceil(seconds * self.melody_rate_hz) + self.melody_frames
-            melody = [np.concatenate([own, np.resize(melody[0], needed)])]
-        return super().generate_from(phrase, prompt, seconds, seed, melody=melody, **options)
+        if melody is not None:
+            read = melody_of_phrase or self.encode_melody
+            followed = {id(phrase): phrase for phrase, row in zip(phrases, melody, strict=True) if row is not None}
+            own = {key: self._melody_of_end(phrase, read) for key, phrase in followed.items()}
+            needed = [math.ceil(length * self.melody_rate_hz) + self.melody_frames for length in seconds]
+            melody = [
+                None if row is None else np.concatenate([own[id(phrase)], np.resize(row, frames)])
+                for phrase, row, frames in zip(phrases, melody, needed, strict=True)
+            ]
+        return super().generate_from_each(phrases, prompts, seconds, seed, melody=melody, **options)
+
+    def _melody_of_end(self, phrase: Audio, read: Callable[[Audio], np.ndarray]) -> np.ndarray:  # int8 [M]
+        """The melody of the end of a phrase that its continuation hears."""
+        context = self.context_seconds(phrase.seconds)
+        own = read(phrase.cut(phrase.seconds - context, phrase.seconds)) if context else NO_MELODY[:0]
+        return own[: round(context * self.melody_rate_hz)]
 
     def _piece_conditions(
         self, prompts: Sequence[str], melody: Sequence[np.ndarray | None] | None, guided: bool

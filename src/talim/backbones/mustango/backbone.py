@@ -136,7 +136,7 @@ class Mustango(FrozenModel):
             names = self.validation_terms
             terms = diffusion.validation_errors(self.model, self.schedule, batch)
         per_item = torch.stack([errors for errors, _ in terms], dim=1)  # [B, K]
-        per_frame = torch.stack([frames for _, frames in terms]).mean(dim=0)
+        per_frame = torch.stack([frames for _, frames in terms], dim=1)
         parts = per_item.mean(dim=0)
         count = torch.tensor(len(per_item), device=per_item.device)
         return Loss(parts.mean(), parts, names, per_item.detach(), per_frame, count)
@@ -157,7 +157,7 @@ class Mustango(FrozenModel):
         progress: Progress | None = None,
         beats_chords: Sequence[BeatsAndChords] | None = None,
         predict: bool = False,
-        start: np.ndarray | None = None,  # float32 [B, C, T, F]
+        start: Sequence[np.ndarray] | np.ndarray | None = None,  # float32 [C, T, F] for each
         strength: float | None = None,
         **options: Any,
     ) -> Iterator[tuple[int, np.ndarray]]:
@@ -185,7 +185,9 @@ class Mustango(FrozenModel):
             varied = None
             if start is not None:
                 level = generation_options.DEFAULT_STRENGTH if strength is None else strength
-                varied = diffusion.Start(torch.from_numpy(np.asarray(start)[rows]).to(self.device), level)
+                varied = diffusion.Start(
+                    torch.from_numpy(np.stack([start[row] for row in rows])).to(self.device), level
+                )
             own = [generators[row] for row in rows]
             velocity = self._velocity(
                 [prompts[row] for row in rows], [beats_chords[row] for row in rows], options["guidance_scale"]
@@ -229,27 +231,35 @@ class Mustango(FrozenModel):
         """All of a phrase: a variation is as long as the phrase."""
         return phrase_seconds
 
-    def generate_from(
+    def generate_from_each(
         self,
-        phrase: Audio,
-        prompt: str,
-        seconds: float,
-        seed: int,
+        phrases: Sequence[Audio],
+        prompts: Sequence[str],
+        seconds: Sequence[float],
+        seed: int | Sequence[int],
         *,
         keep_phrase: bool = True,
         strength: float | None = None,
+        under_way: bool = False,
         **options: Any,
-    ) -> AudioStream:
-        """A variation of the first `seconds` of `phrase`, which is not kept: see `diffusion.denoise`.
+    ) -> Iterator[tuple[int, AudioStream]]:
+        """A variation of the first `seconds` of each phrase, which is not kept: see `diffusion.denoise`.
 
         The codec hears the phrase at a peak of 0.5; shorter ones are followed by silence.
         """
+        pairs = [(id(phrase), length) for phrase, length in zip(phrases, seconds, strict=True)]
+        given = dict(zip(pairs, phrases, strict=True))
+        latents = {pair: self._latents_of_beginning(phrase, pair[1]) for pair, phrase in given.items()}
+        start = [latents[pair] for pair in pairs]
+        for row, varied in self.generate_each(prompts, seconds, seed, start=start, strength=strength, **options):
+            yield row, self.stream(varied, seconds[row])
+
+    def _latents_of_beginning(self, phrase: Audio, seconds: float) -> np.ndarray:  # float32 [C, T, F]
+        """Latents of a phrase's first `seconds`, for a variation of that length."""
         samples = self._frames(seconds) * self.mel_vae.samples_per_frame
         own = phrase.resample(self.rate_hz).to_channels(1).cut(0, seconds).samples
-        filled = Audio(np.pad(own[:, :samples], ((0, 0), (0, max(0, samples - own.shape[1])))), self.rate_hz)
-        start = self.encode(filled)[None]
-        latents = self.generate_tokens([prompt], seconds, seed, start=start, strength=strength, **options)
-        return self.stream(latents[0], seconds)
+        filled = np.pad(own[:, :samples], ((0, 0), (0, max(0, samples - own.shape[1]))))
+        return self.encode(Audio(filled, self.rate_hz))
 
     def _conditions(
         self, prompts: Sequence[str], beats_chords: Sequence[BeatsAndChords] | None, predict: bool
