@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from talim.design.expression import Design
 from talim.experiments.hypotheses import Hypotheses
 from talim.experiments.hypothesis_tests import SUPPORTED, decide_hypotheses
 from talim.experiments.results import RESULTS, TrialResult
+from talim.experiments.tuning import RATE as LEARNING_RATE
 
 BASE_PARAMETERS = 8_560_640
 SECONDS = {"linear": 150.0, "conv": 210.0, "transformer": 240.0, "lora": 170.0, "full": 420.0}
@@ -32,6 +33,8 @@ LOSS_MEASURES = (
     "loss_reduction_first",
     "loss_reduction_repeat",
 )
+# what every design learns of ornaments and of returns beyond the rest
+LEARNT = {"loss_reduction_ornaments": 0.1, "loss_reduction_repeat": 0.1}
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class SimulatedStudy:
     cell_sd: float = 0.03
     level: float = 1.0
     effects: Sequence[SimulatedEffect] = field(default_factory=tuple)
+    planted: float = 0.15  # what half of the steps lose, in nats
+    equal_seeds: int = 3  # further seeds, for equal pairs only
 
 
 def grid(kinds: Sequence[str], sites: Sequence[str], percents: Sequence[float]) -> list[str]:
@@ -65,9 +70,22 @@ def grid(kinds: Sequence[str], sites: Sequence[str], percents: Sequence[float]) 
 
 
 def rows(plan: SimulatedStudy, seed: int) -> list[dict[str, Any]]:
-    """The lines of results.jsonl; the same for the same seed."""
-    rng = np.random.default_rng(seed)
-    lines = []
+    """The lines of results.jsonl without those of control grids; the same for the same seed."""
+    return _all_rows(plan, seed)[0]
+
+
+def control_rows(plan: SimulatedStudy, seed: int) -> list[dict[str, Any]]:
+    """The lines of control grids: every design on half of the steps, and with further seeds."""
+    return _all_rows(plan, seed)[1]
+
+
+def _all_rows(plan: SimulatedStudy, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    rng, control_rng = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    losses = ("loss_reduction", "loss_reduction_ornaments", "loss_reduction_repeat")
+    lost = [SimulatedEffect(name, {}, -plan.planted) for name in losses]
+    lost.append(SimulatedEffect("score.kernel_distance_timbre", {}, 40 * plan.planted))
+    less = replace(plan, effects=[*plan.effects, *lost])
+    lines, controls = [], []
     for base in plan.bases:
         for genre, texture in plan.corpora:
             corpus = f"{genre}-{texture}"
@@ -76,8 +94,29 @@ def rows(plan: SimulatedStudy, seed: int) -> list[dict[str, Any]]:
             for design in plan.designs:
                 factors = _factors(base, genre, texture, design)
                 own = dict(zip(names, plan.recording_sd * rng.normal(size=plan.recordings), strict=True))
-                lines += [_row(plan, factors, corpus, design, n, difficulty, own, rng) for n in range(plan.seeds)]
-    return lines
+                cell = (factors, corpus, design)
+                lines += [_row(plan, *cell, n, difficulty, own, rng) for n in range(plan.seeds)]
+                for n in range(plan.seeds):
+                    row = _row(less, *cell, n, difficulty, own, control_rng)
+                    about = {"id": f"{row['id']}-half", "control": "planted", "planted": "half of the steps"}
+                    controls.append(row | about)
+                for n in range(plan.seeds, plan.seeds + plan.equal_seeds):
+                    controls.append(_row(plan, *cell, n, difficulty, own, control_rng) | {"control": "equal"})
+    return lines, controls
+
+
+def tuning_record(plan: SimulatedStudy) -> dict[str, Any]:
+    """The content of tuning.json: every design's learning rate lies inside its grid."""
+    corpora = ["-".join(each) for each in plan.corpora]
+    candidates = [{"values": {LEARNING_RATE: rate}, "loss": abs(math.log(rate / RATE))} for rate in RATES]
+    common = {"group": "all", "corpora": corpora, "tuned_on": corpora, "seeds": [0], "candidates": candidates}
+    families = [
+        {"base": base, "family": design, "designs": [design], "representative": design, **common}
+        | {"chosen": {LEARNING_RATE: RATE}, "inside": True}
+        for base in plan.bases
+        for design in plan.designs
+    ]
+    return {"families": families}
 
 
 def _factors(base: str, genre: str, texture: str, design: str) -> dict[str, Any]:
@@ -117,10 +156,13 @@ def _row(
             + _added(plan, factors, "loss_reduction")
         )
         for measure in LOSS_MEASURES:
-            more = 0.0 if measure == "loss_reduction" else _added(plan, factors, measure)
+            more = LEARNT.get(measure, 0.0)
+            more += 0.0 if measure == "loss_reduction" else _added(plan, factors, measure)
             measures[measure][name] = cell + more + plan.cell_sd * rng.normal()
         measures["base_loss"][name] = 3.4 + hardness
         measures["adapted_loss"][name] = 3.4 + hardness - measures["loss_reduction"][name]
+        measures.setdefault("unigram_loss", {})[name] = 3.7 + hardness
+        measures.setdefault("last_token_loss", {})[name] = 3.5 + hardness
     repeat, first = measures["loss_reduction_repeat"], measures["loss_reduction_first"]
     measures["repeat_gain"] = {name: repeat[name] - first[name] for name in difficulty}
     distance = 32 - 8 * grown + _added(plan, factors, "score.kernel_distance_timbre") + 1.5 * rng.normal()
@@ -131,6 +173,7 @@ def _row(
     parameters = round((fraction or 0) * BASE_PARAMETERS) + (BASE_PARAMETERS // 6 if "full" in kinds else 0)
     parameters = BASE_PARAMETERS if factors["kind"] == "full" else parameters
     measures |= {"log_seconds": {"run": math.log(seconds)}, "log_memory": {"run": math.log(memory)}}
+    gained = float(np.mean(list(measures["loss_reduction"].values())))
     key = "/".join([factors["base"], corpus, design, str(seed)])
     name = hashlib.sha256(key.encode()).hexdigest()[:12]
     return {
@@ -154,6 +197,11 @@ def _row(
         },
         "run": f"runs/{name}",
         "settings_hash": f"{corpus}-0",
+        "curve": [[step, 3.4 - gained * (1 - math.exp(-step / 8))] for step in range(0, 121, 12)],
+        "tuned": {LEARNING_RATE: RATE},
+        "scores": {
+            "kernel_distance_timbre": {"reference": 12.0, "baseline": 40.0, "separation_p": 0.001, "floor": 0.0}
+        },
     }
 
 
@@ -162,6 +210,7 @@ def _added(plan: SimulatedStudy, factors: Mapping[str, Any], measure: str) -> fl
     return sum(effect.amount for effect in fitting)
 
 
+RATE, RATES = 0.002, (0.0005, 0.001, 0.002, 0.004, 0.008)  # the learning rate chosen and those tried
 KINDS, SITES, PERCENTS = ("linear", "conv", "transformer"), ("post", "all"), (0.53, 2.7, 4.7)
 EFFECT_SIZE = 0.08  # nats
 SIMULATED_EFFECT = SimulatedEffect("loss_reduction", {"kind": "conv"}, EFFECT_SIZE)

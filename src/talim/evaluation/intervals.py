@@ -163,7 +163,7 @@ def interval_note(count: int) -> str | None:
     return None
 
 
-def wilson_interval(count: int, of: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(count: float, of: float, z: float = 1.96) -> tuple[float, float]:
     """95 % interval of the proportion `count` of `of` (Wilson 1927); valid at 0 and 1 too. ValueError for `of` < 1."""
     if not 0 <= count <= of or of < 1:
         raise ValueError(f"a proportion needs 0 <= count <= of and of >= 1, not {count} of {of}")

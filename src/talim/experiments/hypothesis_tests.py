@@ -111,6 +111,19 @@ def _verdict(effect: Effect, comparison: Comparison, confidence: float, comparis
     return SUPPORTED if supported else CONTRADICTED if contradicted else UNDECIDED
 
 
+def compared_trials(trials: Sequence[TrialResult], contrast: Contrast) -> list[tuple[TrialResult, TrialResult]]:
+    """The pairs of treatment and control trials that have the contrast's measures."""
+    selected = [trial for trial in trials if trial.matches(contrast.where)]
+    groups = contrast.interaction or ({},)
+    names = [name for name in (contrast.measure, contrast.relative_to) if name]
+    return [
+        pair
+        for group in groups
+        for pair in _pairs([trial for trial in selected if trial.matches(group)], contrast, set(contrast.treatment))
+        if all(name in trial.measures for name in names for trial in pair)
+    ]
+
+
 def paired_effect(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
     """The mean paired difference; InsufficientData if no two trials can be paired."""
     selected = [trial for trial in trials if trial.matches(contrast.where)]

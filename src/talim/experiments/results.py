@@ -57,6 +57,11 @@ class TrialResult(BaseModel):
     protocol_hash: str = ""  # of the scores of generated audio, if there are any
     curve: tuple[tuple[int, float], ...] = ()  # validation loss by step, from step 0: the untrained adapter
     tuned: Mapping[str, float] = Field(default_factory=dict)  # settings that tuning chose, by dotted recipe key
+    control: Literal["", "planted", "equal"] = ""  # of a control grid: it is in no table
+    planted: str = ""  # what was done to it on purpose
+    # of each score: its value for real music ("reference") and the base ("baseline"), how well it tells them apart
+    # ("separation_p"), "floor" and "ceiling"
+    scores: Mapping[str, Mapping[str, float | None]] = Field(default_factory=dict)
 
     @field_validator("measures", mode="before")
     @classmethod
@@ -143,12 +148,16 @@ class BaseModelResults:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything in a study's results.jsonl; `excluded` are trials with other settings than those of their table."""
+    """Everything in a study's results.jsonl; `excluded` are trials with other settings than those of their table.
+
+    `controls` are finished trials of control grids; they are in no table.
+    """
 
     folder: Path
     tables: Sequence[BaseModelResults] = ()
     failed: Sequence[TrialResult] = ()
     excluded: Sequence[TrialResult] = field(default_factory=tuple)
+    controls: Sequence[TrialResult] = ()
 
     @property
     def trials(self) -> list[TrialResult]:
@@ -188,7 +197,7 @@ def read_study(folder: Path) -> StudyResults:
         by_id[trial.id] = trial
     groups: dict[tuple[str, str], list[TrialResult]] = {}
     for trial in by_id.values():
-        if trial.status == "done":
+        if trial.status == "done" and not trial.control:
             groups.setdefault((trial.base, trial.corpus), []).append(trial)
     tables, excluded = [], []
     for (base, corpus), trials in sorted(groups.items()):
@@ -196,6 +205,10 @@ def read_study(folder: Path) -> StudyResults:
         same = [trial for trial in trials if trial.settings_hash == settings]
         tables.append(BaseModelResults(base, corpus, settings, same))
         excluded += [trial for trial in trials if trial.settings_hash != settings]
+    known = {(table.base, table.corpus, table.settings) for table in tables}
+    controls = [trial for trial in by_id.values() if trial.status == "done" and trial.control]
+    excluded += [t for t in controls if (t.base, t.corpus, t.settings_hash) not in known]
+    controls = [t for t in controls if (t.base, t.corpus, t.settings_hash) in known]
     for corpus in {table.corpus for table in tables}:
         protocols = {
             f"trial {trial.id} ({trial.design} in {trial.base} on {corpus})": {"hash": trial.protocol_hash}
@@ -204,7 +217,8 @@ def read_study(folder: Path) -> StudyResults:
             if table.corpus == corpus and any(name.startswith("score.") for name in trial.measures)
         }
         require_same_protocol(protocols, "run the study with one version of talim into another folder")
-    return StudyResults(folder, tables, [trial for trial in by_id.values() if trial.status == "failed"], excluded)
+    failed = [trial for trial in by_id.values() if trial.status == "failed"]
+    return StudyResults(folder, tables, failed, excluded, controls)
 
 
 def _main_settings(trials: Sequence[TrialResult]) -> str:
