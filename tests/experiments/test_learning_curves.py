@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.atomic_io import append_jsonl
-from talim.experiments.learning_curves import is_flat, plateau_fraction, read_curve
+from talim.experiments.learning_curves import is_flat, mean_curve, plateau_fraction, read_curve
 from talim.run import Run
 
 
@@ -69,3 +69,8 @@ def test_read_curve_is_the_validation_part_of_the_log(tmp_path: Path) -> None:
     for step, split, loss in [(0, "validation", 5.0), (1, "train", 9.0), (10, "validation", 4.5)]:
         append_jsonl(run.log, {"step": step, "split": split, "loss": loss})
     assert read_curve(run) == [(0, 5.0), (10, 4.5)]
+
+
+def test_mean_curve_is_over_the_steps_that_all_have() -> None:
+    assert mean_curve([[(0, 4.0), (5, 3.0), (10, 2.0)], [(0, 6.0), (10, 3.0)], []]) == [(0, 5.0), (10, 2.5)]
+    assert mean_curve([[], []]) == []

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from talim.html.design_charts import DesignPoint, ErrorBarSeries, pareto_plot, size_curve_plot
+from talim.html.design_charts import (
+    STYLES,
+    DesignPoint,
+    ErrorBarSeries,
+    pareto_plot,
+    size_curve_plot,
+    step_curve_plot,
+    style_sample,
+)
 
 POINTS = [
     DesignPoint(10.0, 0.5, "1", on_front=True),
@@ -64,3 +72,19 @@ def test_size_curve_plot_labels_do_not_overlap_and_share_the_range() -> None:
         assert {"conv", "full@all", "0.5", "2.7", "size"} <= set(texts(svg))
     assert abs(heights(panels[0], "conv") - heights(panels[0], "linear")) > 10
     assert heights(panels[0], "0.5") == heights(panels[1], "0.5")
+
+
+def test_styles_differ_without_their_colours() -> None:
+    """By marker, so that a reader who sees no colours finds each line of the legend."""
+    assert len({style["marker"] for style in STYLES}) == len(STYLES)
+    samples = [style_sample(number, "x") for number in range(len(STYLES))]
+    assert len({re.sub(r'plot-[0-9a-f]+-|var\(--\w+\)|"m[0-9a-f]+"', "", str(sample)) for sample in samples}) == len(
+        STYLES
+    )
+
+
+def test_step_curve_plot_draws_each_curve_in_its_style() -> None:
+    svg = step_curve_plot(CURVES, alt="two", title="ney", x_label="optimiser steps", y_label="validation loss")
+    assert {"ney", "optimiser steps", "validation loss", "0"} <= set(texts(svg))
+    assert "conv" not in texts(svg)  # its name stands in the legend
+    assert all(f"var({variable})" in svg for variable in ("--accent", "--quiet"))

@@ -41,6 +41,13 @@ def plateau_fraction(curve: Curve) -> float | None:
     return float((np.interp(begin, steps, losses) - losses[-1]) / gain)
 
 
+def mean_curve(curves: Sequence[Curve]) -> list[tuple[int, float]]:
+    """The mean of several curves at the steps that all of them have."""
+    values = [dict(curve) for curve in curves if curve]
+    shared = sorted(set.intersection(*(set(each) for each in values))) if values else []
+    return [(step, float(np.mean([each[step] for each in values]))) for step in shared]
+
+
 def is_flat(curve: Curve) -> bool:
     """Whether the last fifth of the steps brought less than FLAT_FRACTION of the gain; False where no one knows."""
     fraction = plateau_fraction(curve)

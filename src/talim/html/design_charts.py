@@ -1,4 +1,4 @@
-"""Charts of many designs as inline SVG: quality against cost with the Pareto front, and curves over size."""
+"""Charts of many designs as inline SVG: quality against cost with the Pareto front, curves over size and over steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from talim.html.plots import ACCENT, HAIRLINE, INK, QUIET, SETTINGS, label_ends, new_axes, svg_of
@@ -23,6 +24,8 @@ STYLES: tuple[dict[str, Any], ...] = (
     {"color": INK, "linewidth": 1.2, "marker": "D", "linestyle": (0, (1, 2))},
     {"color": QUIET, "linewidth": 1.2, "marker": "v", "linestyle": (0, (5, 2))},
     {"color": ACCENT, "linewidth": 1.2, "marker": "P", "linestyle": (0, (1, 2))},
+    {"color": INK, "linewidth": 1.2, "marker": "X"},
+    {"color": ACCENT, "linewidth": 1.5, "marker": "*", "linestyle": (0, (5, 2))},
 )
 
 
@@ -104,6 +107,29 @@ def size_curve_plot(
         right = axes.get_xlim()[1]
         label_ends(axes, [(*label, right) for label in labels], SIZE_INCHES[1], 5)
         return svg_of(figure, alt)
+
+
+def step_curve_plot(curves: Sequence[ErrorBarSeries], *, alt: str, title: str, x_label: str, y_label: str) -> Markup:
+    """Curves over optimiser steps, each in its style; `style_sample` draws what a legend beside it shows."""
+    with matplotlib.rc_context(SETTINGS):
+        figure, axes = new_axes(SIZE_INCHES, x_label, y_label, title)
+        for curve in curves:
+            axes.plot(curve.xs, curve.ys, markersize=4.5, **STYLES[curve.style % len(STYLES)])
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        return svg_of(figure, alt)
+
+
+def style_sample(style: int, label: str) -> Markup:
+    """A short line with a marker in one of STYLES, for the legend of `step_curve_plot`."""
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(0.6, 0.2))
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_axis_off()
+        axes.plot([0, 1, 2], [0, 0, 0], markersize=5.5, markevery=[1], **STYLES[style % len(STYLES)])
+        axes.margins(x=0.02)
+        return svg_of(figure, f"line of {label}")
 
 
 def _log_axis(axes: Axes, xs: Sequence[float], ticks: bool = False) -> None:

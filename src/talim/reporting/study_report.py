@@ -17,6 +17,7 @@ from talim.html.render import render
 from talim.reporting import audio_examples, study_plots, study_sentences, tables
 from talim.reporting.commands import quoted
 from talim.reporting.run_results import RunResults
+from talim.reporting.study_curves import learning_curves
 from talim.reporting.study_summary import study_summary
 from talim.training.model_card import GUIDELINE
 from talim.version import __version__
@@ -106,6 +107,7 @@ def with_plots(base: Mapping[str, Any]) -> dict[str, Any]:
         "heat_maps": [drawing for table in base["tables"] if (drawing := study_plots.heat_map(table))],
         "effect_plots": study_plots.effect_plots(base),
         "interaction_plots": study_plots.interaction_plots(base),
+        "curves": learning_curves(base),
         "cost_bars": study_plots.cost_bars(base),
         "measures": [study_plots.table_measures(table) for table in base["tables"]],
     }

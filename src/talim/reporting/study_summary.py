@@ -22,6 +22,7 @@ from talim.experiments.effects import pooled_effect
 from talim.experiments.goals import GOALS, SelectionCriteria
 from talim.experiments.hypotheses import Hypotheses
 from talim.experiments.hypothesis_tests import decide_hypotheses, effect_as_dict
+from talim.experiments.learning_curves import mean_curve, plateau_fraction
 from talim.experiments.next_steps import next_steps
 from talim.experiments.recommend import MeasureComparison, Recommendation, recommend
 from talim.experiments.results import BaseModelResults, StudyResults, TrialResult
@@ -104,9 +105,15 @@ def _table(table: BaseModelResults) -> dict[str, Any]:
         "settings": table.settings,
         "seeds": sorted({trial.seed for trial in table.trials}),
         "recordings": max((effect.recordings for row in rows for effect in row.measures.values()), default=0),
-        "designs": [_design(row) for row in rows],
+        "designs": [_design(row) | _curve(table.of_design(row.design)) for row in rows],
         "directions": {name: way for trial in table.trials for name, way in trial.directions.items()},
     }
+
+
+def _curve(trials: Sequence[TrialResult]) -> dict[str, Any]:
+    """The mean learning curve of a design's trials, and the part of its gain in the last fifth; empty without one."""
+    curve = mean_curve([trial.curve for trial in trials])
+    return {"curve": curve, "last_fifth": plateau_fraction(curve)} if curve else {}
 
 
 def _design(row: DesignSummary) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""The learning curves of a study's designs: drawings, their legend, and the same as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from talim.experiments.learning_curves import FLAT_FRACTION
+from talim.html.design_charts import STYLES, ErrorBarSeries, step_curve_plot, style_sample
+from talim.html.formatting import format_number, format_percent
+
+Summary = Mapping[str, Any]
+
+
+def learning_curves(base: Summary) -> dict[str, Any]:
+    """{"plots", "legend", "rows"} of one base in study.json; empty if no trial has a curve.
+
+    A design has the same line in all plots; where there are more designs than lines that can be told apart, a kind has,
+    and the last kinds share one.
+    """
+    rows = [(table, row) for table in base["tables"] for row in table["designs"] if row.get("curve")]
+    if not rows:
+        return {}
+    designs = list(dict.fromkeys(row["design"] for _, row in rows))
+    name = "design" if len(designs) <= len(STYLES) else "kind"
+    groups = list(dict.fromkeys(str(row[name]) for _, row in rows))
+    styles = {group: min(number, len(STYLES) - 1) for number, group in enumerate(groups)}
+    unit = f"validation loss, {base['unit']}" if base["unit"] else "validation loss"
+    plots = [
+        _plot(table, [row for of, row in rows if of is table], styles, name, unit)
+        for table in base["tables"]
+        if any(of is table for of, _ in rows)
+    ]
+    return {
+        "plots": plots,
+        "legend": _legend(styles),
+        "by": name,
+        "rows": [_table_row(table["corpus"], row) for table, row in rows],
+    }
+
+
+def _legend(styles: Mapping[str, int]) -> list[tuple[Markup, str]]:
+    """A sample of each line with the designs or kinds that it stands for."""
+    names: dict[int, list[str]] = {}
+    for group, style in styles.items():
+        names.setdefault(style, []).append(group)
+    return [(style_sample(style, ", ".join(each)), ", ".join(each)) for style, each in names.items()]
+
+
+def _plot(table: Summary, rows: Sequence[Summary], styles: Mapping[str, int], name: str, unit: str) -> Markup:
+    curves = []
+    for row in rows:
+        steps, losses = zip(*row["curve"], strict=True)
+        unknown = [None] * len(steps)
+        curves.append(ErrorBarSeries(row["design"], steps, losses, unknown, unknown, styles[str(row[name])]))
+    details = "; ".join(f"{c.label} from {format_number(c.ys[0])} to {format_number(c.ys[-1])}" for c in curves)
+    alt = f"Validation loss over optimiser steps, {table['corpus']}: {details}."
+    return step_curve_plot(curves, alt=alt, title=table["corpus"], x_label="optimiser steps", y_label=unit)
+
+
+def _table_row(corpus: str, row: Summary) -> dict[str, str]:
+    """Corpus, design, first, least and last loss, and the part of the gain that the last fifth of the steps brought."""
+    curve, fraction = row["curve"], row["last_fifth"]
+    step, least = min(curve, key=lambda point: point[1])
+    end = "no gain" if curve[-1][1] >= curve[0][1] else "cannot be told"
+    if fraction is not None:
+        end = f"{format_percent(fraction).replace('-', '−')}, {'flat' if fraction < FLAT_FRACTION else 'not flat'}"
+    losses = {"first": curve[0][1], "last": curve[-1][1]}
+    return {
+        "corpus": corpus,
+        "design": row["design"],
+        **{key: format_number(loss) for key, loss in losses.items()},
+        "least": f"{format_number(least)} at step {step}",
+        "end": end,
+    }
