@@ -165,6 +165,16 @@ def test_load_with_kind_options_accepts_numbers_and_lists_only() -> None:
     assert recipe.kind_options == {"conv": {"dilations": [1, 3]}}
     with pytest.raises(UsageError, match=r"kind_options\.conv\.kernel_size"):
         recipes.load(overrides={"corpus": "songs", "kind_options.conv.kernel_size": "wide"})
+    with pytest.raises(UsageError, match=r"kernel_size has to be a whole number, not 7\.5"):
+        recipes.load(overrides={"corpus": "songs", "kind_options.conv.kernel_size": 7.5})
+
+
+def test_load_kind_options_whole_numbers_have_one_id() -> None:
+    def run_id(value: float) -> str:
+        values = {"corpus": "songs", "design": "lora@all:r2", "kind_options.lora.alpha_per_rank": value}
+        return recipes.run_id(recipes.load(overrides=values))
+
+    assert run_id(1) == run_id(1.0) != run_id(0.5)
 
 
 def test_recipe_differences_name_keys_and_ignore_the_corpus_path() -> None:

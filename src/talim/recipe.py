@@ -22,6 +22,7 @@ MELODY_SETTINGS = ("melody_from", "melody_dropout")
 # younger than the ids of runs: they count where they are set
 LATER_SETTINGS = (*MELODY_SETTINGS, "transliterate")
 EXECUTION_SETTINGS = ("frozen_cache", "frozen_cache_gb")  # change how training is computed, not its result
+RATIO_OPTIONS = ("alpha_per_rank",)  # options of kinds that need not be whole numbers
 BUILTIN_FOLDER = Path(__file__).parent / "recipes"
 
 
@@ -130,8 +131,9 @@ class Recipe(StrictModel):
         min_length=1,
         description="adapter to begin from, whose design is then that of the run: folder, run or Hub id",
     )
-    kind_options: dict[str, dict[str, int | list[int]]] = Field(
-        default_factory=dict, description="options of the design's kinds, such as conv: {kernel_size: 7}"
+    kind_options: dict[str, dict[str, int | float | list[int]]] = Field(
+        default_factory=dict,
+        description="options of the design's kinds, such as conv: {kernel_size: 7} or lora: {alpha_per_rank: 1}",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="seed of all random choices")
     training: Training = Field(default_factory=Training)
@@ -145,7 +147,7 @@ class Recipe(StrictModel):
             base: str = ...,
             design: Design | str = ...,
             init_from: Path | str | None = ...,
-            kind_options: Mapping[str, Mapping[str, int | list[int]]] = ...,
+            kind_options: Mapping[str, Mapping[str, int | float | list[int]]] = ...,
             seed: int = ...,
             training: Training | Mapping[str, Any] = ...,
         ) -> None: ...
@@ -154,6 +156,19 @@ class Recipe(StrictModel):
     @classmethod
     def _accept_paths(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
+
+    @field_validator("kind_options")
+    @classmethod
+    def _check_whole_numbers(cls, options: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Whole numbers as int, as these enter the run's id; only ratios may be others."""
+        for kind, values in options.items():
+            for name, value in values.items():
+                if isinstance(value, float) and not value.is_integer() and name not in RATIO_OPTIONS:
+                    raise ValueError(f"{kind}.{name} has to be a whole number, not {value:g}")
+        return {
+            kind: {n: int(v) if isinstance(v, float) and v.is_integer() else v for n, v in values.items()}
+            for kind, values in options.items()
+        }
 
     @model_validator(mode="after")
     def _check_init_from(self) -> Recipe:

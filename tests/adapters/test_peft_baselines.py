@@ -13,6 +13,7 @@ import talim.adapters as adapters
 from talim.adapters import peft_baselines
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.design.expression import Design
+from talim.errors import UsageError
 
 Fresh = Callable[..., MusicGen]
 
@@ -45,6 +46,31 @@ def test_peft_part_config_scales_every_rank_alike(fresh: Fresh, kind: str) -> No
     assert min(ranks) >= 1
     layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
     assert {layer.scaling["adapter"] for layer in layers} == {2.0}
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("ratio", [0.5, 1, 4])
+def test_attach_lora_with_another_alpha_per_rank(fresh: Fresh, kind: str, ratio: float) -> None:
+    base = fresh(layers=3)
+    options = {kind: {"alpha_per_rank": ratio}}
+    model = adapters.attach(base.model, f"{kind}@all:3k", base.sites(), kind_options=options)
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+    assert {layer.scaling["adapter"] for layer in layers} == {ratio}
+
+
+@pytest.mark.parametrize(
+    ("design", "options", "message"),
+    [
+        ("lora@all:r2", {"lora": {"alpha": 2}}, "no option alpha; there is alpha_per_rank"),
+        ("lora@all:r2", {"lora": {"alpha_per_rank": 0}}, "expected a number above 0"),
+        ("ia3@all", {"lora": {"alpha_per_rank": 1}}, "kind_options.lora: ia3@all has no adapter of that kind"),
+        ("ia3@all", {"ia3": {"alpha_per_rank": 1}}, "kind_options.ia3"),
+    ],
+)
+def test_attach_lora_unknown_options_raise(fresh: Fresh, design: str, options: dict, message: str) -> None:
+    base = fresh()
+    with pytest.raises(UsageError, match=message):
+        adapters.attach(base.model, design, base.sites(), kind_options=options)
 
 
 def test_peft_part_config_of_ia3_scales_inputs_of_the_feed_forward_only(fresh: Fresh) -> None:

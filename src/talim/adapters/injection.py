@@ -44,7 +44,7 @@ def adapter_config(
     """The PEFT configuration of a design for a transformers MusicGen or a Backbone; UsageError if it does not fit.
 
     An `AdapterConfig`, or PEFT's own configuration for lora, dora and ia3. `kind_options` by kind, such as
-    {"conv": {"kernel_size": 7}}; `seed` determines the initial weights.
+    {"conv": {"kernel_size": 7}} or {"lora": {"alpha_per_rank": 1}}; `seed` determines the initial weights.
     """
     sites, count = model_sites(model), base_parameters(model)
     return peft_config_for(Design.parse(design), sites, count, dropout, seed, kind_options)
@@ -60,12 +60,14 @@ def peft_config_for(
 ) -> PeftConfig:
     """As `adapter_config`, from sites and the number of parameters that percentages refer to."""
     kind_options = kind_options or {}
-    if unused := sorted(set(kind_options) - {part.kind for part in design.parts if part.kind in KINDS}):
+    with_options = {part.kind for part in design.parts if part.kind in KINDS or part.kind in peft_baselines.LORA_KINDS}
+    if unused := sorted(set(kind_options) - with_options):
         raise UsageError(f"kind_options.{unused[0]}: {design} has no adapter of that kind with options")
     if design.peft_kind is not None:
         part = design.parts[0]
-        part_sites = select_sites(part.site, sites)
-        config = peft_baselines.peft_part_config(part, part_sites, num_base_parameters, dropout)
+        part_sites, options = select_sites(part.site, sites), kind_options.get(part.kind, {})
+        peft_baselines.check_options(part.kind, options)
+        config = peft_baselines.peft_part_config(part, part_sites, num_base_parameters, dropout, options)
         config.__dict__["design"] = str(design)  # PEFT's own have no field for it; `save` stores it
         return config
     blocks: list[dict[str, Any]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft import IA3Config, LoraConfig
@@ -15,11 +15,19 @@ from talim.design.expression import Part
 from talim.design.musicgen_sites import Site
 from talim.errors import UsageError
 
-ALPHA_PER_RANK = 2  # lora_alpha = 2 r: the same scaling in every layer, whatever its rank
+ALPHA_PER_RANK = "alpha_per_rank"  # option of lora and dora: lora_alpha / r, the same in every layer, whatever its rank
+DEFAULT_ALPHA_PER_RANK = 2
+LORA_KINDS = ("lora", "dora")
 
 
-def peft_part_config(part: Part, sites: Sequence[Site], num_base_parameters: int, dropout: float) -> PeftConfig:
-    """PEFT's configuration for a lora, dora, ia3 or peft:NAME part."""
+def peft_part_config(
+    part: Part,
+    sites: Sequence[Site],
+    num_base_parameters: int,
+    dropout: float,
+    options: Mapping[str, Any] | None = None,
+) -> PeftConfig:
+    """PEFT's configuration for a lora, dora, ia3 or peft:NAME part; lora and dora have the option ALPHA_PER_RANK."""
     if peft_methods.is_method(part.kind):
         size, matrices = budget.solve_width(part, sites, num_base_parameters)[0], budget.matrices_of(sites)
         peft_methods.count(part.kind, size or None, matrices)  # refuses here what PEFT would refuse in the model
@@ -35,17 +43,25 @@ def peft_part_config(part: Part, sites: Sequence[Site], num_base_parameters: int
         )
     ranks = budget.solve_width(part, sites, num_base_parameters)
     by_module = {m.module: rank for site, rank in zip(sites, ranks, strict=True) for m in site.matrices}
-    lowest = min(ranks)
+    lowest, scale = min(ranks), (options or {}).get(ALPHA_PER_RANK, DEFAULT_ALPHA_PER_RANK)
     rank_pattern = {re.escape(module): rank for module, rank in by_module.items() if rank != lowest}
     return LoraConfig(
         r=lowest,
-        lora_alpha=ALPHA_PER_RANK * lowest,
+        lora_alpha=scale * lowest,
         rank_pattern=rank_pattern,
-        alpha_pattern={module: ALPHA_PER_RANK * rank for module, rank in rank_pattern.items()},
+        alpha_pattern={module: scale * rank for module, rank in rank_pattern.items()},
         lora_dropout=dropout,
         use_dora=part.kind == "dora",
         target_modules=exact_path_regex(by_module),
     )
+
+
+def check_options(kind: str, options: Mapping[str, Any]) -> None:
+    """UsageError for options that lora or dora do not have, or an ALPHA_PER_RANK that is not positive."""
+    if unknown := sorted(set(options) - {ALPHA_PER_RANK}):
+        raise UsageError(f"kind_options.{kind}: no option {', '.join(unknown)}; there is {ALPHA_PER_RANK}")
+    if (scale := options.get(ALPHA_PER_RANK, DEFAULT_ALPHA_PER_RANK)) <= 0:
+        raise UsageError(f"kind_options.{kind}.{ALPHA_PER_RANK} is {scale}; expected a number above 0")
 
 
 def peft_type_name(config: Any) -> str:
