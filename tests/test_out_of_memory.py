@@ -23,6 +23,19 @@ from talim.out_of_memory import memory_detail, memory_that_ran_out
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "the memory of this machine"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), "the memory of the GPU"),
         (RuntimeError("CUDA error: out of memory"), "the memory of the GPU"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "the memory of the GPU",
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "the memory of the GPU"),
+        (
+            RuntimeError("NCCL error: unhandled cuda error. Last error: Cuda failure 2 'out of memory'"),
+            "the memory of the GPU",
+        ),
+        (RuntimeError("HIP error: out of memory"), "the memory of the GPU"),
+        (RuntimeError("Invalid buffer size: 24.00 GiB"), "the memory of the GPU"),  # of an Apple GPU
+        (RuntimeError("CUDA error: device-side assert triggered"), ""),
+        (RuntimeError("MPS: unsupported operation"), ""),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "the memory of this machine"),
         (RuntimeError("can't start new thread"), "the memory of this machine"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ""),

@@ -203,7 +203,7 @@ def _training_advice(recipe: Recipe, device: str, progress: Progress) -> str:
         target = torch.device(pick_device(device))
         clip_seconds = max(clip.seconds for clip in Corpus.load(recipe.corpus).clips)
         cache = TraceCache(default_cache_folder(), progress)
-        return training_advice(recipe, clip_seconds, memory_limit_bytes(target), target.type == "cuda", cache)
+        return training_advice(recipe, clip_seconds, memory_limit_bytes(target), target, cache)
     except Exception as error:  # memory may run out again, and advice must not hide the reason
         progress.log(f"what would fit could not be predicted ({one_line(str(error), 160)})")
         return "try --set training.batch_size=1, --set training.gradient_checkpointing=true or shorter crops"

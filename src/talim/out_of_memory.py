@@ -7,12 +7,14 @@ import re
 
 from talim.terminal_text import one_line
 
-# How the libraries say that memory could not be had; only CUDA's error has a class of its own.
+# How the libraries say that memory could not be had; only CUDA's allocator has a class of its own for it.
 MEMORY_WORDS = re.compile(
     r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|(unable|failed) to (allocate|mmap)|alloc_cpu"
-    r"|failed to map segment|can.t start new thread",
+    r"|failed to map segment|can.t start new thread|status_alloc_failed|invalid buffer size",
     re.IGNORECASE,
 )
+# in what libraries of GPUs say; "invalid buffer size" is Apple's word for a tensor that is larger than a buffer can be
+GPU_WORDS = re.compile(r"cuda|cublas|cudnn|nccl|\bhip\b|MPS|invalid buffer size", re.IGNORECASE)
 GPU_AMOUNTS = (r"Tried to allocate [\d.]+ \w+", r"total capacity of [\d.]+ \w+ of which [\d.]+ \w+ is free")
 RAISED_FOR_MEMORY = (RuntimeError, ImportError, OSError)  # among much else; safetensors has a class of its own
 
@@ -41,9 +43,8 @@ def _with_causes(error: BaseException) -> list[BaseException]:
 
 def _place(error: BaseException) -> str:
     name, text = type(error).__name__, str(error)
-    if name == "OutOfMemoryError" or (isinstance(error, RuntimeError) and "CUDA" in text and MEMORY_WORDS.search(text)):
-        return "the memory of the GPU"
-    if isinstance(error, RuntimeError) and "MPS" in text and MEMORY_WORDS.search(text):
+    ran_out_on_gpu = isinstance(error, RuntimeError) and MEMORY_WORDS.search(text) and GPU_WORDS.search(text)
+    if name == "OutOfMemoryError" or ran_out_on_gpu:
         return "the memory of the GPU"
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return "the memory of this machine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -67,3 +68,29 @@ def test_attach_adopts_the_training_mode_of_the_module(fresh: Callable[..., Musi
     assert layer.embed_dim == 16  # attributes of the block are still there
     with pytest.raises(AttributeError):
         _ = layer.no_such_attribute
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda", "cpu"])
+def test_mixed_precision_is_autocast_of_the_device_that_computes(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The states say that they are on a GPU, which is not here; autocast is watched, and is off for float32."""
+
+    class Elsewhere(torch.Tensor):
+        @property
+        def device(self) -> torch.device:  # type: ignore[override]
+            return torch.device(device)
+
+    entered: list[tuple[str, torch.dtype]] = []
+
+    def autocast(kind: str, dtype: torch.dtype) -> Any:
+        entered.append((kind, dtype))
+        return nullcontext()
+
+    config = AdapterConfig(blocks=[{"module": "m", "kind": "linear", "features": 4, "width": 2}])
+    layer: Any = AdapterLayer(torch.nn.Linear(4, 4), "raga", config, "m")
+    layer.mixed_precision = True
+    monkeypatch.setattr(torch, "autocast", autocast)
+    block = layer.talim_blocks["raga"][0]
+    for dtype in (torch.bfloat16, torch.float32):
+        residual = layer._residual(block, torch.ones(1, 2, 4, dtype=dtype).as_subclass(Elsewhere), None, None)
+        assert residual.dtype == dtype
+    assert entered == [(device, torch.bfloat16)]

@@ -53,8 +53,9 @@ def stand_in_mac(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("stand_in_mac")
 @pytest.mark.parametrize("name", ["auto", "gpu", "mps"])
 def test_a_mac_computes_on_its_gpu_and_is_told_what_that_cannot_do(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
     assert pick_device(name) == "mps"
     said = capsys.readouterr().err
     assert ("device gpu: mps is used" in said) == (name == "gpu")
@@ -62,6 +63,18 @@ def test_a_mac_computes_on_its_gpu_and_is_told_what_that_cannot_do(
         assert limit in said
     pick_device(name)
     assert capsys.readouterr().err == ""  # once a process
+
+
+@pytest.mark.usefixtures("stand_in_mac")
+@pytest.mark.parametrize(("set_to", "told"), [("1", "it lacks run on the CPU"), (None, "it lacks fail"), ("0", "fail")])
+def test_operations_that_an_apple_gpu_lacks_are_said_to_run_on_the_cpu_only_where_they_do(
+    set_to: str | None, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
+    if set_to is not None:
+        monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", set_to)
+    pick_device("mps")
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("stand_in_mac")

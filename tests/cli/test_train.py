@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,6 +62,47 @@ def test_train_without_enough_memory_says_what_would_fit(
         api.train(quick_recipe(), tmp_path / "run", device="cpu", progress=Progress())
     assert "this training needs" in str(caught.value)
     assert "--set training.gradient_checkpointing=true" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "limit"),
+    [
+        ("gpu", RuntimeError("MPS backend out of memory (MPS allocated: 9 GB). Tried to allocate 1.00 GB"), "11.00 GB"),
+        ("mps", RuntimeError("Invalid buffer size: 24.00 GiB"), "11.00 GB"),
+        ("cuda", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "6.00 GB"),
+    ],
+)
+def test_train_without_enough_memory_of_a_gpu_says_what_it_needs_and_what_would_fit(
+    tmp_path: Path,
+    traces: Path,
+    quick_recipe: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    error: Exception,
+    limit: str,
+) -> None:
+    """Neither GPU is here: what torch says of them is a stand-in."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    is_cuda = device == "cuda"
+    monkeypatch.setenv("TALIM_CACHE", str(traces))
+    monkeypatch.setattr("talim.training.train.train", fail)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(is_cuda))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=6_000_000_000))
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda _: None)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: not is_cuda)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 11_000_000_000)
+    with pytest.raises(TalimError, match="the memory of the GPU is too small for this training") as caught:
+        api.train(quick_recipe(), tmp_path / "run", device=device, progress=Progress())
+    said = str(caught.value)
+    assert str(error).partition(". ")[0].rstrip(".") in said
+    assert f"this training needs 0.8 GB, and there are {limit}" in re.sub(r"0\.8\d GB", "0.8 GB", said)
+    assert "with --set training.gradient_checkpointing=true it needs 0.8" in said
 
 
 def test_train_with_another_error_lets_it_through(

@@ -12,6 +12,7 @@ from fixtures.fake_trials import QUICK, write_study
 
 from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
+from talim.evaluation.loss_by_event import frame_losses
 from talim.experiments import trial
 from talim.experiments.results import TrialResult
 from talim.experiments.runner import list_trials
@@ -27,38 +28,6 @@ def jobs(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> list[TrialJob]
     grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@post:300", "conv@post:300"]}}
     file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, grids=grids)
     return [TrialJob(spec, tmp_path, corpus_folder, base) for spec, _, base in list_trials(file, tmp_path)]
-
-
-def test_a_process_keeps_one_base_and_its_losses_until_another_is_asked_for(
-    jobs: list[TrialJob], tiny_base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[tuple[str, str]] = []
-
-    def load(name: str, precision: str, device: str) -> Any:
-        loaded.append((name, precision))
-        return SimpleNamespace(device=SimpleNamespace(type="meta"))
-
-    computed: list[str] = []
-
-    def losses(*arguments: Any) -> list[np.ndarray]:
-        computed.append(arguments[-1])
-        return [np.zeros(3)]
-
-    monkeypatch.setattr("talim.backbones.load.load", load)
-    monkeypatch.setattr(trial, "frame_losses", losses)
-    cache, recipe = TrialWorkerCache(), jobs[0].spec.recipe
-    base = cache.base(recipe, "cpu")
-    assert cache.base(jobs[1].spec.recipe, "cpu") is base  # another design, the same base
-    for _ in range(2):
-        cache.base_losses(("corpus", 2, False), base, [], 2, Progress())
-    assert computed == ["loss without adapter"]
-    cache.base_losses(("another corpus", 2, False), base, [], 2, Progress())
-    assert len(computed) == 2
-    training = recipe.training.model_copy(update={"precision": "bf16"})
-    assert cache.base(recipe.model_copy(update={"training": training}), "cpu") is not base
-    cache.base_losses(("corpus", 2, False), base, [], 2, Progress())
-    assert len(computed) == 3  # those of the released base are gone
-    assert loaded == [(str(tiny_base), "fp32"), (str(tiny_base), "bf16")]
 
 
 def test_train_and_evaluate_trains_a_run_once_and_measures_its_memory(
@@ -122,22 +91,6 @@ def test_failed_trial_record_is_one_line_that_names_the_trial(jobs: list[TrialJo
     assert record["error"] == told
 
 
-def test_event_measures_are_reductions_by_recording() -> None:
-    def loss(base: float, adapted: float) -> dict[str, float]:
-        return {"base_loss": base, "adapted_loss": adapted}
-
-    events = {
-        "a": {"first": loss(5.0, 4.0), "repeat": loss(5.0, 2.5), "plain": loss(3.0, 3.5)},
-        "b": {"repeat": loss(4.0, 3.0)},
-    }
-    measures = trial._event_measures(events)
-    assert measures == {
-        "loss_reduction_plain": {"a": -0.5},
-        "loss_reduction_first": {"a": 1.0},
-        "loss_reduction_repeat": {"a": 2.5, "b": 1.0},
-    }
-
-
 @pytest.mark.parametrize("design", ["linear@post:300", "lora@all:r2", "full@post"])
 def test_curve_starts_at_the_loss_of_the_base(
     tmp_path: Path, tiny_base: Path, corpus_folder: Path, design: str
@@ -152,7 +105,7 @@ def test_curve_starts_at_the_loss_of_the_base(
     assert [step for step, _ in result.curve] == [0, 1, 2, 3]
     backbone, corpus = cache.base(spec.recipe, "auto"), Corpus.load(corpus_folder)
     clips = encode_clips(corpus, corpus.validation, backbone, Progress())
-    losses = trial.frame_losses(backbone, clips, 2, Progress(), "")
+    losses = frame_losses(backbone, clips, 2, Progress(), "")
     assert result.curve[0][1] == pytest.approx(np.mean([rows.mean() for rows in losses]), rel=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from talim.errors import TalimError, UsageError
 DEVICE = re.compile(r"auto|cpu|mps|gpu|cuda(:\d{1,3})?")
 MPS_LIMITS = (
     "device mps (an Apple GPU): the base is computed in float32, as bf16 is not used there; energy is not measured; "
-    "memory is counted after each step; operations that it lacks run on the CPU (--device cpu if results look wrong)"
+    "memory is counted after each step; operations that it lacks "
 )
+RUN_ON_CPU = "run on the CPU (--device cpu if results look wrong)"
+FAIL = "fail (--device cpu, or PYTORCH_ENABLE_MPS_FALLBACK=1 set before Python starts, which runs them on the CPU)"
 
 
 def check_device_name(name: str) -> None:
@@ -56,7 +59,8 @@ def _set_up(device: str) -> None:
     import torch
 
     if device == "mps":
-        progress.log_once(MPS_LIMITS)
+        falls_back = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") == "1"  # the command line sets it
+        progress.log_once(MPS_LIMITS + (RUN_ON_CPU if falls_back else FAIL))
     if device.startswith("cuda"):
         # with a mask, cuDNN's attention can give gradients that are NaN, and a dropped caption is a row that is masked
         # throughout; the other kernels are as fast at these lengths

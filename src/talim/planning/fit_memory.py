@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from talim.backbones.precision import choose_precision
 from talim.design.expression import Design
@@ -20,6 +20,9 @@ from talim.planning.hardware import CONTEXT_BYTES, HardwareProfile
 from talim.planning.trace_cache import TraceCache
 from talim.planning.training_step import DTYPES, StepConfig
 from talim.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 SHORTER_SECONDS = (20.0, 10.0, 5.0)
 FLAT_RATES = {f"{kind}/{dtype}": 1.0 for kind in ("flops", "bytes") for dtype in ("float32", "bfloat16")}
@@ -51,17 +54,21 @@ def find_fitting_config(
     }
 
 
-def training_advice(recipe: Recipe, clip_seconds: float, limit_bytes: float, gpu: bool, traces: TraceCache) -> str:
-    """What a training that ran out of memory needs by the plan, and the settings with which it would fit.
+def training_advice(
+    recipe: Recipe, clip_seconds: float, limit_bytes: float, device: torch.device, traces: TraceCache
+) -> str:
+    """What a training that ran out of memory on a device needs by the plan, and the settings with which it would fit.
 
     `limit_bytes` is what there is. TalimError for a base that cannot be traced.
     """
     base, training = base_model_facts(recipe.base), recipe.training
     seconds = min(training.crop_seconds or clip_seconds, base.window_seconds)
-    dtype, _ = choose_precision(training.precision, "cuda" if gpu else "cpu")
+    dtype, _ = choose_precision(training.precision, device)
     precision = next(name for name, each in DTYPES.items() if each == dtype)
     step = (training.batch_size, precision, training.gradient_checkpointing)
     config = StepConfig(recipe.base, recipe.design, seconds, *step)
+
+    gpu = device.type != "cpu"
 
     def overhead_bytes(family: str, precision: str) -> float:  # as in a plan, if one was made here
         measured = None if traces.folder is None else stored_overhead(traces.folder, family, precision)
