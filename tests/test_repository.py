@@ -339,6 +339,33 @@ def test_every_dependency_is_pinned() -> None:
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
 
 
+# what a library is called where it is declared, where that is not the name by which it is imported
+DECLARED_AS = {"yaml": "pyyaml", "PIL": "pillow", "pynvml": "nvidia-ml-py", "huggingface_hub": "huggingface-hub"}
+# libraries that come with a declared one, and those that are used only where a user has them
+COMES_WITH = {"markupsafe": "jinja2", "pydantic_core": "pydantic", "starlette": "fastapi"}
+USED_IF_THERE = {"IPython", "panns_inference"}
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
+    declared = {re.split(r"[\[<>=~! ]", line)[0] for line in [*project["dependencies"], *extras]}
+    imported: dict[str, Path] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported |= {name.partition(".")[0]: path for name in names}
+    others = {*imported} - {*sys.stdlib_module_names, "talim"} - USED_IF_THERE
+    missing = {
+        name: relative(imported[name])
+        for name in others
+        if COMES_WITH.get(name, DECLARED_AS.get(name, name)) not in declared
+    }
+    assert missing == {}
+    assert {"torch", "librosa", "sentencepiece"} - declared == set()
+
+
 def test_version_is_the_same_everywhere() -> None:
     from talim.version import __version__
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -166,6 +168,24 @@ def test_missing_libraries_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         read_tokenizer(alone, "")
     t5_tokenizer.copy_to(alone, (JSON_FILE,))
     read_tokenizer(alone, "")  # needs none
+
+
+def test_libraries_that_reading_a_tokenizer_needs_are_declared_dependencies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the message tells to install comes with the package already, from versions that are pinned."""
+    alone = t5_tokenizer.copy_to(tmp_path / "tokenizer", (SPIECE, CONFIG))
+    monkeypatch.setattr(tokenizer_files, "_installed", lambda name: False)
+    with pytest.raises(TalimError) as caught:
+        read_tokenizer(alone, "")
+    named = str(caught.value).rpartition("pip install ")[2].split()
+    assert named == ["sentencepiece", "protobuf"]
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = (root / "constraints.txt").read_text(encoding="utf-8")
+    for library in named:
+        assert any(re.match(rf"{library}\b", line) for line in project["dependencies"]), library
+        assert re.search(rf"^{library}==", pins, re.MULTILINE)
 
 
 def test_installed_looks_for_packages_within_packages() -> None:

@@ -106,7 +106,7 @@ def test_the_same_again_replaces_its_scores_and_another_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["biases", "heads", "dora"])
+@pytest.mark.parametrize("kind", ["dreamboothing", "biases", "heads", "dora"])
 def test_every_kind_is_scored_with_and_without_it(
     tiny_base: Path, corpus_folder: Path, tmp_path: Path, kind: str
 ) -> None:

@@ -64,6 +64,12 @@ def test_provenance_table_leaves_out_missing_values(tmp_path: Path) -> None:
     assert dict(provenance_table(RunResults(Path("run")))) == {"Base": "unknown"}
 
 
+def test_provenance_table_has_the_commit_of_a_base_from_the_hub() -> None:
+    result = RunResults(Path("run"), facts={"base": {"name": "someone/tiny", "revision": "a" * 40}})
+    rows = dict(provenance_table(result))
+    assert (rows["Base"], rows["Commit of the base on the Hub"]) == ("someone/tiny", "a" * 40)
+
+
 def test_folder_bytes_of_nested_and_missing_folders(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(bytes(10))

@@ -74,7 +74,9 @@ def held_out(run: Run) -> list[float]:
     return [row["loss"] for row in read_jsonl(run.log) if row["split"] == "validation"]
 
 
-@pytest.mark.parametrize("kind", ["rank pattern", *slow("lora", "dora", "ia3", "heads", "biases", "loha")])
+@pytest.mark.parametrize(
+    "kind", ["dreamboothing", *slow("rank pattern", "lora", "dora", "ia3", "heads", "biases", "loha")]
+)
 def test_training_begins_with_the_stored_weights_and_changes_them(
     begun: Any, tiny_base: Path, tmp_path: Path, kind: str
 ) -> None:

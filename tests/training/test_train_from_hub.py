@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.log_lines import Lines
 from stand_in_hub.server import StandInHub, read_folder
 
 from talim import recipe as recipes
@@ -14,6 +16,8 @@ from talim.adapters import serialization
 from talim.backbones.load import load
 from talim.errors import TalimError
 from talim.generation.sources import choose_source
+from talim.interrupts import Interrupted
+from talim.progress import Progress
 from talim.run import Run
 from talim.training.train import train
 
@@ -44,6 +48,29 @@ def test_run_on_a_hub_base_keeps_to_its_commit(
     with pytest.raises(TalimError, match=f"trained on base {NAME}@{first} .* but this is {NAME}@{other}"):
         serialization.load(load(f"{NAME}@main", device="cpu"), run.adapter)
     assert Run(run.folder).base == f"{NAME}@{first}"
+
+
+class StopAfterOneStep(Progress):
+    """Ctrl-C at the first step."""
+
+    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+        if title == "training" and done == 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_that_was_begun_on_another_commit_names_both(
+    stand_in_hub: StandInHub, tiny_base: Path, make_base: Any, quick_recipe: Any, tmp_path: Path
+) -> None:
+    first = stand_in_hub.publish(NAME, tiny_base)
+    recipe, log = quick_recipe(base=NAME, training__steps=2), Lines()
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "run", StopAfterOneStep(), device="cpu")
+    other = stand_in_hub.publish(NAME, read_folder(make_base(tmp_path / "musicgen-tiny", seed=1)))
+    another = load(f"{NAME}@main", device="cpu")
+    with pytest.raises(TalimError, match=rf"has \w+ \(commit {other} instead of {first}\); choose another --out"):
+        train(recipe, tmp_path / "run", log, backbone=another)
+    train(recipe, tmp_path / "run", log, device="cpu")  # by its name the run finds the commit that it was begun on
+    assert any(line.startswith(f"base: {NAME} (commit {first}), ") for line in log.lines)
 
 
 def test_base_of_a_run_on_a_folder_is_that_of_its_recipe(quick_recipe: Any, tiny_base: Path, tmp_path: Path) -> None:
