@@ -16,13 +16,7 @@ from talim.adapters import injection
 from talim.backbones.load import load
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip
-from talim.evaluation.loss_by_event import (
-    aggregate_by_event,
-    event_groups,
-    frame_losses,
-    gains_on_returns,
-    replace_first_occurrences,
-)
+from talim.evaluation.loss_by_event import aggregate_by_event, event_groups, frame_losses
 from talim.progress import Progress
 from talim.synthesis.performer import performance_ground_truth
 from talim.training.crops import EncodedClip
@@ -75,15 +69,17 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_frame_losses_average_to_the_clip_loss(tiny: Any) -> None:
-    """The mean over a clip's frames is the clip's loss, whatever lies in the batch beside it."""
+    """The mean over a clip's frames is the clip's loss in each part, whatever lies in the batch beside it."""
     tiny.model.eval()
     items = items_of(tiny, (1.0, 0.6, 0.8))
     rows = frame_losses(tiny, items, 3, Progress(), "losses")
-    assert [row.size for row in rows] == [item.targets.shape[1] for item in items]
+    parts = len(tiny.validation_terms)
+    assert [row.shape for row in rows] == [(parts, item.targets.shape[1]) for item in items]
     for item, row in zip(items, rows, strict=True):
         with torch.no_grad():
             alone = tiny.loss(tiny.collate([item.full_length.content(tiny.frame_rate_hz)], [False]))
         assert row.mean() == pytest.approx(float(alone.mean), rel=1e-4)
+        np.testing.assert_allclose(row.mean(axis=1), alone.per_item[0].numpy(), rtol=1e-4)
 
 
 def test_aggregate_by_event_compares_base_and_adapted_by_recording(tiny: Any) -> None:
@@ -109,43 +105,3 @@ def test_aggregate_by_event_compares_base_and_adapted_by_recording(tiny: Any) ->
         assert group["adapted_loss"] != pytest.approx(group["base_loss"], rel=1e-5)
     frames = round(3.0 * tiny.frame_rate_hz)
     assert 0.5 * frames < sum(group["frames"] for group in found["r0"].values()) <= frames
-
-
-def returning_clips(rate_hz: float = 50.0) -> tuple[list[EncodedClip], dict[str, Any]]:
-    """Two recordings of 20 s with the form of one piece, in which themes return; tokens of their own."""
-    truth = performance_ground_truth(7000, "hindustani", 20.0)
-    clips = []
-    for number in range(2):
-        clip = Clip(
-            id=f"c{number}", file="x", recording=f"r{number}", performer="p", start_seconds=0.0, seconds=20.0,
-            caption="", split="held_out", audio_hash="0", source_file="x", source_hash="0",
-        )  # fmt: skip
-        tokens = np.full((4, round(20 * rate_hz)), number, np.int16)
-        clips.append(EncodedClip(clip, tokens, np.zeros((1, 4), np.float32), BeatsAndChords()))
-    return clips, {"r0": truth, "r1": truth}
-
-
-def test_replace_first_occurrences_changes_these_frames_alone_and_needs_another_recording() -> None:
-    clips, truths = returning_clips()
-    groups = event_groups(truths["r0"], 0.0, 1000, 50.0)
-    replaced = replace_first_occurrences(clips, truths, 50.0)
-    assert set(replaced) == {0, 1}
-    assert (replaced[0].targets[0] == groups["first"]).all()  # those of the other recording are 1
-    assert (clips[0].targets == 0).all()
-    assert replace_first_occurrences(clips[:1], truths, 50.0) == {}
-
-
-def test_gains_on_returns_are_of_returns_alone_whatever_their_place_and_the_base_have() -> None:
-    """Losses fall along the clip and the base uses returns too; the adapter gains 0.3 more, and 5 near the cuts."""
-    clips, truths = returning_clips()
-    groups = event_groups(truths["r0"], 0.0, 1000, 50.0)
-    near = np.convolve(groups["first"], np.ones(101), mode="same") > 0.5
-    along = np.linspace(6, 3, 1000)
-    base, adapted = along, 0.5 * along
-    base_absent = along + 0.2 * groups["repeat"]
-    adapted_absent = adapted + 0.5 * groups["repeat"] + 5.0 * near
-    present, absent = ([base] * 2, [adapted] * 2), ([base_absent] * 2, [adapted_absent] * 2)
-    found = gains_on_returns(clips, present, absent, truths, 50.0)
-    assert found == pytest.approx({"r0": 0.3, "r1": 0.3})
-    equal = gains_on_returns(clips, present, present, truths, 50.0)
-    assert equal == pytest.approx({"r0": 0.0, "r1": 0.0})

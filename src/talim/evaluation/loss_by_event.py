@@ -7,8 +7,7 @@ each group has a loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +18,20 @@ from talim.training import batches
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
-    from talim.synthesis.ground_truth import GroundTruth
+    from talim.synthesis.ground_truth import FormSection, GroundTruth
     from talim.training.crops import EncodedClip
     from talim.training.frozen_cache import FrozenLayerCache
 
 EVENT_GROUPS = ("ornaments", "plain", "first", "repeat")
-CUT_SECONDS = 1.0  # how near to replaced music a loss is left out
+
+
+def sections_of_clip(
+    truth: GroundTruth, start_seconds: float, frames: int, frame_rate_hz: float
+) -> Iterator[tuple[FormSection, np.ndarray]]:
+    """The sections of a recording in order, each with its frames in a clip, bool [frames]."""
+    times = start_seconds + (np.arange(frames) + 0.5) / frame_rate_hz
+    for section in sorted(truth.sections, key=lambda each: each.onset_seconds):
+        yield section, (section.onset_seconds <= times) & (times < section.end_seconds)
 
 
 def event_groups(truth: GroundTruth, start_seconds: float, frames: int, frame_rate_hz: float) -> dict[str, np.ndarray]:
@@ -44,8 +51,7 @@ def event_groups(truth: GroundTruth, start_seconds: float, frames: int, frame_ra
         sounding |= np.isfinite(voice.cents[nearest])
     first, repeat = np.zeros(frames, bool), np.zeros(frames, bool)
     first_occurrence: dict[str, np.ndarray] = {}
-    for section in sorted(truth.sections, key=lambda each: each.onset_seconds):
-        within = (section.onset_seconds <= times) & (times < section.end_seconds)
+    for section, within in sections_of_clip(truth, start_seconds, frames, frame_rate_hz):
         if section.occurrence > 1 and section.name in first_occurrence and within.any():
             repeat |= within
             first |= first_occurrence[section.name]
@@ -62,12 +68,12 @@ def frame_losses(
     title: str,
     cache: FrozenLayerCache | None = None,
 ) -> list[np.ndarray]:
-    """Each clip's loss by frame, float64 [T], with its caption and without dropout."""
+    """Each clip's loss by part (codebook or noise level) and frame, float64 [K, T], with its caption, no dropout."""
     losses: list[np.ndarray] = []
     with torch.no_grad():
         for group, batch in batches.held_out_batches(clips, backbone, batch_size, cache):
             rows = backbone.loss(batch).per_frame.double().cpu().numpy()
-            losses += [row[: clip.targets.shape[1]] for row, clip in zip(rows, group, strict=True)]
+            losses += [row[:, : clip.targets.shape[1]] for row, clip in zip(rows, group, strict=True)]
             progress.step(title, len(losses), len(clips))
     return losses
 
@@ -81,16 +87,17 @@ def aggregate_by_event(
 ) -> dict[str, dict[str, Any]]:
     """Per recording and group: mean "base_loss" (the base alone), mean "adapted_loss", and the number of "frames".
 
-    `base` and `adapted` are losses by frame, float [T] a clip; `truths` are by recording, of which every one must have
-    its own. Groups without a frame are left out; recordings that share sound count as one.
+    `base` and `adapted` are losses by frame, float [K, T] a clip; `truths` are by recording, of which every one must
+    have its own. Groups without a frame are left out; recordings that share sound count as one.
     """
     sums: dict[str, dict[str, np.ndarray]] = {}
     for clip, base_losses, adapted_losses in zip(clips, base, adapted, strict=True):
         truth, start_seconds = truths[clip.clip.recording], clip.clip.start_seconds
-        groups = event_groups(truth, start_seconds, len(base_losses), frame_rate_hz)
+        base_row, adapted_row = base_losses.mean(axis=0), adapted_losses.mean(axis=0)
+        groups = event_groups(truth, start_seconds, base_row.size, frame_rate_hz)
         recording_sums = sums.setdefault(clip.clip.sound_group, {name: np.zeros(3) for name in EVENT_GROUPS})
         for name, frames in groups.items():
-            recording_sums[name] += (base_losses[frames].sum(), adapted_losses[frames].sum(), frames.sum())
+            recording_sums[name] += (base_row[frames].sum(), adapted_row[frames].sum(), frames.sum())
     return {
         recording: {
             name: {"base_loss": base_sum / count, "adapted_loss": adapted_sum / count, "frames": int(count)}
@@ -99,61 +106,3 @@ def aggregate_by_event(
         }
         for recording, groups in sums.items()
     }
-
-
-def replace_first_occurrences(
-    clips: Sequence[EncodedClip], truths: Mapping[str, GroundTruth], frame_rate_hz: float
-) -> dict[int, EncodedClip]:
-    """The clips in which something returns, by index, with another recording's music where it first occurs.
-
-    That music is of the same place in the next clip of another recording that is long enough; a clip without one is
-    left out. What returns, and everything else, is as it was.
-    """
-    replaced = {}
-    for number, clip in enumerate(clips):
-        groups = _groups_of(clip, truths, frame_rate_hz)
-        if not groups["first"].any():
-            continue
-        last = int(np.flatnonzero(groups["first"])[-1])
-        others = [*clips[number + 1 :], *clips[:number]]
-        donors = (
-            other
-            for other in others
-            if other.clip.sound_group != clip.clip.sound_group and other.targets.shape[1] > last
-        )
-        if donor := next(donors, None):
-            targets = clip.targets.copy()
-            targets[:, groups["first"]] = donor.targets[:, groups["first"]]
-            replaced[number] = replace(clip, targets=targets)
-    return replaced
-
-
-def gains_on_returns(
-    clips: Sequence[EncodedClip],
-    present: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
-    absent: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
-    truths: Mapping[str, GroundTruth],
-    frame_rate_hz: float,
-) -> dict[str, float]:
-    """By recording, how much more the adapter than the base gains on returns from their first occurrence.
-
-    `present` and `absent` are losses by frame, float [T] a clip, of the base and with the adapter, on `clips` and on
-    the same with their first occurrences replaced. Both are of the same frames, so that neither their place in the
-    clip nor their material matters. Frames within a second of what was replaced are left out, where a cut is heard.
-    """
-    sums: dict[str, np.ndarray] = {}
-    for number, clip in enumerate(clips):
-        groups = _groups_of(clip, truths, frame_rate_hz)
-        near = np.convolve(groups["first"], np.ones(2 * round(CUT_SECONDS * frame_rate_hz) + 1), mode="same") > 0.5
-        counted = groups["repeat"] & ~near
-        base, adapted = (
-            (without[number] - with_it[number])[counted] for with_it, without in zip(present, absent, strict=True)
-        )
-        total = sums.setdefault(clip.clip.sound_group, np.zeros(2))
-        total += (float((adapted - base).sum()), counted.sum())
-    return {recording: float(total / count) for recording, (total, count) in sums.items() if count}
-
-
-def _groups_of(clip: EncodedClip, truths: Mapping[str, GroundTruth], frame_rate_hz: float) -> dict[str, np.ndarray]:
-    truth, frames = truths[clip.clip.recording], clip.targets.shape[1]
-    return event_groups(truth, clip.clip.start_seconds, frames, frame_rate_hz)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from talim.atomic_io import read_json, write_json
-from talim.corpus.manifest import Corpus
+from talim.audio import Audio
+from talim.corpus.manifest import Clip, Corpus
 from talim.corpus.prepare import prepare
 from talim.corpus.synthetic import FIRST_SEED, perform_corpus
 from talim.errors import TalimError
@@ -76,6 +80,17 @@ def ground_truth_of(spec: CorpusSpec, corpus: Corpus) -> dict[str, GroundTruth]:
     settings = (spec.synthesize.tradition, spec.synthesize.seconds, _performance_request(spec.synthesize))
     seeds = {clip.recording: int(clip.extra["seed"]) for clip in corpus.held_out}
     return {recording: performance_ground_truth(seed, *settings) for recording, seed in seeds.items()}
+
+
+def perform_otherwise(spec: CorpusSpec, clip: Clip, **changes: Any) -> Audio:
+    """The sound of a clip of a synthetic corpus as its piece is performed with other options (`PerformanceRequest`)."""
+    from talim.synthesis.performer import perform
+
+    assert spec.synthesize is not None
+    request = replace(_performance_request(spec.synthesize), **changes)
+    performance = perform(int(clip.extra["seed"]), spec.synthesize.tradition, spec.synthesize.seconds, request)
+    sound = Audio(np.atleast_2d(performance.samples), performance.rate_hz)
+    return sound.to_channels(spec.channels).resample(spec.rate_hz).cut(clip.start_seconds, clip.seconds)
 
 
 def _recordings(spec: CorpusSpec, own_folder: Path, base_folder: Path, progress: Progress) -> Path:

@@ -18,7 +18,7 @@ class CodebookLoss(NamedTuple):
 
     parts: Tensor  # [K], mean over all valid positions of the batch
     per_item: Tensor  # [B, K], mean over the valid positions of each clip, without gradient
-    per_frame: Tensor  # [B, T], mean over codebooks at each frame, 0 where it is not valid, without gradient
+    per_frame: Tensor  # [B, K, T], 0 where a frame is not valid, without gradient
     num_valid: Tensor  # [], number of valid positions
 
 
@@ -51,15 +51,16 @@ def cross_entropy(
 ) -> CodebookLoss:
     """Cross-entropy per codebook over valid positions, in float32 for logits of any dtype."""
     frames, valid = codes.shape[-1], mask.float()
-    sums, per_frame = [], torch.zeros_like(valid)
+    sums, per_frame = [], []
     rows = logits.unbind(1) if isinstance(logits, torch.Tensor) else logits
     for index, (shift, row) in enumerate(zip(shifts, rows, strict=True)):  # one float32 copy at a time
         # classes last: five times as fast on a CPU
         picked = row[:, shift : shift + frames].float().flatten(0, 1)
         losses = F.cross_entropy(picked, codes[:, index].flatten(), reduction="none").view_as(valid) * valid
-        per_frame += losses.detach() / len(shifts)
+        per_frame.append(losses.detach())
         sums.append(losses.sum(dim=1))
     per_clip = torch.stack(sums, dim=1)  # [B, K]
     counts = valid.sum(dim=1, keepdim=True)
     parts = per_clip.sum(dim=0) / counts.sum().clamp(min=1)
-    return CodebookLoss(parts, (per_clip / counts.clamp(min=1)).detach(), per_frame, counts.sum())
+    per_item = (per_clip / counts.clamp(min=1)).detach()
+    return CodebookLoss(parts, per_item, torch.stack(per_frame, dim=1), counts.sum())
