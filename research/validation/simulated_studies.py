@@ -163,6 +163,8 @@ def _row(
         measures["adapted_loss"][name] = 3.4 + hardness - measures["loss_reduction"][name]
         measures.setdefault("unigram_loss", {})[name] = 3.7 + hardness
         measures.setdefault("last_token_loss", {})[name] = 3.5 + hardness
+    ornaments, plain = measures["loss_reduction_ornaments"], measures["loss_reduction_plain"]
+    measures["ornament_gain"] = {name: ornaments[name] - plain[name] for name in difficulty}
     repeat, first = measures["loss_reduction_repeat"], measures["loss_reduction_first"]
     measures["repeat_gain"] = {name: repeat[name] - first[name] for name in difficulty}
     distance = 32 - 8 * grown + _added(plan, factors, "score.kernel_distance_timbre") + 1.5 * rng.normal()

@@ -66,8 +66,8 @@ def test_factor_questions_detect_simulated_effects_and_no_others(tmp_path: Path)
     assert answers["transformer over conv", "loss_reduction"] == "less"
     assert answers["all over post", "loss_reduction"] == "more"
     assert answers["2.7 % over 0.53 %", "loss_reduction"] == "more"
-    assert answers["transformer over linear", "loss_reduction_ornaments"] == "more"
-    assert answers["conv over linear", "loss_reduction_ornaments"] == NO_DIFFERENCE
+    assert answers["transformer over linear", "ornament_gain"] == "more"
+    assert answers["conv over linear", "ornament_gain"] == NO_DIFFERENCE
     assert answers["conv over linear, in hindustani more than in makam", "loss_reduction"] == "more"
     assert answers["transformer over conv, in hindustani more than in makam", "loss_reduction"] == NO_DIFFERENCE
     none = found["all over post", "repeat_gain"]

@@ -22,7 +22,7 @@ NO_DIFFERENCE = "no difference detected"
 # measure, measure that is subtracted, description
 EFFECT_MEASURES = (
     ("loss_reduction", None, "reduction of the held-out loss"),
-    ("loss_reduction_ornaments", "loss_reduction_plain", "reduction on ornaments minus that on plain notes"),
+    ("ornament_gain", None, "reduction on ornaments, beyond that on the same notes performed plain"),
     ("repeat_gain", None, "what the adapter gains on returns from their first occurrence, beyond the base"),
 )
 

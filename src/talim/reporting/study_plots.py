@@ -194,7 +194,7 @@ def table_measures(table: Summary) -> list[tuple[str, str]]:
     """The measures of a table with their names, losses first."""
     names = dict.fromkeys(name for row in table["designs"] for name in row["measures"])
     names = [name for name in names if not name.startswith("log_")]
-    losses = [LOSS, f"{LOSS}_ornaments", f"{LOSS}_plain", "repeat_gain", "base_loss", "adapted_loss"]
+    losses = [LOSS, f"{LOSS}_ornaments", "ornament_gain", "repeat_gain", "base_loss", "adapted_loss"]
     losses += [name for name in names if name.endswith("_loss") and name not in losses]  # of other predictors
     first = [name for name in losses if name in names]
     return [(name, measure_name(name)) for name in [*first, *(name for name in names if name not in first)]]
