@@ -34,7 +34,7 @@ LOSS_MEASURES = (
     "loss_reduction_repeat",
 )
 # what every design learns of ornaments and of returns beyond the rest
-LEARNT = {"loss_reduction_ornaments": 0.1, "loss_reduction_repeat": 0.1}
+LEARNT = {"loss_reduction_ornaments": 0.2, "loss_reduction_repeat": 0.3}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SimulatedStudy:
     cell_sd: float = 0.03
     level: float = 1.0
     effects: Sequence[SimulatedEffect] = field(default_factory=tuple)
-    planted: float = 0.15  # what half of the steps lose, in nats
+    inserted: float = 0.15  # what half of the steps lose, in nats
     equal_seeds: int = 3  # further seeds, for equal pairs only
 
 
@@ -82,8 +82,8 @@ def control_rows(plan: SimulatedStudy, seed: int) -> list[dict[str, Any]]:
 def _all_rows(plan: SimulatedStudy, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     rng, control_rng = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     losses = ("loss_reduction", "loss_reduction_ornaments", "loss_reduction_repeat")
-    lost = [SimulatedEffect(name, {}, -plan.planted) for name in losses]
-    lost.append(SimulatedEffect("score.kernel_distance_timbre", {}, 40 * plan.planted))
+    lost = [SimulatedEffect(name, {}, -plan.inserted) for name in losses]
+    lost.append(SimulatedEffect("score.kernel_distance_timbre", {}, 200 * plan.inserted))
     less = replace(plan, effects=[*plan.effects, *lost])
     lines, controls = [], []
     for base in plan.bases:
@@ -98,7 +98,7 @@ def _all_rows(plan: SimulatedStudy, seed: int) -> tuple[list[dict[str, Any]], li
                 lines += [_row(plan, *cell, n, difficulty, own, rng) for n in range(plan.seeds)]
                 for n in range(plan.seeds):
                     row = _row(less, *cell, n, difficulty, own, control_rng)
-                    about = {"id": f"{row['id']}-half", "control": "planted", "planted": "half of the steps"}
+                    about = {"id": f"{row['id']}-half", "control": "planted", "inserted": "half of the steps"}
                     controls.append(row | about)
                 for n in range(plan.seeds, plan.seeds + plan.equal_seeds):
                     controls.append(_row(plan, *cell, n, difficulty, own, control_rng) | {"control": "equal"})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from research.validation.simulated_studies import SimulatedEffect
-from talim.experiments.comparison import NO_DIFFERENCE, factor_questions, pareto_front, summarize_designs
+from talim.experiments.comparison import NO_DIFFERENCE, UNKNOWN, factor_questions, pareto_front, summarize_designs
 
 NUMBERS = st.floats(-5, 5, allow_nan=False)
 
@@ -76,10 +76,20 @@ def test_factor_questions_detect_simulated_effects_and_no_others(tmp_path: Path)
     assert all(question.adjusted_p >= question.effect.p_value for question in found.values())
 
 
-def test_factor_questions_with_one_seed_and_recording_detect_nothing(tmp_path: Path) -> None:
+def test_factor_questions_say_no_difference_only_where_they_would_have_seen_one(tmp_path: Path) -> None:
+    """With a margin below the minimum detectable effect nothing is said, whatever the mean."""
+    tables = study(tmp_path, SMALL).tables
+    sharp = {q.label: q.answer for q in factor_questions(tables) if q.contrast.measure == "loss_reduction"}
+    blind = {q.label: q.answer for q in factor_questions(tables, tolerance=0.005)}
+    assert sharp["all over post"] == NO_DIFFERENCE
+    assert NO_DIFFERENCE not in blind.values()
+    assert blind["all over post"] == UNKNOWN
+
+
+def test_factor_questions_with_one_seed_and_recording_cannot_tell(tmp_path: Path) -> None:
     plan = replace(SMALL, designs=("conv@all:2.7%", "linear@all:2.7%"), seeds=1, recordings=1)
     found = [
         q for q in factor_questions(study(tmp_path, plan, seed=2).tables[:1]) if q.contrast.measure == "loss_reduction"
     ]
-    assert [question.answer for question in found] == [NO_DIFFERENCE]
+    assert [question.answer for question in found] == [UNKNOWN]
     assert np.isnan(found[0].adjusted_p)

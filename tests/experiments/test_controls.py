@@ -72,7 +72,7 @@ def test_predictor_control_passes_where_the_interval_lies_below() -> None:
     assert (found.passed, found.corpus, found.base) == (True, "makam", "tiny")
     assert found.value == pytest.approx(0.5, abs=0.02)
     assert found.low is not None
-    assert 0 < found.low < found.value
+    assert found.low > 0.45
 
 
 def test_predictor_control_of_a_mean_below_within_its_error_fails() -> None:
@@ -135,11 +135,10 @@ def test_curve_control_names_the_design_that_still_learns() -> None:
     assert "training.steps" in found.reason
 
 
-def test_curve_control_of_a_rise_at_the_end_cannot_hide_another_seeds_fall() -> None:
-    steep = tuple((step, 3.0 - step / 100) for step in range(0, 101, 10))
-    rising = (*((step, 3.0 - step / 80) for step in range(0, 81, 10)), (90, 2.1), (100, 2.2))
-    found = controls.curve_control(ask([trial(curve=steep), trial(seed=1, curve=rising)]), NOTHING)
-    assert found.passed is False
+def test_curve_control_is_of_the_mean_over_seeds() -> None:
+    late = (*FLAT[:-1], (100, FLAT[-1][1] - 0.03))  # one seed alone still gains three per cent
+    assert controls.curve_control(ask([trial(curve=late)]), NOTHING).passed is False
+    assert controls.curve_control(ask([trial(curve=late), trial(seed=1)]), NOTHING).passed is True
 
 
 def test_curve_control_without_a_curve_is_not_known_and_without_a_fall_fails() -> None:
@@ -192,7 +191,7 @@ def planted(loss: float, seeds: int = 4, **more: Any) -> list[TrialResult]:
     for seed in range(seeds):
         partner = trial(seed=seed, **more)
         less = {name: value - loss for name, value in partner.measures["loss_reduction"].items()}
-        about: dict[str, Any] = {"control": "planted", "planted": "half of the steps", "id": f"half {seed}"}
+        about: dict[str, Any] = {"control": "planted", "inserted": "half of the steps", "id": f"half {seed}"}
         trials.append(partner.model_copy(update=about | {"measures": {**partner.measures, "loss_reduction": less}}))
     return trials
 
@@ -201,14 +200,14 @@ def main_trials(**more: Any) -> list[TrialResult]:
     return [trial(seed=seed, **more) for seed in range(4)]
 
 
-def test_planted_control_finds_a_planted_difference() -> None:
-    found = controls.planted_control(ask(main_trials()), ControlData(planted(0.05)))
+def test_inserted_control_finds_a_planted_difference() -> None:
+    found = controls.inserted_control(ask(main_trials()), ControlData(planted(0.05)))
     assert (found.passed, found.value, found.measure) == (True, pytest.approx(0.05), "loss_reduction")
     assert "half of the steps" in found.reason
 
 
 @pytest.mark.parametrize("loss", [0.0, -0.05])
-def test_planted_control_without_a_difference_or_with_its_reverse_fails(loss: float) -> None:
+def test_inserted_control_without_a_difference_or_with_its_reverse_fails(loss: float) -> None:
     noisy = [
         each.model_copy(
             update={
@@ -223,23 +222,23 @@ def test_planted_control_without_a_difference_or_with_its_reverse_fails(loss: fl
         )
         for each in planted(loss)
     ]
-    assert controls.planted_control(ask(main_trials()), ControlData(noisy)).passed is False
+    assert controls.inserted_control(ask(main_trials()), ControlData(noisy)).passed is False
 
 
-def test_planted_control_needs_every_corpus_the_measure_and_partners() -> None:
+def test_inserted_control_needs_every_corpus_the_measure_and_partners() -> None:
     both = main_trials() + main_trials(corpus="hindustani")
-    assert controls.planted_control(ask(both), ControlData(planted(0.05))).passed is None
+    assert controls.inserted_control(ask(both), ControlData(planted(0.05))).passed is None
     full = planted(0.05) + planted(0.05, corpus="hindustani")
-    found = controls.planted_control(ask(both), ControlData(full))
+    found = controls.inserted_control(ask(both), ControlData(full))
     assert found.passed is True
     assert found.corpus == "makam, hindustani"
-    assert controls.planted_control(ask(main_trials(), "repeat_gain"), ControlData(planted(0.05))).passed is None
-    assert controls.planted_control(ask(main_trials()), NOTHING).passed is None
+    assert controls.inserted_control(ask(main_trials(), "repeat_gain"), ControlData(planted(0.05))).passed is None
+    assert controls.inserted_control(ask(main_trials()), NOTHING).passed is None
     others = [each.model_copy(update={"settings_hash": "other"}) for each in planted(0.05)]
-    assert controls.planted_control(ask(main_trials()), ControlData(others)).passed is None
+    assert controls.inserted_control(ask(main_trials()), ControlData(others)).passed is None
 
 
-def test_planted_control_of_a_distance_asks_whether_it_is_larger() -> None:
+def test_inserted_control_of_a_distance_asks_whether_it_is_larger() -> None:
     def with_distance(trials: list[TrialResult], distance: float) -> list[TrialResult]:
         return [
             each.model_copy(
@@ -254,7 +253,7 @@ def test_planted_control_of_a_distance_asks_whether_it_is_larger() -> None:
     main = with_distance(main_trials(), 10.0)
     for distance, passed in ((12.0, True), (8.0, False)):
         data = ControlData(with_distance(planted(0.0), distance))
-        assert controls.planted_control(ask(main, "score.d"), data).passed is passed
+        assert controls.inserted_control(ask(main, "score.d"), data).passed is passed
 
 
 # equal pairs
@@ -294,7 +293,7 @@ def test_equal_control_of_equal_seeds_is_passed_by_nearly_all_studies() -> None:
         controls.equal_control(ask([TrialResult.model_validate(row) for row in rows(plan, seed)]), NOTHING).passed
         for seed in range(40)
     ]
-    assert np.mean(passed) >= 0.95
+    assert passed.count(True) >= 38
 
 
 # separation
@@ -377,7 +376,7 @@ def test_controls_of_a_sound_study_pass_for_tables_comparisons_and_choices(tmp_p
 
 
 def test_controls_of_a_study_in_which_nothing_differs_do_not_pass(tmp_path: Path) -> None:
-    study = read_study(write_with_controls(tmp_path, replace(SMALL, planted=0.0)))
+    study = read_study(write_with_controls(tmp_path, replace(SMALL, inserted=0.0)))
     data = controls.study_data(study, read_tuning(tmp_path))
     found = controls.table_controls(study.tables[0], [], data)
     assert [each.name for each in controls.not_passed(found)] == ["planted"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from talim.experiments.hypotheses import Hypotheses
-from talim.experiments.hypothesis_tests import CONTRADICTED, SUPPORTED, UNDECIDED, decide_hypotheses
+from talim.experiments.hypothesis_tests import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, decide_hypotheses
 from talim.experiments.results import TrialResult
 
 KINDS = ("linear", "conv", "transformer")
@@ -132,3 +132,59 @@ def test_decide_hypotheses_error_rates_are_within_the_level() -> None:
     assert np.mean([v == SUPPORTED for v in nothing]) < 0.05
     found = [verdict(trials({("", "conv"): 0.2}, rng=n), *CONV_OVER) for n in range(200)]
     assert np.mean([v == SUPPORTED for v in found]) > 0.9
+
+
+def test_a_comparison_with_an_obstacle_is_not_testable_whatever_its_effect() -> None:
+    found = trials({("", "conv"): 0.5})
+    asked: list[tuple[str, float]] = []
+
+    def obstacle(some: Any, comparison: Any, confidence: float) -> str:
+        asked.append((comparison.control["kind"], confidence))
+        return "Rate: not tuned." if comparison.control["kind"] == "linear" else ""
+
+    row = decide_hypotheses(found, claims(*CONV_OVER), (), obstacle)[0]
+    assert (row["verdict"], row["reason"]) == (NOT_TESTABLE, "Rate: not tuned.")
+    assert [each["verdict"] for each in row["results"]] == [NOT_TESTABLE, SUPPORTED]
+    assert row["results"][0]["mean"] == pytest.approx(0.5, abs=0.1)
+    assert asked[0][1] == pytest.approx(1 - 0.05 / 8)
+    assert decide_hypotheses(found, claims(*CONV_OVER), (), lambda *_: "")[0]["verdict"] == SUPPORTED
+
+
+def test_a_testable_contradiction_stands_beside_an_untestable_comparison() -> None:
+    found = trials({("", "conv"): -0.5})
+    row = decide_hypotheses(
+        found, claims(*CONV_OVER), (), lambda _, each, __: "no" if each.control["kind"] == "linear" else ""
+    )[0]
+    assert (row["verdict"], row["reason"]) == (CONTRADICTED, "")
+
+
+def test_without_data_a_hypothesis_is_not_testable_once_controls_are_asked_for() -> None:
+    row = decide_hypotheses([], claims(*CONV_OVER), (), lambda *_: "")[0]
+    assert row["verdict"] == NOT_TESTABLE
+    assert "no two trials differ in this alone" in row["reason"]
+
+
+@pytest.mark.parametrize("hypothesis", ["greater", "not_greater", "different"])
+def test_no_difference_is_said_only_where_the_smallest_one_would_have_been_seen(hypothesis: str) -> None:
+    """Equal kinds: below the minimum detectable effect nothing is said, even if the interval happens to end below."""
+    comparison = {"treatment": {"kind": "conv"}, "control": {"kind": "linear"}, "hypothesis": hypothesis}
+    said = SUPPORTED if hypothesis == "not_greater" else CONTRADICTED
+    for rng in range(12):
+        found = trials({}, rng=rng)
+        row = decide_hypotheses(found, claims(comparison, count=1))[0]["results"][0]
+        detectable = row["min_detectable_effect"]
+        for smallest in np.linspace(0.2, 2.0, 10) * detectable:
+            verdict = decide_hypotheses(found, claims(comparison | {"smallest_effect": smallest}, count=1))[0][
+                "verdict"
+            ]
+            assert verdict != said or smallest >= detectable
+        sure = decide_hypotheses(found, claims(comparison | {"smallest_effect": 3 * detectable}, count=1))[0]["verdict"]
+        assert sure == said
+
+
+def test_the_reverse_of_a_claim_contradicts_it_without_being_a_smallest_effect() -> None:
+    found = trials({("", "conv"): -0.06}, noise=0.02)
+    comparison = {"treatment": {"kind": "conv"}, "control": {"kind": "linear"}, "smallest_effect": 0.001}
+    row = decide_hypotheses(found, claims(comparison, count=1))[0]
+    assert row["results"][0]["min_detectable_effect"] > 0.001
+    assert row["verdict"] == CONTRADICTED

@@ -14,7 +14,7 @@ import pytest
 import typer.testing
 from fixtures.browser import CHROMIUM, PHONE, launched, open_page, overflows, violations
 from fixtures.run_folder import make_run
-from fixtures.simulated_study import SMALL, lines, write
+from fixtures.simulated_study import SMALL, lines, write, write_with_controls
 
 from research.validation.simulated_studies import SimulatedEffect
 from talim.cli import app
@@ -45,7 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study with claims and the folders of two runs."""
     folder = tmp_path_factory.mktemp("study")
     found = lines(PLAN)
-    write(folder, found)
+    write_with_controls(folder, PLAN)
     (folder / "claims.yaml").write_text(CLAIM, encoding="utf-8")
     for line in found:
         if line["seed"] == 0 and line["corpus"] == "hindustani-solo" and line["design"].endswith("2.7%"):
@@ -71,6 +71,7 @@ def without_plots(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReques
 def test_study_report_of_a_finished_study_has_all_sections(rendered: tuple[str, dict[str, Any]]) -> None:
     page, value = rendered
     for heading in (
+        "Controls",
         "Summary",
         "Recommendation by goal",
         "Quality against cost",
@@ -95,6 +96,31 @@ def test_study_report_of_a_finished_study_has_all_sections(rendered: tuple[str, 
     assert "CC BY 4.0 (9)" in page
     assert "AI-generated" in page
     assert "talim report" in page
+
+
+def test_study_report_has_controls_before_any_verdict(rendered: tuple[str, dict[str, Any]]) -> None:
+    page, value = rendered
+    assert {each["name"] for each in value["controls"]} == {
+        "unigram", "last token", "curve", "rate", "planted", "equal", "separation"
+    }  # fmt: skip
+    assert all(each["passed"] and each["value"] is not None and each["reason"] for each in value["controls"])
+    assert value["verdicts"] == [{"id": "1", "verdict": "supported", "reason": ""}]
+    assert page.index(">Controls</h2>") < page.index('class="verdict"') < page.index(">Recommendation by goal</h2>")
+    assert "halves of the seeds of one design are not told apart" in page
+    assert value["control_trials"] == 2 * 6 * 6
+
+
+def test_study_report_without_controls_gives_no_verdict_and_no_advice(tmp_path: Path) -> None:
+    folder = write(tmp_path, lines(PLAN))
+    (folder / "claims.yaml").write_text(CLAIM, encoding="utf-8")
+    page, value = page_of(folder, audio=False)
+    assert value["verdicts"][0]["verdict"] == "not testable here"
+    assert "control: planted" in value["verdicts"][0]["reason"]
+    assert not any(each["design"] for each in value["bases"][0]["recommendations"])
+    assert {each["answer"] for each in value["bases"][0]["questions"]} == {"not testable here"}
+    assert "not testable here</strong>" in page
+    assert "The study has no planted difference" in page
+    assert "Take " not in page
 
 
 def test_study_report_json_has_the_numbers_of_the_tables(finished: Path) -> None:
@@ -129,13 +155,13 @@ def test_study_report_uses_goal_limits_and_claims_file(finished: Path, tmp_path:
     assert all(each["design"].endswith("0.53%") for each in value["bases"][0]["recommendations"])
     assert "Limits:" in page
     assert "<audio" not in page
-    assert value["hypotheses"][0]["verdict"] == "undecided"
+    assert value["hypotheses"][0]["verdict"] == "not testable here"
     assert "no two trials differ in this alone and have loss_reduction" in page
 
 
 def test_study_report_uses_additional_studies_for_hypotheses_only(tmp_path: Path) -> None:
     found = lines(PLAN)
-    write(tmp_path / "claims" / "others", found)
+    write_with_controls(tmp_path / "claims" / "others", PLAN)
     write(tmp_path / "linear", [line for line in found if line["factors"]["kind"] == "linear"])
     file = tmp_path / "claims" / "claims.yaml"
     file.write_text(f"additional_studies: [others, not-run-yet]\n{CLAIM}", encoding="utf-8")
@@ -175,7 +201,8 @@ def test_study_report_names_unfinished_failed_and_excluded_trials(tmp_path: Path
 def test_study_report_with_one_seed_has_a_caveat(tmp_path: Path, recordings: int) -> None:
     page, value = page_of(write(tmp_path, lines(replace(PLAN, seeds=1, recordings=recordings))))
     assert "not that between seeds" in value["caveats"][0]
-    assert "Next: seeds." in page
+    assert value["summary"]["headline"] == "Not testable here: this study names no design."
+    assert "add seeds to its grid" in page
     if recordings == 1:
         assert "not known" in page
         assert value["bases"][0]["tables"][0]["designs"][0]["measures"]["loss_reduction"]["low"] is None

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fixtures.simulated_study import SMALL, study
+import pytest
+from fixtures.simulated_study import SMALL, study, write_with_controls
 
 from research.validation.simulated_studies import SimulatedEffect
 from talim.experiments.goals import SelectionCriteria
+from talim.experiments.results import read_study
 from talim.reporting import study_sentences
 from talim.reporting.study_summary import study_summary
 
@@ -30,12 +32,8 @@ RESULT: dict[str, Any] = {
 
 
 def test_summary_has_a_figure_with_interval_per_sentence(tmp_path: Path) -> None:
-    value = study_summary(
-        study(tmp_path, replace(PLAN, effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.3)])),
-        SelectionCriteria(),
-        None,
-        {},
-    )
+    plan = replace(PLAN, effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.3)])
+    value = study_summary(read_study(write_with_controls(tmp_path, plan)), SelectionCriteria(), None, {})
     summary = value["summary"]
     assert summary["headline"].startswith("Take conv@all:2.7%")
     for english, japanese, figure in zip(summary["en"][:3], summary["ja"][:3], summary["figures"], strict=True):
@@ -48,7 +46,8 @@ def test_summary_has_a_figure_with_interval_per_sentence(tmp_path: Path) -> None
     assert ratio["low"] < ratio["ratio"] < ratio["high"] < 1
 
 
-def test_summary_inconclusive_is_stated_in_both_languages(tmp_path: Path) -> None:
+def test_summary_inconclusive_is_stated_in_both_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("talim.experiments.advice.not_passed", lambda controls: [])
     noisy = replace(PLAN, seed_sd=0.8, recordings=3, seeds=2)
     value = study_summary(study(tmp_path, noisy, seed=1), SelectionCriteria(), None, {"nano-musicgen": "nats"})
     summary = value["summary"]
@@ -56,6 +55,40 @@ def test_summary_inconclusive_is_stated_in_both_languages(tmp_path: Path) -> Non
     assert any("nats" in sentence for sentence in summary["en"])
     assert "判断できません" in summary["ja"][1]
     assert "Cannot tell" in value["bases"][0]["recommendations"][0]["text"]
+
+
+def test_summary_without_controls_names_no_design_in_one_sentence(tmp_path: Path) -> None:
+    value = study_summary(study(tmp_path, replace(PLAN, seeds=1)), SelectionCriteria())
+    summary, found = value["summary"], value["bases"][0]["recommendations"][0]
+    assert summary["headline"] == "Not testable here: this study names no design."
+    assert summary["en"][0] == (
+        "Not testable here, so no design is named: rate, planted and equal did not pass, and the table of controls "
+        "says what each needs."
+    )
+    assert summary["en"][1].endswith("nothing is concluded from it.")
+    assert (summary["ja"], summary["figures"], found["design"]) == ([], [], "")
+    assert "add a grid with control: planted" in found["reason"]
+
+
+def test_summary_of_designs_that_depend_on_the_genre_names_one_for_each(tmp_path: Path) -> None:
+    depends = [SimulatedEffect("loss_reduction", {"kind": "conv", "genre": "makam"}, -0.5)]
+    plan = replace(PLAN, designs=("linear@all:2.7%", "conv@all:2.7%"), effects=depends)
+    value = study_summary(read_study(write_with_controls(tmp_path, plan)), SelectionCriteria())
+    both, hindustani, makam = value["bases"][0]["recommendations"][:3]
+    assert (both["outcome"], both["design"]) == ("by_corpus", "")
+    assert makam["design"] == "linear@all:2.7%"
+    assert f"makam-solo: {makam['design']}" in both["text"]
+    assert f"hindustani-solo: {hindustani['design']}" in both["text"]
+    assert both["interaction"]["p_value"] < 0.01
+    assert value["summary"]["headline"].startswith("The best design depends on the music")
+
+
+def test_controls_text_counts_and_names() -> None:
+    rows = [{"name": name, "passed": passed} for name, passed in (("rate", None), ("equal", True), ("curve", False))]
+    assert study_sentences.controls_text(rows) == "1 of 3 controls passed; not rate and curve."
+    assert study_sentences.controls_text(rows[1:2]) == "All 1 controls passed."
+    assert study_sentences.controls_text([]) == ""
+    assert study_sentences.listed(["a", "b", "c"]) == "a, b and c"
 
 
 def test_result_text_of_decided_undecided_and_missing_results() -> None:

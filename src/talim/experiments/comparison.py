@@ -18,10 +18,12 @@ from talim.experiments.recommend import median_costs
 from talim.experiments.results import COSTS, BaseModelResults, TrialResult
 
 CONFIDENCE = 0.95
-NO_DIFFERENCE = "no difference detected"
+LOSS = "loss_reduction"
+NO_DIFFERENCE = "no difference of interest"
+UNKNOWN = "cannot tell"
 # measure, measure that is subtracted, description
 EFFECT_MEASURES = (
-    ("loss_reduction", None, "reduction of the held-out loss"),
+    (LOSS, None, "reduction of the held-out loss"),
     ("ornament_gain", None, "reduction on ornaments, beyond that on the same notes performed plain"),
     ("repeat_gain", None, "what the adapter gains on returns from their first occurrence, beyond the base"),
 )
@@ -118,12 +120,16 @@ def _front_fractions(
 
 @dataclass(frozen=True)
 class MainEffectQuestion:
-    """One difference between levels of a factor: its contrast, the effect, and p adjusted by Holm's method."""
+    """One difference between levels of a factor: its contrast, the effect, and p adjusted by Holm's method.
+
+    `smallest_effect` is the smallest difference of interest.
+    """
 
     factor: str
     contrast: Contrast
     meaning: str
     effect: Effect
+    smallest_effect: float
     adjusted_p: float = 1.0
 
     @property
@@ -136,18 +142,23 @@ class MainEffectQuestion:
 
     @property
     def answer(self) -> str:
-        """`more`, `less` or NO_DIFFERENCE."""
-        if not self.adjusted_p <= 1 - CONFIDENCE:  # also for nan
-            return NO_DIFFERENCE
-        return "more" if self.effect.mean > 0 else "less"
+        """`more`, `less`, NO_DIFFERENCE where the smallest one of interest would have been seen, else UNKNOWN."""
+        if self.adjusted_p <= 1 - CONFIDENCE:  # not for nan
+            return "more" if self.effect.mean > 0 else "less"
+        inside = all(abs(end) < self.smallest_effect for end in self.effect.interval(CONFIDENCE))
+        sees = self.effect.min_detectable_effect(CONFIDENCE) <= self.smallest_effect
+        return NO_DIFFERENCE if inside and sees else UNKNOWN
 
 
-def factor_questions(tables: Sequence[BaseModelResults]) -> list[MainEffectQuestion]:
+def factor_questions(tables: Sequence[BaseModelResults], tolerance: float = 0.1) -> list[MainEffectQuestion]:
     """The effects of kind, site and size, and whether those of kind and site depend on the music, for one base.
 
-    Pairs are as in `hypothesis_tests`; the p values of all questions together are adjusted by Holm's method.
+    Pairs are as in `hypothesis_tests`; the p values of all questions together are adjusted by Holm's method. The
+    smallest difference of interest is the fraction `tolerance` of the largest mean loss reduction of a design.
     """
     trials = [trial for table in tables for trial in table.trials]
+    means = [measure_means(table.of_design(design)).get(LOSS) for table in tables for design in table.designs]
+    smallest = tolerance * max((mean.mean for mean in means if mean), default=0.0)
     questions = []
     for factor, treatment, control, interaction in _list_contrasts([trial.factors for trial in trials]):
         for measure, relative_to, meaning in EFFECT_MEASURES[: 1 if interaction else None]:
@@ -158,7 +169,7 @@ def factor_questions(tables: Sequence[BaseModelResults]) -> list[MainEffectQuest
                 effect = paired_effect(trials, contrast)
             except InsufficientData:
                 continue
-            questions.append(MainEffectQuestion(factor, contrast, meaning, effect, float("nan")))
+            questions.append(MainEffectQuestion(factor, contrast, meaning, effect, smallest, float("nan")))
     known = [n for n, question in enumerate(questions) if np.isfinite(question.effect.error)]
     adjusted = holm_adjusted([questions[n].effect.p_value for n in known]) if known else []
     for n, p_value in zip(known, adjusted, strict=True):

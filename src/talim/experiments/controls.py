@@ -17,15 +17,14 @@ from talim.evaluation.intervals import CONFIDENCE_LEVEL, Effect, two_way_effect,
 from talim.experiments.effects import pooled_effect
 from talim.experiments.hypotheses import Contrast
 from talim.experiments.hypothesis_tests import compared_trials
-from talim.experiments.learning_curves import FLAT_FRACTION, plateau_fraction
+from talim.experiments.learning_curves import FLAT_FRACTION, mean_curve, plateau_fraction
 from talim.experiments.results import BaseModelResults, StudyResults, TrialResult
 from talim.experiments.tuning import RATE as LEARNING_RATE
 from talim.experiments.tuning import TunedFamily, family_of
 from talim.html.formatting import format_ci, format_counted, format_number, format_percent
 
 UNIGRAM, LAST_TOKEN, CURVE, RATE = "unigram", "last token", "curve", "rate"
-PLANTED, EQUAL, SEPARATION = "planted", "equal", "separation"
-NOT_TESTABLE = "not testable here"
+INSERTED, EQUAL, SEPARATION = "planted", "equal", "separation"
 LOSS = "loss_reduction"
 COST_MEASURES = ("log_seconds", "log_memory")  # measured directly: nothing has to be learnt for them
 SCORE = "score."
@@ -191,15 +190,14 @@ def curve_control(question: Question, data: ControlData) -> Control:
     """Whether the last fifth of the steps brought less than 2 % of the gain; the design that is worst is told."""
     worst: tuple[float, TableKey, str] = -math.inf, ("", "", ""), ""
     for key, design, trials in question.designs:
-        shares = [plateau_fraction(trial.curve) for trial in trials]
-        if None in shares:
+        share = plateau_fraction(mean_curve([trial.curve for trial in trials]))
+        if share is None or not all(trial.curve for trial in trials):
             curves = [trial.curve for trial in trials if len(trial.curve) > 1]
             rising = any(not curve[-1][1] < curve[0][1] for curve in curves)
             reason = f"{design} has no curve that tells: evaluate ten times, with training.eval_every."
             if rising:
                 reason = f"The validation loss of {design} did not fall: tune its learning rate with tune:."
             return question.control(CURVE, False if rising else None, reason, key, threshold=FLAT_FRACTION)
-        share = float(np.mean([max(each, 0.0) for each in shares if each is not None]))
         if share > worst[0]:
             worst = share, key, design
     share, key, design = worst
@@ -242,14 +240,14 @@ def _rate_problem(design: str, trials: Sequence[TrialResult], family: TunedFamil
     return ""
 
 
-def planted_control(question: Question, data: ControlData) -> Control:
+def inserted_control(question: Question, data: ControlData) -> Control:
     """Whether a difference that was put in is found in this measure, on all corpora together."""
-    effects = _planted_effects(question, data.trials)
+    effects = _inserted_effects(question, data.trials)
     if not effects:
-        planted = any(each.control == PLANTED for each in data.trials)
-        what = "no planted difference for all of these corpora in this measure" if planted else "no planted difference"
+        known = any(each.control == INSERTED for each in data.trials)
+        what = "no planted difference for all of these corpora in this measure" if known else "no planted difference"
         cure = "add a grid with control: planted and half of training.steps for the same designs, corpora and seeds"
-        return question.control_of_measure(PLANTED, None, f"The study has {what}: {cure}.", threshold=0.0)
+        return question.control_of_measure(INSERTED, None, f"The study has {what}: {cure}.", threshold=0.0)
     confidence = 1 - (1 - question.confidence) / len(effects)
     found = {text: effect for text, effect in effects.items() if effect.interval(confidence)[0] > 0}
     text, effect = min(found.items() or effects.items(), key=lambda item: item[1].mean if found else -item[1].mean)
@@ -259,21 +257,21 @@ def planted_control(question: Question, data: ControlData) -> Control:
     if not found:
         reason = f"No planted difference is found, {figure}: train more seeds or hold out more recordings."
     more = {"value": effect.mean, "threshold": 0.0, "low": low, "high": high}
-    return question.control_of_measure(PLANTED, bool(found), reason, **more)
+    return question.control_of_measure(INSERTED, bool(found), reason, **more)
 
 
-def _planted_effects(question: Question, trials: Sequence[TrialResult]) -> dict[str, Effect]:
+def _inserted_effects(question: Question, trials: Sequence[TrialResult]) -> dict[str, Effect]:
     """By what was planted: how much better the trials without it are, over all tables; only what all tables have."""
     own = {(key, trial.design, trial.seed): trial for key, group in question.tables.items() for trial in group}
     rows: dict[str, dict[TableKey, list[tuple[int, dict[str, float]]]]] = {}
-    for planted in (trial for trial in trials if trial.control == PLANTED):
-        key = planted.base, planted.corpus, planted.settings_hash
-        if (partner := own.get((key, planted.design, planted.seed))) is None:
+    for altered in (trial for trial in trials if trial.control == INSERTED):
+        key = altered.base, altered.corpus, altered.settings_hash
+        if (partner := own.get((key, altered.design, altered.seed))) is None:
             continue
-        values, other = (each.values(question.measure, question.relative_to) for each in (partner, planted))
+        values, other = (each.values(question.measure, question.relative_to) for each in (partner, altered))
         lower = partner.directions.get(question.measure) == "lower_is_better" and not question.relative_to
         if row := {name: (-1 if lower else 1) * (values[name] - other[name]) for name in values if name in other}:
-            rows.setdefault(planted.planted, {}).setdefault(key, []).append((planted.seed, row))
+            rows.setdefault(altered.inserted, {}).setdefault(key, []).append((altered.seed, row))
     effects = {}
     for text, by_table in rows.items():
         parts = [part for group in by_table.values() if (part := _effect_by_seed(group))]
@@ -312,7 +310,7 @@ def equal_control(question: Question, data: ControlData) -> Control:
 
 
 def halves(count: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Pairs of disjoint halves of `count` seeds (4 or more), all or MAX_SPLITS drawn; of an odd count one is left out."""
+    """Pairs of disjoint halves of `count` seeds (4 or more), at most MAX_SPLITS drawn; an odd count leaves one out."""
     half, numbers = count // 2, range(count)
     if math.comb(count, half) <= 10 * MAX_SPLITS:
         found = [
@@ -441,7 +439,7 @@ OF_TRIALS: tuple[ControlFunction, ...] = (
     curve_control,
     rate_control,
 )
-OF_A_MEASURE: tuple[ControlFunction, ...] = (planted_control, equal_control, separation_control)
+OF_A_MEASURE: tuple[ControlFunction, ...] = (inserted_control, equal_control, separation_control)
 
 
 def run_controls(questions: Sequence[Question], data: ControlData) -> list[Control]:

@@ -1,4 +1,4 @@
-"""Decides hypotheses on a study's trials: supported, contradicted or undecided.
+"""Decides hypotheses on a study's trials: supported, contradicted or undecided, or not testable with these trials.
 
 Two trials are a pair if they differ in the compared factors alone. An effect is the mean difference over pairs and
 recordings, both random; docs/guides/compare-designs.md lists the intervals and the rules of each verdict.
@@ -7,8 +7,8 @@ recordings, both random; docs/guides/compare-designs.md lists the intervals and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from talim.experiments.results import TrialResult
 # Trials that are equal in these factors were evaluated on the same recordings.
 SAME_RECORDINGS = {"base", "genre", "texture", "corpus", "settings"}
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+NOT_TESTABLE = "not testable here"
+# Why a comparison of these trials at this confidence can show nothing; empty if it can
+Obstacle = Callable[[Sequence[TrialResult], Comparison, float], str]
 
 
 class InsufficientData(Exception):  # noqa: N818 (it is an answer, not a fault)
@@ -29,7 +32,10 @@ class InsufficientData(Exception):  # noqa: N818 (it is an answer, not a fault)
 
 @dataclass(frozen=True)
 class HypothesisTestResult:
-    """The outcome of one comparison; `effect` is None where there is nothing to compare, for the `reason` given."""
+    """The outcome of one comparison, with the `reason` why it is not testable.
+
+    `effect` is None where there is nothing to compare.
+    """
 
     comparison: Comparison
     effect: Effect | None
@@ -40,9 +46,9 @@ class HypothesisTestResult:
     def as_dict(self) -> dict[str, Any]:
         """The comparison, its verdict and its effect as JSON values."""
         row: dict[str, Any] = self.comparison.model_dump(exclude_defaults=True) | {"verdict": self.verdict}
-        if self.effect is None:
-            return row | {"reason": self.reason}
-        return row | effect_as_dict(self.effect, self.confidence)
+        if self.reason:
+            row["reason"] = self.reason
+        return row if self.effect is None else row | effect_as_dict(self.effect, self.confidence)
 
 
 def effect_as_dict(effect: Effect, confidence: float) -> dict[str, Any]:
@@ -62,35 +68,46 @@ def effect_as_dict(effect: Effect, confidence: float) -> dict[str, Any]:
 
 
 def decide_hypotheses(
-    trials: Sequence[TrialResult], hypotheses: Hypotheses, additional: Sequence[TrialResult] = ()
+    trials: Sequence[TrialResult],
+    hypotheses: Hypotheses,
+    additional: Sequence[TrialResult] = (),
+    obstacle: Obstacle | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each hypothesis: "id", "statement", "verdict", and "results", one for each comparison.
+    """A row for each hypothesis: "id", "statement", "verdict", "reason", and "results", one for each comparison.
 
-    `additional` trials are used for a comparison for which `trials` have no data.
+    `additional` trials are used for a comparison for which `trials` have no data. A comparison that has an `obstacle`,
+    or no data, is not testable; without that argument the verdicts are those of the statistics alone.
     """
     confidence = 1 - (1 - hypotheses.confidence) / len(hypotheses.claims)
-    return [_decide(trials, additional, claim, confidence) for claim in hypotheses.claims]
+    return [_decide((trials, additional), claim, confidence, obstacle) for claim in hypotheses.claims]
 
 
 def _decide(
-    trials: Sequence[TrialResult], additional: Sequence[TrialResult], claim: Hypothesis, confidence: float
+    sources: Sequence[Sequence[TrialResult]], claim: Hypothesis, confidence: float, obstacle: Obstacle | None
 ) -> dict[str, Any]:
-    """Supported if all comparisons are (an intersection-union test), contradicted if one is."""
-    count = len(claim.comparisons)
-    results = [decide_comparison(trials, each, confidence, count) for each in claim.comparisons]
-    for index, result in enumerate(results):
-        if additional and result.effect is None:
-            results[index] = decide_comparison(additional, result.comparison, confidence, count)
+    """Contradicted if one comparison is, supported if all are (an intersection-union test)."""
+    count, results = len(claim.comparisons), []
+    for comparison in claim.comparisons:
+        found = [decide_comparison(each, comparison, confidence, count) for each in sources if each]
+        used = next((n for n, result in enumerate(found) if result.effect is not None), 0)
+        result = found[used] if found else decide_comparison((), comparison, confidence, count)
+        if obstacle is not None:
+            trials = [each for each in sources if each][used] if found else ()
+            reason = result.reason or obstacle(trials, comparison, confidence)
+            result = replace(result, verdict=NOT_TESTABLE, reason=reason) if reason else result
+        results.append(result)
     verdicts = {result.verdict for result in results}
-    verdict = CONTRADICTED if CONTRADICTED in verdicts else UNDECIDED if UNDECIDED in verdicts else SUPPORTED
-    rows = [result.as_dict() for result in results]
-    return {"id": claim.id, "statement": claim.statement, "verdict": verdict, "results": rows}
+    verdict = next((each for each in (CONTRADICTED, NOT_TESTABLE, UNDECIDED) if each in verdicts), SUPPORTED)
+    reasons = dict.fromkeys(result.reason for result in results if result.verdict == NOT_TESTABLE)
+    row = {"id": claim.id, "statement": claim.statement, "verdict": verdict}
+    reason = " ".join(reasons) if verdict == NOT_TESTABLE else ""
+    return row | {"reason": reason, "results": [result.as_dict() for result in results]}
 
 
 def decide_comparison(
     trials: Sequence[TrialResult], comparison: Comparison, confidence: float, comparisons: int = 1
 ) -> HypothesisTestResult:
-    """The effect of one of a hypothesis's `comparisons`, and its verdict."""
+    """The effect of one of a hypothesis's `comparisons`, and its verdict by the statistics alone."""
     try:
         effect = paired_effect(trials, comparison)
     except InsufficientData as reason:
@@ -103,10 +120,15 @@ def _verdict(effect: Effect, comparison: Comparison, confidence: float, comparis
     low, high = effect.interval(confidence)
     wide_low, wide_high = effect.interval(1 - (1 - confidence) / comparisons)
     smallest, mean = comparison.smallest_effect, effect.mean
+    # that there is no difference may only be said where the smallest one of interest would have been seen
+    sees = effect.min_detectable_effect(1 - (1 - confidence) / comparisons) <= smallest
     supported, contradicted = {
-        "greater": (low > 0 and mean >= smallest, wide_high < smallest),
-        "not_greater": (high < smallest, wide_low > 0 and mean >= smallest),
-        "different": ((low > 0 or high < 0) and abs(mean) >= smallest, -smallest < wide_low and wide_high < smallest),
+        "greater": (low > 0 and mean >= smallest, wide_high < (smallest if sees else 0)),
+        "not_greater": (high < (smallest if sees else 0), wide_low > 0 and mean >= smallest),
+        "different": (
+            (low > 0 or high < 0) and abs(mean) >= smallest,
+            sees and -smallest < wide_low and wide_high < smallest,
+        ),
     }[comparison.hypothesis]
     return SUPPORTED if supported else CONTRADICTED if contradicted else UNDECIDED
 

@@ -9,7 +9,15 @@ from scipy import stats
 
 from talim.design.expression import is_peft
 from talim.evaluation.intervals import POWER
-from talim.experiments.recommend import DEMONSTRATED, NOTHING, Candidate, MeasureComparison, Recommendation
+from talim.experiments.recommend import (
+    BY_CORPUS,
+    DEMONSTRATED,
+    NOTHING,
+    WITHHELD,
+    Candidate,
+    MeasureComparison,
+    Recommendation,
+)
 
 MIN_SEEDS, MIN_RECORDINGS = 3, 5
 
@@ -24,6 +32,8 @@ class SuggestedStep:
 
 def next_steps(found: Recommendation) -> list[SuggestedStep]:
     """What would make the recommendation more certain or the design better, the most useful first."""
+    if found.outcome in (WITHHELD, BY_CORPUS):  # the controls, or the corpora, say what is next
+        return []
     if found.outcome == NOTHING:
         return [SuggestedStep("run", "No design within the limits has results: run the study, or raise the limits.")]
     steps = _more_data_steps(found)

@@ -28,6 +28,7 @@ COST_TIE_RATIO = 1.02  # times the cheapest: designs up to here cost the same
 LOSS = "loss_reduction"
 
 DEMONSTRATED, INCONCLUSIVE, ONLY, NOTHING = "demonstrated", "inconclusive", "only_design", "nothing"
+WITHHELD, BY_CORPUS = "not_testable", "by_corpus"  # without a design; given by `talim.experiments.advice`
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class TrialResult(BaseModel):
     curve: tuple[tuple[int, float], ...] = ()  # validation loss by step, from step 0: the untrained adapter
     tuned: Mapping[str, float] = Field(default_factory=dict)  # settings that tuning chose, by dotted recipe key
     control: Literal["", "planted", "equal"] = ""  # of a control grid: it is in no table
-    planted: str = ""  # what was done to it on purpose
+    inserted: str = ""  # the difference that was put into a planted trial
     # of each score: its value for real music ("reference") and the base ("baseline"), how well it tells them apart
     # ("separation_p"), "floor" and "ceiling"
     scores: Mapping[str, Mapping[str, float | None]] = Field(default_factory=dict)

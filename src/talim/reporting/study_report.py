@@ -11,10 +11,10 @@ from talim.atomic_io import write_text
 from talim.experiments import hypotheses as hypotheses_file
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.hypotheses import Hypotheses
-from talim.experiments.results import COPY_OF, StudyResults, TrialResult, is_study, read_study
+from talim.experiments.results import COPY_OF, StudyResults, is_study, read_study
 from talim.html import formatting
 from talim.html.render import render
-from talim.reporting import audio_examples, study_plots, study_sentences, tables
+from talim.reporting import audio_examples, study_controls, study_plots, study_sentences, tables
 from talim.reporting.commands import quoted
 from talim.reporting.run_results import RunResults
 from talim.reporting.study_curves import learning_curves
@@ -36,7 +36,7 @@ def study_report(
     if claims_file is None and (folder / CLAIMS).is_file():
         claims_file = folder / CLAIMS
     hypotheses = hypotheses_file.load(claims_file) if claims_file else None
-    additional = additional_trials(claims_file, hypotheses) if claims_file and hypotheses else []
+    additional = additional_studies(claims_file, hypotheses) if claims_file and hypotheses else []
     runs = audio_examples.example_runs(study)
     units = {trial.base: runs[trial.id].loss_unit for trial in study.trials if trial.id in runs}
     value = study_summary(study, criteria, hypotheses, units, additional)
@@ -47,10 +47,10 @@ def study_report(
     return target
 
 
-def additional_trials(claims_file: Path, hypotheses: Hypotheses) -> list[TrialResult]:
-    """Trials of the additional studies that a claims file names; those without results give none."""
+def additional_studies(claims_file: Path, hypotheses: Hypotheses) -> list[StudyResults]:
+    """The additional studies that a claims file names, without those that have no results yet."""
     folders = [claims_file.parent / name for name in hypotheses.additional_studies]
-    return [trial for folder in folders if is_study(folder) for trial in read_study(folder).trials]
+    return [read_study(folder) for folder in folders if is_study(folder)]
 
 
 def context(
@@ -82,6 +82,8 @@ def context(
         "costs": study_sentences.COSTS,
         "goals": study_sentences.WORDS["goals"],
         "measure_name": study_sentences.measure_name,
+        "control_table": study_controls.control_table(value["controls"]),
+        "controls_text": study_sentences.controls_text(value["controls"]),
         "comparison_text": study_sentences.comparison_text,
         "expectation_text": study_sentences.expectation_text,
         "result_text": study_sentences.result_text,

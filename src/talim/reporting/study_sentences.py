@@ -9,7 +9,7 @@ from typing import Any
 
 from talim.backbones.registry import is_miniature
 from talim.experiments.goals import SelectionCriteria
-from talim.experiments.recommend import DEMONSTRATED, INCONCLUSIVE, NOTHING
+from talim.experiments.recommend import BY_CORPUS, DEMONSTRATED, INCONCLUSIVE, NOTHING, WITHHELD
 from talim.experiments.results import ANY_LEVEL, StudyResults
 from talim.html.formatting import (
     NOT_KNOWN,
@@ -51,12 +51,36 @@ def recommendation_text(found: Mapping[str, Any]) -> str:
         outcome += "_best" if design == found["best"] else "_cheaper"
         chosen = _candidate(found, design)
         values |= {"gap": format_number(chosen["gap"]), "ends": format_ci(chosen["gap_low"], chosen["gap_high"])}
+    elif outcome == WITHHELD:
+        values["controls"] = listed(found["not_passed"])
+    elif outcome == BY_CORPUS:
+        interaction = found["interaction"]
+        values["df"] = ", ".join(format_number(df, 0) for df in interaction["df"])
+        values |= {"f": format_number(interaction["f"], 1), "p": format_number(interaction["p_value"])}
+        values["choices"] = "; ".join(f"{corpus}: {choice}" for corpus, choice in found["choices"].items())
     elif outcome == DEMONSTRATED:
         objective = found["objectives"][0]
         values |= {"margin": format_number(objective["margin"]), "measure": measure_name(objective["measure"])}
     text = texts[outcome].format(**values)
     more = outcome == DEMONSTRATED and found["within_margin"] != design
     return text + texts["cheaper_not_shown"].format(**values) if more else text
+
+
+def controls_text(controls: Sequence[Mapping[str, Any]]) -> str:
+    """How many controls passed, and the names of the others; empty without any."""
+    failed = [control["name"] for control in controls if not control["passed"]]
+    if not controls:
+        return ""
+    if not failed:
+        return f"All {len(controls)} controls passed."
+    return (
+        f"{len(controls) - len(failed)} of {len(controls)} controls passed; not {listed(list(dict.fromkeys(failed)))}."
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as text: `rate, planted and equal`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 # A sentence by language, and its key figure
@@ -67,8 +91,13 @@ def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, A
     """A headline, three sentences with a key figure and its interval each, and one on use, in English and Japanese."""
     found = base["recommendations"][0]
     if found["outcome"] == NOTHING:
-        text = recommendation_text(found)
-        return {"headline": text, "en": [text], "ja": [], "figures": []}
+        return {"headline": found["text"], "en": [found["text"]], "ja": [], "figures": []}
+    if not found["design"]:
+        mean, unit = found["best_mean"], f" {base['unit']}" if base["unit"] else ""
+        values = {"amount": format_number(mean["mean"]) + unit, "ends": format_ci(mean["low"], mean["high"])}
+        best = [WORDS["recommendations"]["best_so_far"].format(design=found["best"], **values)]
+        sentences = [found["text"], *(best if found["outcome"] == WITHHELD else []), words("en")["use"]]
+        return {"headline": WORDS["headlines"][found["outcome"]], "en": sentences, "ja": [], "figures": []}
     parts = [_quality(base, found), _choice(base, found, criteria), _cost(found)]
     caveat = [miniature_caveat([base["base"]])["ja"]] if is_miniature(base["base"]) else []
     return {

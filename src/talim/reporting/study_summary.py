@@ -11,21 +11,33 @@ import numpy as np
 
 from talim.atomic_io import to_jsonable
 from talim.evaluation.intervals import Effect, two_way_effect
+from talim.experiments.advice import Advice, advise
 from talim.experiments.comparison import (
     CONFIDENCE,
+    EFFECT_MEASURES,
     DesignSummary,
     MainEffectQuestion,
     factor_questions,
     summarize_designs,
 )
+from talim.experiments.controls import (
+    COST_MEASURES,
+    Control,
+    ControlData,
+    comparison_controls,
+    not_passed,
+    table_controls,
+    untestable_reason,
+)
 from talim.experiments.effects import pooled_effect
 from talim.experiments.goals import GOALS, SelectionCriteria
-from talim.experiments.hypotheses import Hypotheses
-from talim.experiments.hypothesis_tests import decide_hypotheses, effect_as_dict
+from talim.experiments.hypotheses import Comparison, Hypotheses
+from talim.experiments.hypothesis_tests import NOT_TESTABLE, decide_hypotheses, effect_as_dict
 from talim.experiments.learning_curves import mean_curve, plateau_fraction
 from talim.experiments.next_steps import next_steps
-from talim.experiments.recommend import MeasureComparison, Recommendation, recommend
+from talim.experiments.recommend import MeasureComparison, Recommendation
 from talim.experiments.results import BaseModelResults, StudyResults, TrialResult
+from talim.experiments.tuning import read_tuning
 from talim.reporting import study_sentences
 
 SEED = 0  # of the resamples
@@ -39,13 +51,26 @@ def study_summary(
     criteria: SelectionCriteria,
     hypotheses: Hypotheses | None = None,
     units: Mapping[str, str] | None = None,
-    additional: Sequence[TrialResult] = (),
+    additional: Sequence[StudyResults] = (),
 ) -> dict[str, Any]:
     """A study as JSON values; what is unknown is None.
 
-    `units` are those of the losses, by base; hypotheses are decided on `additional` trials if the study has no data.
+    `units` are those of the losses, by base; hypotheses are decided on `additional` studies if this one has no data.
     """
-    bases = [_base_summary(study.of_base(base), criteria, (units or {}).get(base, "")) for base in study.bases]
+    studies = [study, *additional]
+    data = ControlData(
+        [trial for each in studies for trial in each.controls],
+        [family for each in studies for family in read_tuning(each.folder)],
+    )
+    compared = [each for claim in hypotheses.claims for each in claim.comparisons] if hypotheses else []
+    measures = _controlled_measures(compared)
+    controls = {table.name: table_controls(table, measures, data) for table in study.tables}
+    bases = [
+        _base_summary(study.of_base(base), criteria, (units or {}).get(base, ""), data, controls)
+        for base in study.bases
+    ]
+    rows = _hypotheses(study, hypotheses, additional, data) if hypotheses else []
+    all_controls = [control for found in controls.values() for control in found]
     value = {
         "name": study.folder.resolve().name,
         "confidence": CONFIDENCE,
@@ -55,11 +80,33 @@ def study_summary(
         "summary": study_sentences.summary(bases[0], criteria) if bases else None,
         "caveats": study_sentences.caveats(study),
         "copies": _copies(study),
-        "hypotheses": decide_hypotheses(study.trials, hypotheses, additional) if hypotheses else [],
+        "controls": [control.as_dict() for control in all_controls],
+        "control_trials": len(study.controls),
+        "verdicts": [{name: row[name] for name in ("id", "verdict", "reason")} for row in rows],
+        "hypotheses": rows,
         "failed": [_trial(trial) | {"error": trial.error} for trial in study.failed],
         "excluded": [_trial(trial) | {"settings": trial.settings_hash} for trial in study.excluded],
     }
     return to_jsonable(value, DIGITS)
+
+
+def _controlled_measures(comparisons: Sequence[Comparison]) -> list[tuple[str, str | None]]:
+    """The measures, and what is subtracted, that hypotheses, goals and factor effects rest on."""
+    of_claims = [(each.measure, each.relative_to) for each in comparisons if each.measure not in COST_MEASURES]
+    of_goals = [(each.measure, None) for objectives in GOALS.values() for each in objectives]
+    return list(dict.fromkeys([*((each[0], each[1]) for each in EFFECT_MEASURES), *of_claims, *of_goals]))
+
+
+def _hypotheses(
+    study: StudyResults, hypotheses: Hypotheses, additional: Sequence[StudyResults], data: ControlData
+) -> list[dict[str, Any]]:
+    """The verdicts, none where a control has not passed."""
+
+    def obstacle(trials: Sequence[TrialResult], comparison: Comparison, confidence: float) -> str:
+        return untestable_reason(comparison_controls(trials, comparison, data, confidence))
+
+    others = [trial for each in additional for trial in each.trials]
+    return decide_hypotheses(study.trials, hypotheses, others, obstacle)
 
 
 def _copies(study: StudyResults) -> dict[str, Any]:
@@ -77,21 +124,30 @@ def _trial(trial: TrialResult) -> dict[str, Any]:
     return {name: getattr(trial, name) for name in ("id", "base", "corpus", "design", "seed")}
 
 
-def _base_summary(tables: Sequence[BaseModelResults], criteria: SelectionCriteria, unit: str) -> dict[str, Any]:
+def _base_summary(
+    tables: Sequence[BaseModelResults],
+    criteria: SelectionCriteria,
+    unit: str,
+    data: ControlData,
+    controls: Mapping[str, Sequence[Control]],
+) -> dict[str, Any]:
     """One base: its tables, factor effects, and a recommendation for each goal over all corpora and for each."""
     groups: list[Sequence[BaseModelResults]] = [tables, *([table] for table in tables)] if len(tables) > 1 else [tables]
     goals = [criteria.goal, *(goal for goal in GOALS if goal != criteria.goal)]
-    recommendations = [
-        _recommendation(recommend(group, replace(criteria, goal=goal), np.random.default_rng(SEED)), group)
-        for goal in goals
-        for group in groups
-    ]
+    recommendations = []
+    for goal in goals:
+        rng = np.random.default_rng
+        rows = [_recommendation(advise(g, replace(criteria, goal=goal), rng(SEED), data), g) for g in groups]
+        choices = {row["corpora"][0]: row["design"] or NOT_TESTABLE for row in rows[1:]}
+        texts = [study_sentences.recommendation_text(row | {"choices": choices}) for row in rows]
+        recommendations += [row | {"choices": choices, "text": text} for row, text in zip(rows, texts, strict=True)]
+    own = [control for table in tables for control in controls[table.name]]
     return {
         "base": tables[0].base,
         "unit": unit,
         "overall": [_design(row) for row in summarize_designs(tables, np.random.default_rng(SEED))],
         "tables": [_table(table) for table in tables],
-        "questions": [_question(question) for question in factor_questions(tables)],
+        "questions": [_question(question, own) for question in factor_questions(tables, criteria.tolerance)],
         "recommendations": recommendations,
     }
 
@@ -134,22 +190,27 @@ def _effect(effect: Effect) -> dict[str, Any]:
     return {"mean": effect.mean, "low": low, "high": high, "trials": effect.pairs, "recordings": effect.recordings}
 
 
-def _question(question: MainEffectQuestion) -> dict[str, Any]:
+def _question(question: MainEffectQuestion, controls: Sequence[Control]) -> dict[str, Any]:
+    """A factor effect; not testable where a control of its measure, or of all measures, has not passed."""
+    own = question.contrast.measure, question.contrast.relative_to or ""
+    failed = not_passed([each for each in controls if not each.measure or (each.measure, each.relative_to) == own])
     return {
-        **{name: getattr(question, name) for name in ("factor", "label", "meaning", "answer")},
+        **{name: getattr(question, name) for name in ("factor", "label", "meaning")},
+        "answer": NOT_TESTABLE if failed else question.answer,
         **question.contrast.model_dump(exclude_none=True, exclude_defaults=True),
         **effect_as_dict(question.effect, CONFIDENCE),
         "p_holm": question.adjusted_p,
     }
 
 
-def _recommendation(found: Recommendation, tables: Sequence[BaseModelResults]) -> dict[str, Any]:
+def _recommendation(advice: Advice, tables: Sequence[BaseModelResults]) -> dict[str, Any]:
+    found = advice.recommendation
     reference, best_mean = _reference(found, tables), None
     if found.comparisons:  # the best design's own mean over the tables, with equal weights
         means = [table.design_effect(found.best) for table in found.comparisons[0].tables]
         best_mean = _effect(pooled_effect(means))
     percents = (trial.trained_percent for table in tables for trial in table.of_design(found.design))
-    value = {
+    return {
         "goal": found.criteria.goal,
         "corpora": [table.corpus for table in tables],
         **{name: getattr(found, name) for name in ("outcome", "design", "best", "within_margin", "unresolved")},
@@ -164,8 +225,10 @@ def _recommendation(found: Recommendation, tables: Sequence[BaseModelResults]) -
         "reference": reference,
         "cost_ratios": cost_ratios(tables, found.design, reference) if reference else {},
         "next_steps": [vars(step) for step in next_steps(found)],
+        "not_passed": list(dict.fromkeys(control.name for control in not_passed(advice.controls))),
+        "reason": untestable_reason(advice.controls),
+        "interaction": vars(advice.interaction) if advice.interaction else None,
     }
-    return value | {"text": study_sentences.recommendation_text(value)}
 
 
 def _comparison(comparison: MeasureComparison) -> dict[str, Any]:
