@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,41 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
         return []
 
     return next((closed for module in sorted(graph) if (closed := walk(module, []))), [])
+
+
+# half of the files that a reader had to open before the redesign
+MOST_STAGES = {"talim prepare": 20, "talim train": 17, "talim evaluate": 22, "talim report": 7}
+
+
+def walks() -> dict[str, tuple[list[str], list[str]]]:
+    """By command the modules that docs/architecture.md lists: stage by stage, and what is opened on the way."""
+    text = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = text.partition("<!-- walk: begin -->")[2].partition("<!-- walk: end -->")[0]
+    found = {}
+    for line in walk.splitlines():
+        if line.startswith("| `talim "):
+            command, *columns = (re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split("|"))
+            stages, opened = ([f"talim.{name.replace('/', '.')}" for name in column] for column in columns)
+            found[command[0]] = (stages, opened)
+    return found
+
+
+@pytest.mark.parametrize("command", MOST_STAGES)
+def test_walk_of_a_recording_is_as_the_imports_are(command: str) -> None:
+    """Each file is opened from one before it, so that no list can name what is not there or jump."""
+    graph, (stages, opened) = import_graph(), walks()[command]
+    assert len({*stages, *opened}) == len([*stages, *opened])
+    for number, module in enumerate(stages[1:], start=1):
+        assert any(module in graph[earlier] for earlier in stages[:number]), module
+    for module in opened:
+        assert any(module in graph[other] for other in [*stages, *opened]), module
+    assert len(stages) <= MOST_STAGES[command]
+
+
+def test_walk_of_prepare_leaves_no_stage_out() -> None:
+    stages, opened = walks()["talim prepare"]
+    called = {module for module in import_graph()["talim.corpus.prepare"] if package_of(module) == "corpus"}
+    assert called - {*stages, *opened} == set()
 
 
 def test_imports_point_down() -> None:

@@ -1,4 +1,7 @@
-"""Cuts recordings into clip files, with a record of each so that no file is decoded twice."""
+"""Cuts recordings into clip files, with a record of each so that no file is decoded twice.
+
+Silence is skipped, the rest divided evenly.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from talim.atomic_io import write_bytes, write_text
 from talim.audio import AudioError, content_hash, read, write
 from talim.audio.decode import stated_seconds
-from talim.audio.levels import MIN_LOUD_DBFS, RecordingLevels
-from talim.corpus.clip_boundaries import MIN_CLIP_SECONDS, active_regions, clip_boundaries
+from talim.audio.levels import FRAME_SECONDS, MIN_LOUD_DBFS, RecordingLevels, silent_levels
 from talim.corpus.conformed_sound import ConformedSound
 from talim.corpus.near_duplicates import LandmarkFinder, pack_landmarks, unpack_landmarks
 from talim.corpus.recordings import SourceFile
@@ -26,6 +28,9 @@ from talim.terminal_text import one_line
 
 PROGRESS_TITLE = "preparing recordings"
 _SEGMENTATION_VERSION = 3  # raise it when the same options would cut other clips
+MIN_CLIP_SECONDS = 1.0
+_SKIPPED_SILENCE_SECONDS = 2.0  # shorter pauses are part of the music
+_MARGIN_SECONDS = 0.1  # added around active regions, to keep attacks and decays
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,34 @@ def _clips_of(sound: ConformedSound, config: SegmentationConfig) -> list[tuple[i
     if not boundaries:
         raise AudioError(f"almost silent: no stretch of {MIN_CLIP_SECONDS:.0f} s is above the silence threshold")
     return boundaries
+
+
+def active_regions(levels_dbfs: np.ndarray, frames: int, rate_hz: int) -> list[tuple[int, int]]:
+    """Regions [start, stop) in samples that are not silent, separated by silences of 2 s and more.
+
+    `levels_dbfs` [n] are those of `talim.audio.levels.frame_levels_dbfs`, of a sound of `frames` samples.
+    """
+    if frames == 0:
+        return []
+    active = np.flatnonzero(~silent_levels(levels_dbfs))
+    if not active.size:
+        return []
+    frame, margin = (round(seconds * rate_hz) for seconds in (FRAME_SECONDS, _MARGIN_SECONDS))
+    breaks = np.flatnonzero(np.diff(active) * FRAME_SECONDS > _SKIPPED_SILENCE_SECONDS)
+    starts = active[np.concatenate([[0], breaks + 1])] * frame - margin
+    stops = (active[np.concatenate([breaks, [len(active) - 1]])] + 1) * frame + margin
+    return [(max(0, int(a)), min(frames, int(b))) for a, b in zip(starts, stops, strict=True)]
+
+
+def clip_boundaries(regions: list[tuple[int, int]], rate_hz: int, clip_seconds: float) -> list[tuple[int, int]]:
+    """Clips [start, stop) in samples: each region divided evenly; a remainder shorter than 1 s is dropped."""
+    length, shortest = round(clip_seconds * rate_hz), round(MIN_CLIP_SECONDS * rate_hz)
+    return [
+        (clip_start, min(clip_start + length, stop))
+        for start, stop in regions
+        for clip_start in range(start, stop, length)
+        if min(clip_start + length, stop) - clip_start >= shortest
+    ]
 
 
 def _write_clip(
