@@ -234,7 +234,23 @@ def test_write_report_criteria_for_a_run_raise(tmp_path: Path) -> None:
 def test_report_command_with_study_options_succeeds(finished: Path) -> None:
     arguments = ["report", str(finished), "--goal", "jingle", "--max", "memory=6GB", "--no-audio", "--json"]
     done = typer.testing.CliRunner().invoke(app, arguments)
-    assert json.loads(done.stdout) == {"page": str(finished / "report" / "index.html")}
+    value = json.loads(done.stdout)
+    assert value["page"] == str(finished / "report" / "index.html")
+    stored = json.loads((finished / "report" / "study.json").read_text("utf-8"))
+    assert {name: value[name] for name in ("controls", "verdicts", "summary")} == {
+        name: stored[name] for name in ("controls", "verdicts", "summary")
+    }
+    text = typer.testing.CliRunner().invoke(app, arguments[:-1]).stdout
+    assert f"All {len(stored['controls'])} controls passed.\nhypothesis 1: supported\nThese data cannot tell" in text
+
+
+def test_report_command_of_a_study_without_controls_says_what_they_need(tmp_path: Path) -> None:
+    folder = write(tmp_path, lines(PLAN))
+    (folder / "claims.yaml").write_text(CLAIM, encoding="utf-8")
+    text = typer.testing.CliRunner().invoke(app, ["report", str(folder), "--no-audio"]).stdout
+    assert "controls passed; not rate, planted and equal." in text
+    assert "hypothesis 1: not testable here (Rate: The learning rate of" in text
+    assert "Not testable here: this study names no design." in text
 
 
 def test_study_report_loads_no_torch(finished: Path) -> None:

@@ -62,8 +62,7 @@ def test_summary_without_controls_names_no_design_in_one_sentence(tmp_path: Path
     summary, found = value["summary"], value["bases"][0]["recommendations"][0]
     assert summary["headline"] == "Not testable here: this study names no design."
     assert summary["en"][0] == (
-        "Not testable here, so no design is named: rate, planted and equal did not pass, and the table of controls "
-        "says what each needs."
+        "Not testable here: rate, planted and equal did not pass; the table of controls says what each needs."
     )
     assert summary["en"][1].endswith("nothing is concluded from it.")
     assert (summary["ja"], summary["figures"], found["design"]) == ([], [], "")

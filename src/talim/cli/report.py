@@ -46,8 +46,12 @@ def report(
     if claims is not None:
         early_checks.require_yaml(claims, "a YAML file of hypotheses")
     from talim import api
+    from talim.atomic_io import read_json
     from talim.experiments.goals import parse_criteria
+    from talim.experiments.results import is_study
     from talim.reporting import messages
 
     page = api.report(folder, parse_criteria(goal, minimize, max_ or (), tolerance), claims, audio=audio)
-    show({"page": str(page)}, json_, messages.report_message(page, folder))
+    study = read_json(page.with_name("study.json")) if is_study(folder) else None
+    value = {"page": str(page)} | ({name: study[name] for name in ("controls", "verdicts", "summary")} if study else {})
+    show(value, json_, messages.report_message(page, folder, study))

@@ -222,7 +222,7 @@ def rate_control(question: Question, data: ControlData) -> Control:
     value = float(np.mean(inside))
     reason = problem or "Every design has the learning rate that tuning chose for it, and it lies inside the grid."
     passed = None if missing and not any(inside) else not problem
-    return question.control(RATE, passed, reason, value=value, threshold=1.0)
+    return question.control(RATE, passed, reason, value=None if passed is None else value, threshold=1.0)
 
 
 def _rate_problem(design: str, trials: Sequence[TrialResult], family: TunedFamily | None) -> str:

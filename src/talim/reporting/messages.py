@@ -9,7 +9,14 @@ from typing import Any
 
 from talim.corpus.generated_recordings import COLUMN
 from talim.html import formatting
-from talim.reporting import continuation_section, predictor_sentences, run_results, sample_changes, sentences
+from talim.reporting import (
+    continuation_section,
+    predictor_sentences,
+    run_results,
+    sample_changes,
+    sentences,
+    study_sentences,
+)
 from talim.run import Run
 from talim.terminal_text import printable
 
@@ -131,9 +138,11 @@ def evaluation_message(folder: Path) -> str:
     )
 
 
-def report_message(page: Path, folder: Path) -> str:
-    """The page that was written, and what to type next."""
+def report_message(page: Path, folder: Path, study: Mapping[str, Any] | None = None) -> str:
+    """The page that was written, and what to type next; of a `study` also its controls, verdicts and headline."""
     named, browser = shlex.quote(str(folder)), "next: open this page in a browser"
+    if study is not None:
+        return "\n".join([str(page), *_study_lines(study), browser])
     if not run_results.is_run(folder):
         return f"{page}\n{browser}"
     result = run_results.read_result(folder)
@@ -142,6 +151,15 @@ def report_message(page: Path, folder: Path) -> str:
     if not result.scores:
         return f"{page}\nnext: talim evaluate {named}"
     return f"{page}\n{browser}; a blind test of its audio: talim listen {named} --invites 1"
+
+
+def _study_lines(study: Mapping[str, Any]) -> list[str]:
+    """Controls, then verdicts, then the headline of study.json, which the controls may keep from naming a design."""
+    lines = [line for line in (study_sentences.controls_text(study["controls"]),) if line]
+    for row in study["verdicts"]:
+        reason = f" ({row['reason']})" if row["reason"] else ""
+        lines.append(_printable(f"hypothesis {row['id']}: {row['verdict']}{reason}"))
+    return [*lines, _printable(study["summary"]["headline"])] if study["summary"] else lines
 
 
 def folder_scores_message(result: Mapping[str, Any], out: Path | None = None) -> str:
