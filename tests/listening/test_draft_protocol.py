@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from talim.atomic_io import read_jsonl, write_jsonl
 from talim.errors import TalimError
 from talim.listening import protocol as p
 from talim.listening.draft_protocol import protocol_folder, write_draft
@@ -22,6 +25,24 @@ def test_write_draft_over_runs_is_a_valid_protocol(make_test: Make) -> None:
     assert protocol.names == ["conv", "linear", "untrained", "real"]
     assert protocol.reference == "untrained"
     assert len(prepare(folder / "listening", protocol).items) == 4
+
+
+def test_write_draft_says_how_continued_phrases_are_compared_and_that_works(make_test: Make) -> None:
+    folder = make_test() / "runs"
+    sentence = "write /continuations after every source"
+    assert sentence not in (write_draft(folder) / "protocol.yaml").read_text(encoding="utf-8")
+    for run in (folder / "conv", folder / "linear"):
+        shutil.copytree(run / "samples", run / "continuations")
+        rows = read_jsonl(run / "continuations" / "manifest.jsonl")
+        nameless = [row | {"prompt": "", "recording": f"recording {row['prompt']}"} for row in rows]
+        write_jsonl(run / "continuations" / "manifest.jsonl", nameless)
+    path = write_draft(folder) / "protocol.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert sentence in text
+    path.write_text(re.sub(r"(source: \S+)", r"\1/continuations", text), encoding="utf-8")
+    material = prepare(path.parent, p.load(path.parent))
+    assert len(material.items) == 4
+    assert all(prompt.startswith("recording ") for prompt in material.prompts.values())
 
 
 def test_write_draft_without_runs_raises_error(tmp_path: Path) -> None:

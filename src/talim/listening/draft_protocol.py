@@ -49,6 +49,8 @@ def write_draft(folder: Path) -> Path:
         reference="untrained" if "before" in roles else None,
     )
     head = "# Drafted by talim listen. Edit it before the first vote, which freezes it.\n"
+    if all((Run(run).continuations / "manifest.jsonl").is_file() for run in runs):
+        head += "# To compare how phrases are continued, write /continuations after every source.\n"
     write_text(target / FILE, head + dump(protocol))
     return target
 
