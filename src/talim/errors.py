@@ -11,3 +11,7 @@ class UsageError(TalimError):
     """The request cannot be parsed or contradicts itself."""
 
     exit_code = 2
+
+
+class DivergedError(TalimError):
+    """A training whose weights made the loss or its gradient infinite or NaN."""

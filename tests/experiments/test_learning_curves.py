@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.atomic_io import append_jsonl
-from talim.experiments.learning_curves import is_flat, mean_curve, plateau_fraction, read_curve
+from talim.experiments.learning_curves import flat_from, is_flat, mean_curve, plateau_fraction, read_curve
 from talim.run import Run
 
 
@@ -74,3 +74,26 @@ def test_read_curve_is_the_validation_part_of_the_log(tmp_path: Path) -> None:
 def test_mean_curve_is_over_the_steps_that_all_have() -> None:
     assert mean_curve([[(0, 4.0), (5, 3.0), (10, 2.0)], [(0, 6.0), (10, 3.0)], []]) == [(0, 5.0), (10, 2.5)]
     assert mean_curve([[], []]) == []
+
+
+def test_flat_from_is_the_first_step_after_which_the_curve_stays_flat() -> None:
+    assert flat_from([(n, math.exp(-n / 40)) for n in range(0, 501, 20)]) == 180  # 168.2 by its formula
+    assert flat_from([(n, 9 - n / 100) for n in range(0, 501, 20)]) is None
+    assert flat_from([]) is None
+    pause = [
+        (0, 5.0),
+        (10, 4.0),
+        (20, 3.0),
+        (30, 3.0),
+        (40, 3.0),
+        (50, 3.0),
+        (60, 2.0),
+        (70, 1.0),
+        (80, 1.0),
+        (90, 1.0),
+    ]
+    assert is_flat(pause[:6])  # flat for a while, but not for good
+    assert flat_from(pause) == 90
+    assert flat_from(pause[:8]) is None
+    overfitted = [(n, 3 + math.exp(-n / 20) + max(0, n - 200) / 1000) for n in range(0, 401, 20)]
+    assert flat_from(overfitted) == 100

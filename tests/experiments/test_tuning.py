@@ -1,14 +1,27 @@
-"""The record of a study's tuning: what it holds, and how it is read."""
+"""Tuning: the search in a grid that grows at its edges, and its record."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from talim.atomic_io import write_json
 from talim.errors import TalimError
-from talim.experiments.tuning import RATE, RECORD, TunedCandidate, TunedFamily, family_of, read_tuning
+from talim.experiments.preliminary_rules import RATE
+from talim.experiments.tuning import (
+    RECORD,
+    GridSearch,
+    TunedCandidate,
+    TunedFamily,
+    family_of,
+    read_tuning,
+    search_grid,
+)
 
 ALPHA = "kind_options.lora.alpha_per_rank"
 
@@ -55,3 +68,79 @@ def test_read_tuning_damaged_record_raises(tmp_path: Path, content: object) -> N
     write_json(tmp_path / RECORD, content)
     with pytest.raises(TalimError, match=f"{RECORD}: is damaged"):
         read_tuning(tmp_path)
+
+
+def run_search(grids: dict, loss: Callable[..., float | None], max_growth: int = 3) -> tuple[GridSearch, list]:
+    """The end of a search, and the points in the order in which they were tried."""
+    losses, order = {}, []
+    while (found := search_grid(grids, losses, max_growth)).missing:
+        assert not set(found.missing) & set(losses)
+        order += found.missing
+        losses |= {point: loss(*point) for point in found.missing}
+    return found, order
+
+
+def valley(*best: float) -> Callable[..., float]:
+    """Least at `best`, in units of decades."""
+    return lambda *point: sum(math.log10(x / y) ** 2 for x, y in zip(point, best, strict=True))
+
+
+RATES = {RATE: (0.0003, 0.001, 0.003)}
+
+
+@pytest.mark.parametrize(
+    ("best", "chosen", "added"),
+    [
+        (0.001, 0.001, []),
+        (0.009, 0.009, [0.009, 0.027]),  # by its own ratio, until it lies inside
+        (0.0001, 0.00009, [0.00009, 0.000027]),
+    ],
+)
+def test_search_grid_grows_at_its_edge_until_the_best_is_inside(best: float, chosen: float, added: list) -> None:
+    found, order = run_search(RATES, valley(best))
+    assert (found.best, found.inside, found.note) == ((chosen,), True, "")
+    assert [rate for (rate,) in order[3:]] == pytest.approx(added)
+
+
+def test_search_grid_at_its_bound_is_not_inside() -> None:
+    found, order = run_search(RATES, lambda rate: -rate, max_growth=2)
+    assert (found.best, found.inside) == ((0.027,), False)
+    assert found.note == "training.learning_rate: 0.027 is the greatest tried; bound: 2 added values"
+    assert len(order) == 5
+    found, _ = run_search(RATES, lambda rate: -rate, max_growth=20)
+    assert found.best is not None
+    assert found.best[0] <= 1
+    assert found.note.endswith("bound: 1, the largest rate")
+    found, _ = run_search(RATES, valley(0.003), max_growth=0)
+    assert (found.best, found.inside) == ((0.003,), False)
+
+
+def test_search_grid_of_two_settings_grows_along_each() -> None:
+    grids = {RATE: (0.001, 0.003), ALPHA: (1.0, 2.0)}
+    found, order = run_search(grids, valley(0.003, 2.0))
+    assert (found.best, found.inside) == ((0.003, 2.0), True)
+    assert {point[1] for point in order} == {1.0, 2.0, 4.0}
+    assert {point[0] for point in order} == {0.001, 0.003, 0.009}
+    found, _ = run_search({RATE: (0.001, 0.003, 0.009), ALPHA: (2.0,)}, valley(0.003, 8.0))
+    assert (found.best, found.inside) == ((0.003, 2.0), True)  # a single value is a setting, not a grid
+
+
+def test_search_grid_training_that_diverges_counts_as_the_worst() -> None:
+    found, _ = run_search(RATES, lambda rate: None if rate > 0.001 else 1 / rate)
+    assert (found.best, found.inside) == ((0.001,), True)
+    found, order = run_search(RATES, lambda rate: None if rate > 0.0001 else 1 / rate)
+    assert (found.best, found.inside) == ((0.00009,), True)  # it grew downwards, where training is stable
+    assert min(order) == (0.000027,)
+    found, _ = run_search(RATES, lambda rate: None)
+    assert (found.best, found.inside) == (None, False)
+    assert "not finite with any" in found.note
+
+
+@given(st.floats(1e-6, 1.0), st.integers(0, 6))
+def test_search_grid_choice_is_the_least_and_inside_means_both_neighbours_are_worse(best: float, growth: int) -> None:
+    found, order = run_search(RATES, valley(best), growth)
+    assert found.best == min(order, key=lambda point: valley(best)(*point))
+    rates = sorted(rate for (rate,) in order)
+    assert len(rates) <= 3 + growth
+    assert found.best is not None
+    assert found.inside == (found.best[0] not in (rates[0], rates[-1]))

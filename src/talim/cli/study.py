@@ -45,7 +45,8 @@ def study(
 
     summary = api.study(file, out, retry_failed=retry_failed, num_workers=num_workers, ray=ray, device=device)
     failed = [f"failed: {row['id']} {row['design']}: {row['error']}" for row in summary["failed"]]
-    lines = [f"{summary['done']} of {summary['trials']} trials are done: {summary['results']}", *failed]
+    done = f"{summary['done']} of {summary['trials']} trials are done: {summary['results']}"
+    lines = [*summary["notes"], done, *failed]
     retry = [f"next: {_command(file, out)} --retry-failed"] if failed else []
     lines += [*retry, f"next: talim report {shlex.quote(str(out))}"]
     show(summary, json_, "\n".join(lines))

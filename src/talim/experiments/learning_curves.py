@@ -52,3 +52,13 @@ def is_flat(curve: Curve) -> bool:
     """Whether the last fifth of the steps brought less than FLAT_FRACTION of the gain; False where no one knows."""
     fraction = plateau_fraction(curve)
     return fraction is not None and fraction < FLAT_FRACTION
+
+
+def flat_from(curve: Curve) -> int | None:
+    """The first evaluated step at which the curve until then is flat, as it is at all later ones; None without one."""
+    first = None
+    for count in range(len(curve), 0, -1):
+        if not is_flat(curve[:count]):
+            break
+        first = curve[count - 1][0]
+    return first

@@ -1,4 +1,4 @@
-"""Appends trials to a study's results.jsonl: each line is written completely or not at all."""
+"""Appends trials to a study's results.jsonl (or tuning.jsonl): each line is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ResultsLog:
     An incomplete last line is cut off on opening; without `repair` it is only ignored.
     """
 
-    def __init__(self, folder: Path, repair: bool = True) -> None:
-        self.path = folder / RESULTS
+    def __init__(self, folder: Path, repair: bool = True, name: str = RESULTS) -> None:
+        self.path = folder / name
         self.lines: dict[str, ResultRecord] = {}
         if self.path.is_file():
             if repair:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import write_text
 from talim.backbones.resolve import is_model_folder
-from talim.errors import TalimError, UsageError
+from talim.errors import DivergedError, TalimError, UsageError
 from talim.experiments import study_corpora, study_file
+from talim.experiments.preliminary_trials import DIVERGED, Decision, decide, decision_notes, is_outcome, undecided
 from talim.experiments.progress_table import StudyProgress, mean_loss_reduction
 from talim.experiments.results import COPY_OF, STUDY_COPY
 from talim.experiments.results_log import ResultRecord, ResultsLog
-from talim.experiments.study_file import StudyConfig, TrialSpec
+from talim.experiments.study_file import StudyChoices, StudyConfig, TrialSpec
 from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record, run_trial
+from talim.experiments.tuning import TUNING_LOG
 from talim.html.formatting import format_counted
 from talim.interrupts import Interrupted
 from talim.progress import Progress
@@ -37,27 +40,24 @@ def run_study(
 ) -> dict[str, Any]:
     """Run what is missing of the study in `file` into the folder `out`; returns the counts and the failed trials.
 
-    Failed trials are run again with `retry_failed` only. Raises UsageError for a file that is not a study, TalimError
-    if a corpus cannot be built or another process uses the folder, `Interrupted` after Ctrl-C.
+    Preliminary trials (`tune`, `plateau`) come first; `notes` say what they chose, and how many trials are left out as
+    they failed. Failed trials are run again with `retry_failed` only. Raises UsageError for a file that is not a study,
+    TalimError if a corpus cannot be built or another process uses the folder, `Interrupted` after Ctrl-C.
     """
     study = study_file.load(file)
     reporter = progress if isinstance(progress, StudyProgress) else StudyProgress(progress)
-    trials = study_file.expand(study)
     with Run(out).lock():
         if file.resolve() != (out / STUDY_COPY).resolve():
             write_text(out / STUDY_COPY, f"{COPY_OF}{file.resolve()}\n{file.read_text(encoding='utf-8')}")
         log = ResultsLog(out)
-        missing = [trial for trial in trials if not log.done(trial.id) and (retry_failed or not log.failed(trial.id))]
-        jobs = _trial_jobs(study, missing, file.parent, out, device, reporter)
-        reporter.log(f"{out}: {format_counted(len(trials), 'trial')}, {len(missing)} to run")
-        to_run = {trial.id for trial in missing}
-        reporter.begin(trials, {id_: line for id_, line in log.lines.items() if id_ not in to_run})
+        runner = _StudyRunner(study, file.parent, out, device, reporter, execute or run_in_process)
         try:
-            for line in (execute or run_in_process)(jobs, reporter):
-                log.add(line)
-                reporter.add(line, trial_message(line, log, trials))
-                if study.retain == "results" and line["status"] == "done":
-                    delete_artifacts(Run(out / "runs" / line["id"]))
+            decision = runner.run_preliminary(retry_failed)
+            trials = study_file.expand(study, decision.choices)
+            left_out = {trial.id for trial in undecided(study, decision, trials)}
+            to_run = [trial for trial in trials if not log.done(trial.id) and trial.id not in left_out]
+            missing = [trial for trial in to_run if retry_failed or not log.failed(trial.id)]
+            runner.run(missing, trials, log)
         except Interrupted as interrupted:
             raise interrupted.for_outer_command() from None
         finally:
@@ -67,17 +67,64 @@ def run_study(
         "study": str(out),
         "trials": len(trials),
         "done": sum(line["status"] == "done" for line in lines),
-        "failed": [line for line in lines if line["status"] == "failed"],
+        "failed": [*decision.failed, *(line for line in lines if line["status"] == "failed")],
+        "notes": decision_notes(decision, len(left_out)),
         "results": str(log.path),
     }
 
 
+@dataclass(frozen=True)
+class _StudyRunner:
+    """Runs trials of a study in its folder `out` and logs their lines; paths of its file start at `base_folder`."""
+
+    study: StudyConfig
+    base_folder: Path
+    out: Path
+    device: str
+    reporter: StudyProgress
+    execute: TrialExecutor
+
+    def run_preliminary(self, retry_failed: bool) -> Decision:
+        """Run preliminary trials until all is decided that they decide, and store it."""
+        if self.study.tune is None and self.study.plateau is None:
+            return Decision(StudyChoices())
+        log = ResultsLog(self.out, name=TUNING_LOG)
+        if retry_failed:
+            log.lines = {id_: line for id_, line in log.lines.items() if is_outcome(line)}
+        known: dict[str, TrialSpec] = {}
+        while (decision := decide(self.study, log.lines)).missing:
+            known |= {trial.id: trial for trial in decision.missing}
+            self.run(decision.missing, [*known.values()], log)
+        decision.write(self.out)
+        for line in decision_notes(decision, 0):
+            self.reporter.log(line)
+        return decision
+
+    def run(self, missing: Sequence[TrialSpec], trials: Sequence[TrialSpec], log: ResultsLog) -> None:
+        """Run the missing ones of the trials."""
+        jobs = _trial_jobs(self.study, missing, self.base_folder, self.out, self.device, self.reporter)
+        self.reporter.log(f"{self.out}: {format_counted(len(trials), 'trial')}, {len(missing)} to run")
+        to_run = {trial.id: trial.stage != "trial" for trial in missing}
+        self.reporter.begin(trials, {id_: line for id_, line in log.lines.items() if id_ not in to_run})
+        runs = {job.spec.id: job.run for job in jobs}
+        for line in self.execute(jobs, self.reporter):
+            log.add(line)
+            self.reporter.add(line, trial_message(line, log, trials))
+            if line["status"] == "done" and (self.study.retain == "results" or to_run[line["id"]]):
+                delete_artifacts(runs[line["id"]])
+
+
 def list_trials(file: Path, out: Path) -> list[tuple[TrialSpec, str, str]]:
-    """Every trial with its status ("done", "failed" or "missing") and its resolved base; writes nothing."""
+    """Every trial with its status ("done", "failed" or "missing") and its resolved base; writes nothing.
+
+    Preliminary trials that are missing come first; others may follow from their results.
+    """
+    study = study_file.load(file)
+    decision = decide(study, ResultsLog(out, repair=False, name=TUNING_LOG).lines)
     lines = ResultsLog(out, repair=False).lines
     return [
         (trial, lines.get(trial.id, {}).get("status", "missing"), resolve_base(trial.base, file.parent))
-        for trial in study_file.expand(study_file.load(file))
+        for trial in (*decision.missing, *study_file.expand(study, decision.choices))
     ]
 
 
@@ -140,13 +187,15 @@ def run_trial_safely(job: TrialJob, cache: TrialWorkerCache, progress: Progress)
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, TalimError) else f"{type(error).__name__}: {error}"
-        return failed_trial_record(job.spec, reason)
+        diverged = {DIVERGED: True} if isinstance(error, DivergedError) else {}
+        return failed_trial_record(job.spec, reason) | diverged
 
 
 def trial_message(line: ResultRecord, log: ResultsLog, trials: Sequence[TrialSpec]) -> str:
     """A finished trial in a line, with the number of trials that have results."""
     count = sum(trial.id in log.lines for trial in trials)
-    text = f"[{count}/{len(trials)}] {line['id']} {line['design']}, {line['corpus']}, seed {line['seed']}: "
+    settings = "".join(f", {key.split('.')[-1]} {value:g}" for key, value in line.get("tuned", {}).items())
+    text = f"[{count}/{len(trials)}] {line['id']} {line['design']}, {line['corpus']}, seed {line['seed']}{settings}: "
     if line["status"] == "failed":
         return text + f"failed: {line['error']}"
     return text + f"loss reduction {mean_loss_reduction(line):.4f} in {line['cost']['seconds']:.1f} s"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from pydantic import Field, model_validator
 from talim import recipe as recipes
 from talim.design.expression import Design
 from talim.errors import UsageError
+from talim.experiments.preliminary_rules import RATE, STEPS, PlateauRule, TuningRule
+from talim.experiments.tuning import TunedFamily, family_of
 from talim.recipe import Recipe, Training
 from talim.strict_yaml import StrictModel, build, read_yaml
 
@@ -129,6 +131,8 @@ class StudyConfig(StrictModel):
     overrides: dict[str, Any] = Field(default_factory=dict, description="recipe keys, for all trials")
     base_overrides: dict[str, dict[str, Any]] = Field(default_factory=dict, description="recipe keys, for one base")
     generation: GenerationSpec | None = None
+    tune: TuningRule | None = Field(default=None, description="settings of each family of designs, by validation")
+    plateau: PlateauRule | None = Field(default=None, description="steps of all trials, by pilot trainings")
     retain: Literal["adapters", "results"] = Field(default="adapters", description="of finished trials")
 
     @model_validator(mode="after")
@@ -146,10 +150,40 @@ class StudyConfig(StrictModel):
                 raise ValueError(f"corpora: {name!r} cannot be the name of a folder")
         return self
 
+    @model_validator(mode="after")
+    def _check_rules(self) -> StudyConfig:
+        for key, rule in (("tune", self.tune), ("plateau", self.plateau)):
+            if unknown := [name for name in (rule.corpora if rule else ()) if name not in self.corpora]:
+                raise ValueError(f"{key}.corpora: no corpus {unknown[0]}; there are {', '.join(self.corpora)}")
+        seeds = [seed for grid in self.grids.values() for seed in grid.seeds]
+        used = dict.fromkeys(name for grid in self.grids.values() for name in grid.corpora or self.corpora)
+        settings = [key for each in (self.overrides, *self.base_overrides.values()) for key in _flatten(each)]
+        if self.tune:
+            self.tune.check(seeds, {name: self.tuning_group(name) for name in self.corpora}, list(used), settings)
+        if self.plateau:
+            self.plateau.check(seeds, settings)
+        return self
+
+    def tuning_group(self, corpus: str) -> str:
+        """What has tuned settings of its own: the corpus, or its genre."""
+        per_genre = self.tune is not None and self.tune.per == "genre"
+        return self.corpora[corpus].factors(corpus)["genre"] if per_genre else corpus
+
+
+@dataclass(frozen=True)
+class StudyChoices:
+    """What preliminary trials have found: the steps of all trials, and the settings of families of designs."""
+
+    steps: int | None = None
+    families: Sequence[TunedFamily] = ()
+
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """A trial of a study: its id, its first grid, and everything that the process which runs it needs."""
+    """A trial of a study: its id, its first grid, and everything that the process which runs it needs.
+
+    A preliminary trial ("tuning", "pilot") is measured on validation clips and generates nothing.
+    """
 
     id: str
     grid: str
@@ -158,6 +192,9 @@ class TrialSpec:
     recipe: Recipe  # its `corpus` is the name of the study's corpus
     corpus_spec: CorpusSpec
     generation: GenerationSpec | None
+    stage: Literal["trial", "tuning", "pilot"] = "trial"
+    tuned: Mapping[str, float] = field(default_factory=dict, hash=False)  # settings in its recipe, by dotted key
+    tuned_by: TuningRule | None = None
 
     @property
     def design(self) -> Design:
@@ -178,13 +215,19 @@ def load(path: Path) -> StudyConfig:
     study = build(StudyConfig, read_yaml(path, "give the YAML file of a study"), str(path))
     try:
         expand(study)
+        for design in study.plateau.designs if study.plateau else ():
+            Design.parse(design)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     return study
 
 
-def expand(study: StudyConfig) -> list[TrialSpec]:
-    """All trials, each once, grid after grid: base by base, seed by seed, corpus by corpus. UsageError."""
+def expand(study: StudyConfig, choices: StudyChoices | None = None) -> list[TrialSpec]:
+    """All trials, each once, grid after grid: base by base, seed by seed, corpus by corpus. UsageError.
+
+    What preliminary trials have still to choose has its first guess: `plateau.max_steps`, the middle of the rates.
+    """
+    choices = choices or StudyChoices()
     trials: dict[str, TrialSpec] = {}
     for name, grid in study.grids.items():
         designs = grid.parsed_designs()
@@ -192,7 +235,7 @@ def expand(study: StudyConfig) -> list[TrialSpec]:
             for seed in grid.seeds:
                 for corpus in grid.corpora or study.corpora:
                     for design in designs:
-                        trial = _trial_spec(study, name, base, seed, corpus, design)
+                        trial = _trial_spec(study, name, base, seed, corpus, design, choices)
                         trials.setdefault(trial.id, trial)
     return list(trials.values())
 
@@ -233,8 +276,48 @@ def _curve_settings(training: Training, clip_seconds: float | None) -> dict[str,
     return {"eval_every": every, "eval_clips": max(1, min(MAX_CURVE_CLIPS, clips))}
 
 
-def _trial_spec(study: StudyConfig, grid: str, base: str, seed: int, corpus: str, design: Design) -> TrialSpec:
-    overrides = {**_flatten(study.overrides), **_flatten(study.base_overrides.get(base, {}))}
+def preliminary_trial(
+    study: StudyConfig,
+    stage: Literal["tuning", "pilot"],
+    base: str,
+    seed: int,
+    corpus: str,
+    design: Design,
+    settings: Mapping[str, Any],
+) -> TrialSpec:
+    """A trial that comes before those of the grids, with `settings` (dotted recipe keys)."""
+    recipe = _study_recipe(study, base, seed, corpus, design, settings)
+    corpus_spec = study.corpora[corpus]
+    run_id = recipes.run_id(recipe, digest(corpus_spec.identity()))
+    trial_id = digest({"run": run_id, "stage": stage, "protocol": PROTOCOL})
+    return TrialSpec(trial_id, stage, base, corpus, recipe, corpus_spec, None, stage, dict(settings))
+
+
+def _trial_spec(
+    study: StudyConfig, grid: str, base: str, seed: int, corpus: str, design: Design, choices: StudyChoices
+) -> TrialSpec:
+    family = family_of(choices.families, base, corpus, str(design))
+    tuned = dict(family.chosen) if family else {}
+    recipe = _study_recipe(study, base, seed, corpus, design, first_guess(study, choices.steps) | tuned)
+    corpus_spec = study.corpora[corpus]
+    run_id, generation = recipes.run_id(recipe, digest(corpus_spec.identity())), _dump_generation(study.generation)
+    rule = study.tune if family else None
+    content = {"run": run_id, "generation": generation, "protocol": PROTOCOL, **_rule_identity(rule)}
+    return TrialSpec(
+        digest(content), grid, base, corpus, recipe, corpus_spec, study.generation, tuned=tuned, tuned_by=rule
+    )
+
+
+def first_guess(study: StudyConfig, steps: int | None = None) -> dict[str, Any]:
+    """Settings of trials whose choice is not made yet; `steps` are those that pilots chose."""
+    guess: dict[str, Any] = {RATE: study.tune.learning_rate[len(study.tune.learning_rate) // 2]} if study.tune else {}
+    return guess | ({STEPS: steps or study.plateau.max_steps} if study.plateau else {})
+
+
+def _study_recipe(
+    study: StudyConfig, base: str, seed: int, corpus: str, design: Design, settings: Mapping[str, Any]
+) -> Recipe:
+    overrides = {**_flatten(study.overrides), **_flatten(study.base_overrides.get(base, {})), **settings}
     for key in ("base", "corpus", "design", "seed"):
         if key in overrides:
             raise UsageError(f"overrides: {key} belongs into a grid")
@@ -244,17 +327,22 @@ def _trial_spec(study: StudyConfig, grid: str, base: str, seed: int, corpus: str
         for key, value in overrides.items()
         if not key.startswith("kind_options.") or key.split(".")[1] in kinds
     }
-    corpus_spec = study.corpora[corpus]
-    recipe = trial_recipe(base, corpus, design, seed, applicable, corpus_spec.clip_seconds)
-    run_id, generation = recipes.run_id(recipe, digest(corpus_spec.identity())), _dump_generation(study.generation)
-    trial_id = digest({"run": run_id, "generation": generation, "protocol": PROTOCOL})
-    return TrialSpec(trial_id, grid, base, corpus, recipe, corpus_spec, study.generation)
+    return trial_recipe(base, corpus, design, seed, applicable, study.corpora[corpus].clip_seconds)
+
+
+def _rule_identity(rule: TuningRule | None) -> dict[str, Any]:
+    return {"tune": rule.model_dump(mode="json")} if rule else {}
 
 
 def settings_hash(trial: TrialSpec, corpus_hash: str) -> str:
-    """A hash of what must be equal in one table of results: the data, the training settings, the evaluation."""
+    """A hash of what must be equal in one table of results: the data, the training settings, the evaluation.
+
+    Tuned settings may differ; the rule by which they were tuned may not.
+    """
     training, generation = recipes.identity_settings(trial.recipe.training), _dump_generation(trial.generation)
-    return digest({"corpus": corpus_hash, "training": training, "generation": generation, "protocol": PROTOCOL})
+    training = {name: value for name, value in training.items() if f"training.{name}" not in trial.tuned}
+    content = {"corpus": corpus_hash, "training": training, "generation": generation, "protocol": PROTOCOL}
+    return digest(content | _rule_identity(trial.tuned_by))
 
 
 def _dump_generation(generation: GenerationSpec | None) -> dict[str, Any] | None:

@@ -23,7 +23,9 @@ from talim.corpus.manifest import Corpus
 from talim.design.site_selection import base_parameters
 from talim.experiments.learning_curves import read_curve
 from talim.experiments.loss_measures import Measures, loss_measures
+from talim.experiments.score_measures import ScoreMeasures, score_measures
 from talim.experiments.study_file import GenerationSpec, TrialSpec, settings_hash, trial_factors
+from talim.experiments.validation_measures import validation_measures
 from talim.experiments.worker_cache import TrialWorkerCache
 from talim.interrupts import Interrupted
 from talim.progress import Progress
@@ -92,7 +94,12 @@ class TrialJob:
 
     @property
     def run(self) -> Run:
-        return Run(self.folder / "runs" / self.spec.id)
+        return Run(self.folder / self.run_name)
+
+    @property
+    def run_name(self) -> str:
+        """The run's folder in the study's: those of preliminary trials are apart."""
+        return f"{'runs' if self.spec.stage == 'trial' else self.spec.stage}/{self.spec.id}"
 
 
 def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None = None) -> dict[str, Any]:
@@ -102,9 +109,8 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
     recipe = spec.recipe.model_copy(update={"base": job.base, "corpus": str(job.corpus)})
     backbone = cache.base(recipe, job.device)
     measure = functools.partial(_measure, job, recipe, corpus, backbone, cache, progress)
-    measures, directions, notes = train_and_evaluate(
-        recipe, run, measure, progress, device=job.device, backbone=backbone
-    )
+    measured = train_and_evaluate(recipe, run, measure, progress, device=job.device, backbone=backbone)
+    measures, directions = measured["measures"], measured["directions"]
     cost = _cost(run)
     # CPU time where there is any: other programs do not affect it
     measures["log_seconds"] = {"run": math.log(cost["cpu_seconds"] or cost["seconds"])}
@@ -120,9 +126,9 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
         "measures": measures,
         "curve": read_curve(run),
         "directions": directions | dict.fromkeys(measures.keys() & {"log_seconds", "log_memory"}, LOWER),
-        **({"notes": notes} if notes else {}),
+        **{name: measured[name] for name in ("notes", "scores") if measured.get(name)},
         "cost": cost,
-        "run": f"runs/{spec.id}",
+        "run": job.run_name,
         "corpus_hash": corpus.hash,
         "settings_hash": settings_hash(spec, corpus.hash),
         "protocol_hash": read_json(run.scores)["protocol"]["hash"] if run.scores.is_file() else "",
@@ -131,7 +137,8 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
 
 def trial_record(spec: TrialSpec) -> dict[str, Any]:
     """The first values of a trial's line of results.jsonl."""
-    return {"id": spec.id, "grid": spec.grid, "design": str(spec.design), "seed": spec.seed, "corpus": spec.corpus}
+    record = {"id": spec.id, "grid": spec.grid, "design": str(spec.design), "seed": spec.seed, "corpus": spec.corpus}
+    return record | ({"tuned": dict(spec.tuned)} if spec.tuned else {})
 
 
 def failed_trial_record(spec: TrialSpec, error: str) -> dict[str, Any]:
@@ -145,20 +152,26 @@ HIGHER, LOWER = "higher_is_better", "lower_is_better"
 
 def _measure(
     job: TrialJob, recipe: Recipe, corpus: Corpus, backbone: Backbone, cache: TrialWorkerCache, progress: Progress
-) -> tuple[Measures, dict[str, str], dict[str, str]]:
+) -> dict[str, Any]:
     """Losses and, if the study generates audio, its scores; the direction of each; why some have no value."""
+    if job.spec.stage != "trial":
+        losses = validation_measures(job, recipe, corpus, backbone, cache, progress)
+        return {"measures": losses, "directions": _loss_directions(losses)}
     measures, notes = loss_measures(job.spec, job.run, recipe, corpus, backbone, cache, progress)
-    directions = {name: LOWER if name.endswith("_loss") else HIGHER for name in measures}
+    directions, facts = _loss_directions(measures), {}
     if job.spec.generation is not None:
-        scores, score_directions = _score_measures(job.run, job.spec.generation, backbone, progress)
-        measures, directions = measures | scores, directions | score_directions
-    return measures, directions, notes
+        scores = _score_measures(job.run, job.spec.generation, backbone, progress)
+        measures, directions, notes = measures | scores.measures, directions | scores.directions, notes | scores.notes
+        facts = scores.facts
+    return {"measures": measures, "directions": directions, "notes": notes, "scores": facts}
 
 
-def _score_measures(
-    run: Run, generation: GenerationSpec, backbone: Backbone, progress: Progress
-) -> tuple[Measures, dict[str, str]]:
-    """Every score of generated audio that has a value, as `score.NAME`, and its direction."""
+def _loss_directions(measures: Measures) -> dict[str, str]:
+    return {name: LOWER if name.endswith("_loss") else HIGHER for name in measures}
+
+
+def _score_measures(run: Run, generation: GenerationSpec, backbone: Backbone, progress: Progress) -> ScoreMeasures:
+    """The scores of generated audio, which is generated and scored unless that is done."""
     from talim.evaluation.evaluate import evaluate
     from talim.generation.generate import GenerationOptions
 
@@ -176,9 +189,7 @@ def _score_measures(
                 options=options,
                 backbone=backbone,
             )
-    rows = {f"score.{row['name']}": row for row in read_json(run.scores)["scores"] if row.get("value") is not None}
-    directions = {name: str(row["direction"]) for name, row in rows.items()}
-    return {name: {"run": float(row["value"])} for name, row in rows.items()}, directions
+    return score_measures(read_json(run.scores))
 
 
 def _cost(run: Run) -> dict[str, Any]:

@@ -1,19 +1,23 @@
-"""The record of a study's tuning: for each family of designs the settings tried, their validation loss, the choice."""
+"""Tuning of a family of designs: the search in a growing grid, and its record in DIR/tuning.json."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError
+from talim.experiments.preliminary_rules import MAX_RATE, RATE
 
 RECORD = "tuning.json"  # the choices
 TUNING_LOG = "tuning.jsonl"  # a line for each tuning trial
-RATE = "training.learning_rate"
+
+Point = tuple[float, ...]  # a value of each setting
 
 
 class TunedCandidate(BaseModel):
@@ -80,7 +84,58 @@ def family_of(families: Sequence[TunedFamily], base: str, corpus: str, design: s
     return next(fitting, None)
 
 
-def best_candidate(candidates: Sequence[TunedCandidate]) -> TunedCandidate | None:
-    """The candidate with the least validation loss, the first of equals; None if no loss is finite."""
-    known = [each for each in candidates if each.loss is not None and math.isfinite(each.loss)]
-    return min(known, key=lambda each: each.loss if each.loss is not None else math.inf, default=None)
+@dataclass(frozen=True)
+class GridSearch:
+    """What a search has found: points still to be tried, or the best one and whether it lies inside the grid."""
+
+    missing: tuple[Point, ...] = ()
+    points: tuple[Point, ...] = ()
+    best: Point | None = None
+    inside: bool = False
+    note: str = ""
+
+
+def search_grid(
+    grids: Mapping[str, Sequence[float]], losses: Mapping[Point, float | None], max_growth: int
+) -> GridSearch:
+    """Search the product of `grids` (settings with ascending values) for the least loss, as far as `losses` tells.
+
+    Where the best value of a setting with several values is its least or its greatest, the grid grows there by the
+    ratio of its two last values, up to `max_growth` times for each setting. A loss of None (training was not finite)
+    counts as infinite; without any finite one the learning rates grow downwards.
+    """
+    axes = {name: list(values) for name, values in grids.items()}
+    while True:
+        points = tuple(itertools.product(*axes.values()))
+        if missing := tuple(point for point in points if point not in losses):
+            return GridSearch(missing, points)
+        best = min(points, key=lambda point: _finite(losses[point]))
+        known = math.isfinite(_finite(losses[best]))
+        notes, grown = [], False
+        for (name, values), value in zip(axes.items(), best, strict=True):
+            if not known and name != RATE:
+                continue
+            if len(grids[name]) == 1 or (known and value not in (values[0], values[-1])):
+                continue
+            end = -1 if known and value == values[-1] else 0
+            new = _next_value(name, values, end)
+            if len(values) - len(grids[name]) < max_growth and new is not None:
+                values.insert(len(values) if end else 0, new)
+                grown = True
+            else:
+                bound = f"{max_growth} added values" if new is not None else f"{MAX_RATE:g}, the largest rate"
+                notes.append(f"{name}: {value:g} is the {'greatest' if end else 'least'} tried; bound: {bound}")
+        if not grown:
+            note = "; ".join(notes) if known else "training was not finite with any of the values"
+            return GridSearch((), points, best if known else None, known and not notes, note)
+
+
+def _finite(loss: float | None) -> float:
+    return loss if loss is not None and math.isfinite(loss) else math.inf
+
+
+def _next_value(name: str, values: Sequence[float], end: int) -> float | None:
+    """The value beyond an end of a grid, to three digits; None for a rate beyond the largest."""
+    last, inner = (values[-1], values[-2]) if end else (values[0], values[1])
+    value = float(f"{last * last / inner:.3g}")
+    return None if name == RATE and value > MAX_RATE else value

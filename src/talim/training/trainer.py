@@ -18,7 +18,7 @@ from talim.corpus.attribution import attributions
 from talim.corpus.manifest import Corpus
 from talim.design import budget, peft_methods
 from talim.design.site_selection import select_sites
-from talim.errors import TalimError
+from talim.errors import DivergedError, TalimError
 from talim.interrupts import RESUME_PREFIX, Interrupted, InterruptHandler
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
@@ -190,7 +190,8 @@ class Trainer:
         advice = f"train into another folder with --set training.learning_rate={self.training.learning_rate / 10:g}"
         if not cause.by_training:
             advice = "a smaller learning rate does not help: check the corpus, the base's files and the precision"
-        return TalimError(
+        error = DivergedError if cause.by_training else TalimError
+        return error(
             f"{self.run.folder}: the loss or its gradient is not finite at step {number}: {cause.text}; {advice}"
         )
 
@@ -204,7 +205,7 @@ class Trainer:
         terms = self.meter.timed(self._validation_terms)
         loss = terms.mean().item()
         if not math.isfinite(loss):
-            raise TalimError(f"{self.run.folder}: the validation loss is not finite at step {self.state.step}")
+            raise DivergedError(f"{self.run.folder}: the validation loss is not finite at step {self.state.step}")
         rate = learning_rate(max(1, self.state.step), self.training)
         self._log("validation", loss, terms.tolist(), self.backbone.validation_terms, rate)
         state = self.state

@@ -1,0 +1,42 @@
+"""The measures of a preliminary trial: losses of base and adapter on validation clips, never on the test side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from talim.adapters import injection, serialization
+from talim.corpus.manifest import Corpus
+from talim.errors import TalimError
+from talim.evaluation import intervals
+from talim.evaluation.held_out_loss import prepare_held_out
+from talim.evaluation.loss_by_event import frame_losses
+from talim.progress import Progress
+from talim.recipe import Recipe
+
+if TYPE_CHECKING:
+    from talim.backbones.protocol import Backbone
+    from talim.experiments.trial import TrialJob, TrialWorkerCache
+
+
+def validation_measures(
+    job: TrialJob, recipe: Recipe, corpus: Corpus, backbone: Backbone, cache: TrialWorkerCache, progress: Progress
+) -> dict[str, dict[str, float]]:
+    """`base_loss`, `adapted_loss` and `loss_reduction` by validation recording; TalimError without validation clips."""
+    if not corpus.validation:
+        raise TalimError(
+            f"corpora.{job.spec.corpus} has no validation recordings, on which settings are chosen: give it more"
+        )
+    batch_size = recipe.training.batch_size
+    clips, frozen_cache = prepare_held_out(recipe, corpus, backbone, progress, corpus.validation)
+    key = (corpus.hash, "validation", batch_size, recipe.training.predict_beats_chords, recipe.training.melody_from)
+    backbone.model.eval()
+    base_losses = cache.base_losses(key, backbone, clips, batch_size, progress)
+    with injection.temporary_adapters(backbone.model):
+        serialization.load(backbone, job.run.adapter)
+        backbone.model.eval()
+        adapted_losses = frame_losses(backbone, clips, batch_size, progress, "validation loss", frozen_cache)
+    names = [item.clip.sound_group for item in clips]
+    losses = [[float(row.mean()) for row in rows] for rows in (base_losses, adapted_losses)]
+    base, adapted = (intervals.mean_by_recording(values, names) for values in losses)
+    reduction = {name: base[name] - adapted[name] for name in base}
+    return {"base_loss": base, "adapted_loss": adapted, "loss_reduction": reduction}
