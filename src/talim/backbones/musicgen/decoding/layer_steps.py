@@ -16,6 +16,7 @@ from talim.backbones.musicgen.decoding.products import (
     Norm,
     Product,
     UnsupportedError,
+    in_one_thread,
     join_affine,
     make_product,
     read_affine,
@@ -139,15 +140,13 @@ class LayerStep:
 
     def _adapted(self, states: Tensor, moment: Moment) -> Tensor:
         """With the adapters' residuals; work that is soon done by one thread, as others would come too late for it."""
-        threads = torch.get_num_threads() if self.one_thread else 1
-        if threads > 1:
-            torch.set_num_threads(1)
-        try:
-            for adapter in self.adapters:
-                states = adapter.step(states, moment)
-        finally:
-            if threads > 1:
-                torch.set_num_threads(threads)
+        if self.one_thread:
+            return in_one_thread(self._with_residuals, states, moment)
+        return self._with_residuals(states, moment)
+
+    def _with_residuals(self, states: Tensor, moment: Moment) -> Tensor:
+        for adapter in self.adapters:
+            states = adapter.step(states, moment)
         return states
 
     def _attend_to_text(self, states: Tensor, mask: Tensor | None) -> Tensor:

@@ -46,6 +46,18 @@ class Product:
         return others + self(states)
 
 
+def in_one_thread(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """The function's result, computed by one thread; a context manager would take a tenth of a small product."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return function(*arguments)
+    torch.set_num_threads(1)
+    try:
+        return function(*arguments)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def elementwise(function: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
     """GELU, sigmoid or the like, of which a number has the same digits wherever it stands."""
     count = states.numel()
@@ -103,14 +115,9 @@ class SmallProduct(Product):
         if rows % SMALL_ROWS_MULTIPLE:
             added = added if added is None or added.ndim == 1 else _more_rows(added)
             return self._product(_more_rows(states), added)[:rows]
-        threads = torch.get_num_threads()
-        if threads > 1:
-            torch.set_num_threads(1)
-        try:
-            return torch.mm(states, self.weight) if added is None else torch.addmm(added, states, self.weight)
-        finally:
-            if threads > 1:
-                torch.set_num_threads(threads)
+        if added is None:
+            return in_one_thread(torch.mm, states, self.weight)
+        return in_one_thread(torch.addmm, added, states, self.weight)
 
 
 def _more_rows(states: Tensor) -> Tensor:
