@@ -55,5 +55,5 @@ def test_tuning_trial_on_a_corpus_without_validation_raises(job: TrialJob, monke
         return replace(corpus, clips=[clip for clip in corpus.clips if clip not in corpus.validation])
 
     monkeypatch.setattr(Corpus, "load", staticmethod(without_validation))
-    with pytest.raises(TalimError, match=r"corpora\.takes has no validation recordings"):
+    with pytest.raises(TalimError, match="no validation recordings, on which settings are chosen"):
         trial.run_trial(job, TrialWorkerCache())

@@ -155,7 +155,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Losses and, if the study generates audio, its scores; the direction of each; why some have no value."""
     if job.spec.stage != "trial":
-        losses = validation_measures(job, recipe, corpus, backbone, cache, progress)
+        losses = validation_measures(job.run.adapter, recipe, corpus, backbone, cache.base_losses, progress)
         return {"measures": losses, "directions": _loss_directions(losses)}
     measures, notes = loss_measures(job.spec, job.run, recipe, corpus, backbone, cache, progress)
     directions, facts = _loss_directions(measures), {}

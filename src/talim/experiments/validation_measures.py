@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from talim.adapters import injection, serialization
 from talim.corpus.manifest import Corpus
@@ -15,24 +19,29 @@ from talim.recipe import Recipe
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
-    from talim.experiments.trial import TrialJob, TrialWorkerCache
+    from talim.training.crops import EncodedClip
+
+    BaseLosses = Callable[[tuple[Any, ...], Backbone, Sequence[EncodedClip], int, Progress], list[np.ndarray]]
 
 
 def validation_measures(
-    job: TrialJob, recipe: Recipe, corpus: Corpus, backbone: Backbone, cache: TrialWorkerCache, progress: Progress
+    adapter: Path, recipe: Recipe, corpus: Corpus, backbone: Backbone, losses_of_base: BaseLosses, progress: Progress
 ) -> dict[str, dict[str, float]]:
-    """`base_loss`, `adapted_loss` and `loss_reduction` by validation recording; TalimError without validation clips."""
+    """`base_loss`, `adapted_loss` and `loss_reduction` by validation recording; TalimError without validation clips.
+
+    `losses_of_base` gives the base's losses by clip and frame, perhaps kept from an earlier trial with the same key.
+    """
     if not corpus.validation:
         raise TalimError(
-            f"corpora.{job.spec.corpus} has no validation recordings, on which settings are chosen: give it more"
+            f"{corpus.folder}: no validation recordings, on which settings are chosen: give the corpus more recordings"
         )
     batch_size = recipe.training.batch_size
     clips, frozen_cache = prepare_held_out(recipe, corpus, backbone, progress, corpus.validation)
     key = (corpus.hash, "validation", batch_size, recipe.training.predict_beats_chords, recipe.training.melody_from)
     backbone.model.eval()
-    base_losses = cache.base_losses(key, backbone, clips, batch_size, progress)
+    base_losses = losses_of_base(key, backbone, clips, batch_size, progress)
     with injection.temporary_adapters(backbone.model):
-        serialization.load(backbone, job.run.adapter)
+        serialization.load(backbone, adapter)
         backbone.model.eval()
         adapted_losses = frame_losses(backbone, clips, batch_size, progress, "validation loss", frozen_cache)
     names = [item.clip.sound_group for item in clips]
