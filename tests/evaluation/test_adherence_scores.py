@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -49,6 +50,23 @@ def test_adherence_mode_of_performances_prefers_their_own_mode() -> None:
     assert rows[0].value is not None and rows[0].value > 0.8  # noqa: PT018
     assert rows[0].baseline is not None and rows[0].baseline < 0.5  # noqa: PT018
     assert rows[0].n == 3
+
+
+def test_a_row_that_so_few_prompts_cannot_decide_says_how_many_would_do() -> None:
+    own, clips = performed(), [clip(mode) for mode in MODES]
+    row = adherence_scores.prompt_adherence_scores(clips, own, performed(), clips, own, MetricCache(None))[0]
+    assert row.value is not None
+    assert row.gain is row.gain_error is None
+    assert re.search(
+        r"not decided: real music prefers its own label in [01]\.\d\d .* 3 prompts .*; \d+ prompts would do",
+        row.sentence,
+    )
+    assert row.sentence.endswith(row.undecided)
+    many = replace(own, measures=[*own.measures] * 14, recordings=[f"{n}" for n in range(42)], clips=[None] * 42)  # type: ignore[list-item]
+    row = adherence_scores.prompt_adherence_scores(clips * 14, many, many, clips, own, MetricCache(None))[0]
+    assert row.undecided == ""
+    assert row.gain == 0.0
+    assert len(row.per_prompt) == len(row.baseline_per_prompt) == 42
 
 
 def test_adherence_of_equal_prompts_has_no_value_and_gives_the_reason() -> None:

@@ -11,19 +11,28 @@ import pytest
 from talim.atomic_io import read_json
 from talim.errors import TalimError, UsageError
 from talim.evaluation import music_scores, score_table
+from talim.evaluation.intervals import mean_by_recording
 from talim.metrics.cache import MetricCache
 from talim.run import Run
 
 KEYS = {"name", "value", "low", "high", "n", "reference", "baseline", "direction", "sentence", "unit"}
 GAIN = {"gain", "gain_error", "gain_recordings", "gain_skewness", "resynthesis"}
+BY_PROMPT = {"per_prompt", "baseline_per_prompt", "separation_p", "undecided"}
 DIRECTIONS = {"match_reference", "lower_is_better", "higher_is_better"}
 
 
 def test_score_music_of_a_finished_run_has_every_row(finished_run: Run) -> None:
     scores = read_json(finished_run.scores)
     assert {*scores["protocol"]} >= {"hash", "corpus", "seconds", "rate_hz", "embeddings", "measures"}
-    assert all(set(row) == KEYS | GAIN and row["direction"] in DIRECTIONS for row in scores["scores"])
+    assert all(set(row) == KEYS | GAIN | BY_PROMPT and row["direction"] in DIRECTIONS for row in scores["scores"])
     names = [row["name"] for row in scores["scores"]]
+    assert [prompt["seed"] for prompt in scores["prompts"]] == [0, 1]
+    rows = {row["name"]: row for row in scores["scores"]}
+    for name in ("loudness_lufs", "silent_fraction"):
+        assert len(rows[name]["per_prompt"]) == len(rows[name]["baseline_per_prompt"]) == 2
+        recordings = [prompt["recording"] for prompt in scores["prompts"]]
+        means = mean_by_recording(rows[name]["per_prompt"], recordings)
+        assert rows[name]["value"] == pytest.approx(np.mean(list(means.values())))
     through_codec = {row["name"] for row in scores["scores"] if row["resynthesis"] is not None}
     assert through_codec == {f"kernel_distance_{name}" for name in ("timbre", "pitch", "rhythm")}
     expected = {"ornaments", "beat_phase_coherence", "ngram_similarity", "kernel_distance_timbre", "diversity_pitch"}
@@ -98,6 +107,24 @@ def test_paper_distance_scores_split_the_reference_by_recording(monkeypatch: pyt
     score, _ = music_scores.paper_distance_scores(real, single, None, MetricCache(None), rng)
     assert score.reference is None
     assert "halves of whole recordings" in score.sentence
+
+
+def test_paper_distances_say_how_near_real_music_through_the_codec_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(0, 1, (40, 3))
+    rows[20:] += 1.0
+    monkeypatch.setattr(music_scores.embeddings, "load", lambda name: name)
+    monkeypatch.setattr(music_scores.embeddings, "embed", lambda clips, name, cache: rows[clips])
+    real, through = (
+        score_table.ClipSet(list(part), [], [f"r{n}" for n in part])  # type: ignore[arg-type]
+        for part in (range(20), range(20, 40))
+    )
+    scores = music_scores.paper_distance_scores(real, real, None, MetricCache(None), np.random.default_rng(0), through)
+    limit = music_scores.frechet_distance(rows[:20], rows[20:])
+    for score in scores:
+        assert score.resynthesis == pytest.approx(limit)
+        assert f"through the base's codec {limit:.3g}" in score.sentence
+    (without, _) = music_scores.paper_distance_scores(real, real, None, MetricCache(None), np.random.default_rng(0))
+    assert without.resynthesis is None
 
 
 def test_token_matcher_cuts_null_clips_to_the_longest_output() -> None:

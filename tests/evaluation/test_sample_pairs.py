@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from talim import audio
 from talim.atomic_io import read_jsonl
 from talim.audio import Audio
+from talim.corpus.manifest import Corpus
 from talim.evaluation import sample_pairs
+from talim.generation.generate import GenerationOptions
+from talim.progress import Progress
 from talim.run import Run
 
 
@@ -21,6 +29,47 @@ def test_generate_pairs_writes_before_after_and_real_with_tags(finished_run: Run
         assert audio.read(path).seconds == pytest.approx(1.0, abs=0.05)
         made = "AI-generated" in audio.read_tags(path).values()
         assert made == (row["role"] != "real")
+
+
+@pytest.mark.parametrize(("count", "numbers"), [(2, [0, 1]), (3, [0, 1, 2]), (7, [0, 1, 2, 0, 1, 2, 0])])
+def test_captions_are_asked_for_again_where_fewer_clips_are_held_out_and_it_is_said(
+    count: int, numbers: list[int]
+) -> None:
+    held_out = [SimpleNamespace(id=str(n), sound_group=f"take {n}") for n in range(3)]
+    corpus: Any = SimpleNamespace(held_out=held_out)
+    clips, note = sample_pairs.prompt_clips(corpus, count)
+    assert [clip.id for clip in clips] == [str(n) for n in numbers]
+    assert ("7 prompts were asked for, but only 3 clips held out" in note) == (count == 7)
+
+
+def test_no_base_is_given_beats_or_chords_and_a_caption_has_another_seed_each_time(
+    finished_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also a base that takes beats: what others are not given would be compared."""
+    corpus = Corpus.load(finished_run.recipe.corpus)
+    asked: list[tuple[Any, ...]] = []
+
+    def generate(captions: list[str], seconds: float, seeds: list[int], **options: Any) -> list[np.ndarray]:
+        asked.append((captions, seeds, options.get("beats_chords")))
+        return [np.zeros((4, 10), np.int16)] * len(captions)
+
+    sound = Audio(np.zeros((1, 16000), np.float32), 16000)
+    backbone: Any = SimpleNamespace(
+        options={}, accepts_beats_chords=True, generate_tokens=generate, decode=lambda _: sound
+    )
+    monkeypatch.setattr(sample_pairs.injection, "disabled", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(sample_pairs, "provenance_tags", lambda *_: {})
+    run, count = Run(tmp_path / "run"), len(corpus.held_out) + 2
+    run.folder.mkdir()
+    pairs = sample_pairs.generate_pairs(
+        run, corpus, backbone, None, Progress(), num_prompts=count, seconds=1.0, seed=5, options=GenerationOptions()
+    )
+    assert len(asked) == 2  # with the adapter and without
+    for captions, seeds, beats_chords in asked:
+        assert seeds == [5 + n for n in range(count)]
+        assert captions == [pair.prompt for pair in pairs]
+        assert not beats_chords
+    assert [pair.clip.id for pair in pairs[-2:]] == [pair.clip.id for pair in pairs[:2]]
 
 
 def test_log_mel_distance_db_of_gain_is_the_gain_and_symmetric() -> None:

@@ -154,6 +154,49 @@ def test_paired_gain_follows_the_direction(
     assert (None if found is None else found.mean) == gain
 
 
+@pytest.mark.usefixtures("embedded")
+def test_real_music_is_told_from_a_base_that_differs_in_place_or_in_diversity() -> None:
+    """A base elsewhere is told by the distance, one that repeats itself by the diversity; few recordings tell none."""
+    real, rng = vectors(*[0.0] * 8, clips=1), np.random.default_rng(0)
+    elsewhere, alike = vectors(*[4.0] * 8, clips=1, seed=1), ClipSet([np.full(4, 0.1)] * 8, [], real.recordings)  # type: ignore[list-item]
+    same = vectors(*[0.0] * 8, clips=1, seed=2)
+
+    def p_values(base: ClipSet) -> dict[str, float | None]:
+        rows, _ = score_table.distance_rows(same, real, base, MetricCache(None), rng)
+        return {row.name.removesuffix("_timbre"): row.separation_p for row in rows if row.name.endswith("timbre")}
+
+    told = {name: p_values(base) for name, base in (("elsewhere", elsewhere), ("alike", alike), ("same", same))}
+    for name, by_base in told.items():
+        assert all(p is not None and 0 <= p <= 1 for p in by_base.values()), name
+    assert told["elsewhere"]["kernel_distance"] < 0.01  # type: ignore[operator]
+    assert told["alike"]["diversity"] < 0.01  # type: ignore[operator]
+    assert told["same"]["kernel_distance"] > 0.05  # type: ignore[operator]
+    assert told["same"]["diversity"] > 0.05  # type: ignore[operator]
+    few = vectors(0, 0, 0)
+    rows, _ = score_table.distance_rows(few, few, few, MetricCache(None), rng)
+    assert {row.separation_p for row in rows} == {None}
+
+
+@pytest.mark.parametrize(
+    ("real", "base", "told"),
+    [
+        ([5.0, 6.0, 5.5, 5.2], [1.0, 2.1, 1.4, 1.2], True),  # 4 apart in each recording
+        ([5.0, 1.0, 3.0, 4.0], [1.0, 5.0, 4.0, 3.0], False),
+        ([5.0, 6.0], [1.0, 2.0], None),  # two recordings
+    ],
+)
+def test_separation_of_a_score_of_single_clips_is_paired_by_recording(
+    real: list[float], base: list[float], told: bool | None
+) -> None:
+    estimates = [
+        score_table.mean_over_recordings(values, [f"r{n}" for n in range(len(values))]) for values in (real, base)
+    ]
+    measure = score_table.Measure("novelty", "match_reference", "fraction", "new")
+    row = score_table.score_row(measure, estimates[1], estimates[0], estimates[1])
+    assert (None if row.separation_p is None else row.separation_p < 0.05) is told
+    assert row.per_prompt == tuple(base)
+
+
 def test_a_kernel_distance_below_zero_is_not_told_as_one() -> None:
     measure = score_table.Measure("kernel_distance_pitch", "lower_is_better", "0 up", "distance")
     row = score_table.score_row(measure, score_table.Estimate(-0.31, None, 3), 2.0, -0.1)

@@ -7,6 +7,7 @@ next to real held-out clips with their own labels (the upper bound) and the untr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -58,12 +59,38 @@ def prompt_adherence_scores(
 
 
 def _row(measure: Measure, alike: str, sets: Sequence[tuple[ClipSet, list[str | None]]], fit: LabelFit) -> ScoreRow:
-    """A row from the generated, real and base clips with their labels; `alike` is the reason if these do not differ."""
+    """A row from the generated, real and base clips with their labels; `alike` is the reason if these do not differ.
+
+    It decides nothing, and says so, where so many prompts could not tell outputs that follow them as real music does
+    from outputs that ignore them.
+    """
     if len(set(filter(None, sets[0][1]))) < 2:
         return missing_score(measure, alike)
-    estimates = [preference_rate(clip_set, labels, fit) for clip_set, labels in sets]
+    fits = [_fit_of_labelled(*labelled, fit) for labelled in sets]
+    estimates = [_mean_preference(*labelled, fits[n]) for n, labelled in enumerate(sets)]
     reason = "the outputs are too short or too silent to measure; ask for more seconds"
-    return row_or_reason(measure, estimates, reason)
+    row = row_or_reason(measure, estimates, reason)
+    if row.value is None or not (undecided := _too_few_prompts(row.n, sets[1][1], fits[1])):
+        return row
+    none = {"gain": None, "gain_error": None, "gain_recordings": 0, "gain_skewness": 0.0}
+    return replace(row, **none, undecided=undecided, sentence=f"{row.sentence}; {undecided}")
+
+
+def _too_few_prompts(prompts: int, labels: Sequence[str | None], fits: np.ndarray | None) -> str:
+    """Why so many prompts decide nothing, from the rates at which the labels of real clips are recognised; else ""."""
+    rates = None if fits is None else prompt_adherence.recognition_rates(fits, [*filter(None, labels)])
+    if rates is None:
+        return "not decided: too few held-out clips have this label to measure how well it is recognised"
+    power, needed = rates.power(prompts), rates.prompts_needed()
+    if power >= prompt_adherence.POWER:
+        return ""
+    if needed is None:
+        return f"not decided: it is not recognised in real music either (preference {rates.hit:.2f}, 0.5 is chance)"
+    return (
+        f"not decided: real music prefers its own label in {rates.hit:.2f} of comparisons and others in "
+        f"{rates.false_alarm:.2f}, so {prompts} prompts would show a model that follows them as well in "
+        f"{power:.0%} of cases; {needed} prompts would do (80 %)"
+    )
 
 
 def prompt_label(clip: Clip, name: str) -> str | None:
@@ -78,13 +105,23 @@ def prompt_label(clip: Clip, name: str) -> str | None:
 
 def preference_rate(clip_set: ClipSet, labels: Sequence[str | None], fit: LabelFit) -> Estimate:
     """Mean preference of the labelled clips for their own label over the others; NaN for fewer than two labels."""
-    labelled = [n for n, label in enumerate(labels) if label]
-    texts = [str(labels[n]) for n in labelled]
-    if len(set(texts)) < 2:
+    return _mean_preference(clip_set, labels, _fit_of_labelled(clip_set, labels, fit))
+
+
+def _fit_of_labelled(clip_set: ClipSet, labels: Sequence[str | None], fit: LabelFit) -> np.ndarray | None:
+    """How well the labelled clips fit each other's labels, [n, n]; None for fewer than two labels."""
+    texts = [label for label in labels if label]
+    labelled = clip_set.subset([n for n, label in enumerate(labels) if label])
+    return fit(labelled, texts) if len(set(texts)) > 1 else None
+
+
+def _mean_preference(clip_set: ClipSet, labels: Sequence[str | None], fits: np.ndarray | None) -> Estimate:
+    if fits is None:
         return Estimate(float("nan"), None, 0)
-    subset = clip_set.subset(labelled)
-    preference = prompt_adherence.prompt_preference(fit(subset, texts), texts)
-    return score_table.mean_over_recordings(preference.tolist(), subset.recordings)
+    preferences = np.full(len(labels), np.nan)
+    texts = [label for label in labels if label]
+    preferences[[bool(label) for label in labels]] = prompt_adherence.prompt_preference(fits, texts)
+    return score_table.mean_over_recordings(preferences.tolist(), clip_set.recordings)
 
 
 def label_fit(name: str, real: ClipSet, real_labels: Sequence[str | None], cache: MetricCache) -> LabelFit:

@@ -49,7 +49,9 @@ def score_music(  # noqa: PLR0913
     resynthesis: Sequence[tuple[Clip, Audio]] = (),
     held_out_loss: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`protocol`, `scores`, `warnings` and `copies` of a run; also writes RUN/scores.html and RUN/copies.html.
+    """`protocol`, `scores`, `prompts`, `warnings` and `copies` of a run; writes RUN/scores.html and RUN/copies.html.
+
+    Scores of single clips have their values by prompt, in the order of `prompts` (words, recording and seed).
 
     `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
     for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: held-out clips, and each
@@ -59,7 +61,7 @@ def score_music(  # noqa: PLR0913
     """
     check_protocol(protocol)
     clap_model = clap.load_clap_if_available(clap_folder)
-    prompt_clips = stratified_sample(corpus.held_out, len(pairs))
+    prompt_clips = [pair.clip for pair in pairs]
     real_clips = stratified_sample(corpus.held_out, MAX_REAL_CLIPS)
     sets = [
         ([corpus.read_clip(clip) for clip in real_clips], real_clips),
@@ -75,6 +77,7 @@ def score_music(  # noqa: PLR0913
         "seconds": round(shortest_seconds, 3),
         "rate_hz": pitch.RATE_HZ,
         "generated": len(pairs),
+        "given": "captions alone",
         "real": len(real_clips),
         "seed": seed,
         "clap": None if isinstance(clap_model, str) else clap_model.audio_embedding.identity,
@@ -91,9 +94,14 @@ def score_music(  # noqa: PLR0913
         *distances,
         *prompt_adherence_scores(prompt_clips, generated, base, real_clips, real, cache, clap_model),
         *copy_rows,
-        *(paper_distance_scores(generated, real, base, cache, rng) if protocol == "paper" else []),
+        *(paper_distance_scores(generated, real, base, cache, rng, through_codec) if protocol == "paper" else []),
     ]
-    result = {"protocol": score_protocol(facts), "scores": score_table.rows_as_json(rows), "warnings": warnings}
+    warnings += [f"{row.name}: {row.undecided}" for row in rows if row.undecided]
+    if (again := len(pairs) - len({clip.id for clip in prompt_clips})) > 0:
+        warnings.append(f"{again} of {len(pairs)} prompts are captions that are asked for again, with other seeds")
+    prompts = [{"prompt": pair.prompt, "recording": pair.clip.sound_group, "seed": pair.seed} for pair in pairs]
+    result = {"protocol": score_protocol(facts), "scores": score_table.rows_as_json(rows)}
+    result |= {"warnings": warnings, "prompts": prompts}
     write_text(run.folder / "scores.html", score_page("Scores", {**result, "held_out_loss": held_out_loss}))
     for row in copies["clips"]:
         row["clip"] = str(run.samples / row["clip"])
@@ -153,9 +161,17 @@ def load_inputs(
 
 
 def paper_distance_scores(
-    generated: ClipSet, real: ClipSet, base: ClipSet | None, cache: MetricCache, rng: np.random.Generator
+    generated: ClipSet,
+    real: ClipSet,
+    base: ClipSet | None,
+    cache: MetricCache,
+    rng: np.random.Generator,
+    resynthesis: ClipSet | None = None,
 ) -> list[ScoreRow]:
-    """The two Fréchet distances of the paper. TalimError if the weights of an embedding cannot be loaded."""
+    """The two Fréchet distances of the paper. TalimError if the weights of an embedding cannot be loaded.
+
+    `resynthesis` is real music that went through the base's codec.
+    """
     rows = []
     for name, model in PAPER_EMBEDDINGS.items():
         try:
@@ -168,7 +184,9 @@ def paper_distance_scores(
         measure = Measure(name, "lower_is_better", f"{model} squared", meaning)
         estimate = Estimate(frechet_distance(real_rows, generated_rows), None, len(generated_rows))
         reference = split_half_distance(frechet_distance, real_rows, real.recordings, rng)
-        rows.append(
-            score_row(measure, estimate, reference, baseline, reference_requirement=score_table.SPLIT_REQUIREMENT)
-        )
+        row = score_row(measure, estimate, reference, baseline, reference_requirement=score_table.SPLIT_REQUIREMENT)
+        if resynthesis is not None and len(resynthesis.clips) > 1:
+            limit = frechet_distance(real_rows, embeddings.embed(resynthesis.clips, extractor, cache))
+            row = score_table.with_resynthesis(row, limit, f"{limit:.3g}")
+        rows.append(row)
     return rows

@@ -13,9 +13,11 @@ from talim.adapters import injection
 from talim.atomic_io import new_folder, write_jsonl
 from talim.audio import Audio
 from talim.audio.load_librosa import load_librosa
+from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
 from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.sources import AdapterChoice
+from talim.html.formatting import format_counted
 from talim.progress import Progress
 from talim.run import Run
 from talim.training import batches
@@ -37,11 +39,30 @@ class GeneratedClip:
 
 @dataclass(frozen=True)
 class SamplePair:
-    """Clips of the same prompt and seed, without (`base`) and with (`adapted`) the adapter."""
+    """Clips of the same prompt and seed, without (`base`) and with (`adapted`) the adapter.
 
-    prompt: str
+    `clip` is the held-out one whose caption is the prompt.
+    """
+
+    clip: Clip
+    seed: int
     base: GeneratedClip
     adapted: GeneratedClip
+
+    @property
+    def prompt(self) -> str:
+        return self.clip.caption
+
+
+def prompt_clips(corpus: Corpus, count: int) -> tuple[list[Clip], str]:
+    """The held-out clips whose captions are prompts, `count` of them, and a note where captions are asked for again."""
+    clips = batches.stratified_sample(corpus.held_out, count)
+    if len(clips) == count:
+        return clips, ""
+    return [clips[number % len(clips)] for number in range(count)], (
+        f"{count} prompts were asked for, but only {format_counted(len(clips), 'clip')} held out: captions are asked "
+        "for again, with other seeds"
+    )
 
 
 def generate_pairs(  # noqa: PLR0913
@@ -58,14 +79,15 @@ def generate_pairs(  # noqa: PLR0913
 ) -> list[SamplePair]:
     """Generate pairs for the captions of `num_prompts` held-out clips; writes RUN/samples (FLAC and manifest.jsonl).
 
-    Both pieces of a pair have the same seed: `seed` and the pair's index.
-
-    A base that accepts beats and chords is given those of the clip, as far as the corpus has them.
+    Both pieces of a pair have the same seed: `seed` and the pair's index. Captions are asked for again where fewer
+    clips are held out. They are all that is given, also to a base that takes beats and chords: others take none, and
+    the scores of both are compared.
     """
-    clips = batches.stratified_sample(corpus.held_out, num_prompts)
+    clips, note = prompt_clips(corpus, num_prompts)
+    if note:
+        progress.log(f"note: {note}")
     captions = [clip.caption for clip in clips]
     generation_options = {**backbone.options, **options.explicit_options}
-    beats_chords = backbone.snap_beats_chords([batches.beats_chords_of(clip).cut(0.0, seconds) for clip in clips])
 
     def generate(title: str) -> list[GeneratedClip]:
         targets = backbone.generate_tokens(
@@ -73,7 +95,6 @@ def generate_pairs(  # noqa: PLR0913
             seconds,
             [seed + number for number in range(len(captions))],
             progress=lambda done, total: progress.step(f"generating {title}", done, total),
-            beats_chords=beats_chords,
             **generation_options,
         )
         return [GeneratedClip(row, backbone.decode(row).cut(0, seconds)) for row in targets]
@@ -81,16 +102,22 @@ def generate_pairs(  # noqa: PLR0913
     adapted = generate("with adapter")
     with injection.disabled(peft):
         base = generate("without adapter")
-    pairs = [SamplePair(*parts) for parts in zip(captions, base, adapted, strict=True)]
+    pairs = [
+        SamplePair(clip, seed + number, *parts)
+        for number, (clip, *parts) in enumerate(zip(clips, base, adapted, strict=True))
+    ]
     rows: list[dict[str, Any]] = []
     with new_folder(run.samples) as folder:
-        for number, (clip, pair, music) in enumerate(zip(clips, pairs, beats_chords, strict=True), start=1):
+        for number, pair in enumerate(pairs, start=1):
+            clip = pair.clip
             for role, piece in (("before", pair.base), ("after", pair.adapted)):
                 adapters = [AdapterChoice(run.adapter)] if role == "after" else []
                 name = f"{number:02d}-{role}.flac"
-                tags = provenance_tags(backbone, adapters, clip.caption, seed + number - 1, generation_options, music)
+                tags = provenance_tags(
+                    backbone, adapters, clip.caption, pair.seed, generation_options, BeatsAndChords()
+                )
                 audio.write(folder / name, piece.audio, tags)
-                rows.append(_manifest_row(name, role, clip, piece.audio, seed + number - 1))
+                rows.append(_manifest_row(name, role, clip, piece.audio, pair.seed))
             real = corpus.read_clip(clip).cut(0, seconds)
             name = f"{number:02d}-real.flac"
             audio.write(folder / name, real, {"title": clip.recording, "licence": clip.licence})

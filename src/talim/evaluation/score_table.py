@@ -18,7 +18,7 @@ from talim.html.formatting import format_counted
 from talim.html.render import render
 from talim.metrics import distribution_distances, diversity, embeddings, melodic_ngrams
 from talim.metrics.cache import MetricCache
-from talim.metrics.distribution_distances import kernel_distance
+from talim.metrics.distribution_distances import RecordingDistance, kernel_distance
 
 KERNEL_DISTANCE = "kernel_distance_"  # and the embedding's name
 DISTANCE_UNIT = "0 up"  # 100 is the mean distance of two clips of any music
@@ -35,13 +35,15 @@ SPLIT_REQUIREMENT = "two halves of whole recordings need two clips or more each"
 class Estimate(NamedTuple):
     """A value, its 95 % interval by recording (None: too few recordings) and the number of clips it comes from.
 
-    `per_recording` are the means that it is the mean of, for values that are one.
+    `per_recording` are the means that it is the mean of, for values that are one, and `per_clip` what these are means
+    of, NaN for clips without a value.
     """
 
     value: float
     ci95: Sequence[float] | None
     n: int
     per_recording: Mapping[str, float] | None = None
+    per_clip: Sequence[float] = ()
 
 
 class Measure(NamedTuple):
@@ -62,7 +64,9 @@ class ScoreRow:
     `gain` is how much better than the base it is, in the score's own direction (negative: worse), paired by recording,
     whose prompts and seeds both share; with its standard error over `gain_recordings` and the skewness of that mean.
     None where that is not known. `resynthesis` is a distance's value for real music that went through the base's codec:
-    nothing that the base generates can be expected to be nearer.
+    nothing that the base generates can be expected to be nearer. `separation_p` is the p value of real held-out music
+    being told from the base by this score. `per_prompt` and `baseline_per_prompt` are its values by prompt, with the
+    adapter and without, for scores of single clips.
     """
 
     name: str
@@ -80,6 +84,10 @@ class ScoreRow:
     gain_recordings: int = 0
     gain_skewness: float = 0.0
     resynthesis: float | None = None
+    separation_p: float | None = None
+    undecided: str = ""  # why it can decide nothing
+    per_prompt: Sequence[float] = ()
+    baseline_per_prompt: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -182,8 +190,9 @@ def distance_rows(
         if resynthesis is not None and len(resynthesis.clips) > 1:
             through = embeddings.embed(resynthesis.clips, extractor, cache) / spread
             limit = _set_distance(units[0], through, real.recordings, resynthesis.recordings)
-            sentence = f"{row.sentence}, real music through the base's codec {_format_distance(limit)}"
-            row = replace(row, resynthesis=limit, sentence=sentence)
+            row = with_resynthesis(row, limit, _format_distance(limit))
+        if base is not None:
+            row = replace(row, separation_p=_separation_of_sets(_set_distance, sets, units))
         rows.append(row)
         if gain is not None and gain.p_value <= 1 - CONFIDENCE_LEVEL:
             gains.append(gain.mean)
@@ -193,7 +202,10 @@ def distance_rows(
         reference, value, *baselines = (diversity.effective_sample_count(part[:count], scaled[0]) for part in scaled)
         meaning = f"effective number of different pieces among {format_counted(count, 'clip')} in {name}"
         measure = Measure(f"diversity_{name}", "match_reference", "pieces", meaning)
-        rows.append(score_row(measure, Estimate(value, None, count), reference, *baselines))
+        row = score_row(measure, Estimate(value, None, count), reference, *baselines)
+        if base is not None:
+            row = replace(row, separation_p=_separation_of_sets(_less_diverse, sets, scaled))
+        rows.append(row)
     if len({gain > 0 for gain in gains}) > 1:
         warnings.append("the embeddings disagree on whether the adapter came nearer to the held-out music")
     fewest = min(len(generated.clips), len(real.clips))
@@ -205,6 +217,11 @@ def distance_rows(
         counted = format_counted(recordings, "recording")
         warnings.append(f"only {counted} in a set: intervals from fewer than {intervals.FEW_RECORDINGS} are rough")
     return rows, warnings
+
+
+def with_resynthesis(row: ScoreRow, limit: float, shown: str) -> ScoreRow:
+    """A distance's row with its value for real music that went through the base's codec."""
+    return replace(row, resynthesis=limit, sentence=f"{row.sentence}, real music through the base's codec {shown}")
 
 
 def _set_distance(
@@ -258,6 +275,41 @@ def _distance_gain(real: ClipSet, generated: ClipSet, rows: Sequence[np.ndarray]
     return None if found is None else Effect(gain(reference, both, *names), *found, 1, found[1] + 1)
 
 
+def _less_diverse(
+    reference: np.ndarray, evaluated: np.ndarray, reference_recordings: Any, evaluated_recordings: Any
+) -> float:
+    """How many different pieces fewer than in the reference there are among as many clips."""
+    count = min(len(reference), len(evaluated))
+    more, fewer = (diversity.effective_sample_count(rows[:count], reference) for rows in (reference, evaluated))
+    return more - fewer
+
+
+def _separation_of_sets(
+    difference: RecordingDistance, sets: Sequence[ClipSet], rows: Sequence[np.ndarray]
+) -> float | None:
+    """The p value of a set statistic that is 0 for clips of one kind, between real clips and the base's.
+
+    `sets` and their `rows` are real, generated and base. None with too few recordings for an error.
+    """
+    (real, _, base), (real_rows, _, base_rows) = sets, rows
+    found = distribution_distances.jackknife_by_recording(
+        difference, real_rows, base_rows, real.recordings, base.recordings
+    )
+    if found is None:
+        return None
+    value = difference(real_rows, base_rows, np.asarray(real.recordings), np.asarray(base.recordings))
+    return Effect(value, *found, 1, found[1] + 1).p_value
+
+
+def _separation_by_recording(real: Estimate, base: Estimate) -> float | None:
+    """The p value of real clips and the base's having one mean, paired by recording; None for fewer than three."""
+    own, others = real.per_recording or {}, base.per_recording or {}
+    shared = sorted(own.keys() & others.keys())
+    if len(shared) < 3:
+        return None
+    return two_way_effect(np.array([[own[name] - others[name] for name in shared]])).p_value
+
+
 def _with_gain(row: ScoreRow, gain: Effect | None) -> ScoreRow:
     if gain is None:
         return row
@@ -299,8 +351,11 @@ def score_row(
     """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
     name, direction, unit, meaning = measure
     low, high = _within_range(estimate.ci95, unit) if estimate.ci95 else (None, None)
-    gain = None
+    gain, more = None, dict[str, Any](per_prompt=estimate.per_clip)
     if isinstance(baseline, Estimate):
+        more["baseline_per_prompt"] = baseline.per_clip
+        if isinstance(reference, Estimate):
+            more["separation_p"] = _separation_by_recording(reference, baseline)
         target = reference.value if isinstance(reference, Estimate) else reference
         gain = paired_gain(estimate, baseline, target if target is None or np.isfinite(target) else None, direction)
     reference, baseline = (part.value if isinstance(part, Estimate) else part for part in (reference, baseline))
@@ -309,7 +364,7 @@ def score_row(
     sentence = f"{meaning}: {show(estimate.value)} ({unit}); real music {show(reference)}{note}"
     if baseline is not None:
         sentence += f", the base alone {show(baseline)}"
-    row = ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence)
+    row = ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence, **more)
     return _with_gain(row, gain)
 
 
@@ -346,4 +401,5 @@ def mean_over_recordings(values: Sequence[float], recordings: Sequence[str]) -> 
     if not measured:
         return Estimate(float("nan"), None, 0)
     means = intervals.mean_by_recording(*map(list, zip(*measured, strict=True)))
-    return Estimate(float(np.mean(list(means.values()))), intervals.mean_interval(means), len(measured), means)
+    value, interval = float(np.mean(list(means.values()))), intervals.mean_interval(means)
+    return Estimate(value, interval, len(measured), means, tuple(map(float, values)))

@@ -86,10 +86,11 @@ class CorpusSpec(StrictModel):
 class GenerationSpec(StrictModel):
     """Audio that every trial generates and scores: for `clips` held-out captions, `seconds` each.
 
+    Where fewer clips are held out, captions are asked for again with other seeds. No base is given beats or chords.
     `steps` and `sampler` are for diffusion bases.
     """
 
-    clips: int = Field(default=3, ge=1, le=1000)
+    clips: int = Field(default=40, ge=1, le=1000)
     seconds: float = Field(default=10.0, ge=1, le=600)
     steps: int | None = Field(default=None, ge=1, le=1000)
     sampler: Literal["ddpm", "ddim", "dpm++"] | None = None

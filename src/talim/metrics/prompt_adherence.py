@@ -7,9 +7,15 @@ within a row matters, so any measure can be used: log probabilities of modes, te
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, ndtri
+
+CHANCE, POWER = 0.5, 0.8  # preference of outputs that ignore their prompts; with which a score is decided
+QUANTILE = float(ndtri(0.975))  # of a two-sided test at 5 %
 
 
 def prompt_preference(fit: np.ndarray, labels: Sequence[Hashable]) -> np.ndarray:
@@ -19,16 +25,66 @@ def prompt_preference(fit: np.ndarray, labels: Sequence[Hashable]) -> np.ndarray
     highest value to be expected. NaN where no other prompt has another label. Source: own definition; the mean is the
     area under the ROC curve (Hanley and McNeil 1982) of own against shuffled prompts, one output at a time.
     """
+    return np.diagonal(_preferences(fit, labels)).copy()
+
+
+def _preferences(fit: np.ndarray, labels: Sequence[Hashable]) -> np.ndarray:
+    """For each output i and prompt j the fraction of the prompts with other labels that fit i less than j, [n, n]."""
     fit = np.asarray(fit, float)
     if fit.ndim != 2 or fit.shape != (len(labels), len(labels)):
         raise ValueError(f"{len(labels)} prompts need a square of fits, not an array of shape {fit.shape}")
-    preference = np.full(len(labels), np.nan)
-    for row, label in enumerate(labels):
-        others = [n for n, other in enumerate(labels) if other != label and np.isfinite(fit[row, n])]
-        if others and np.isfinite(fit[row, row]):
-            difference = fit[row, row] - fit[row, others]
-            preference[row] = float(np.mean((difference > 0) + 0.5 * (difference == 0)))
-    return preference
+    preferences = np.full(fit.shape, np.nan)
+    for column, label in enumerate(labels):
+        others = fit[:, [n for n, other in enumerate(labels) if other != label]]
+        difference = fit[:, [column]] - others
+        known = np.isfinite(difference)
+        count = known.sum(axis=1)
+        won = np.where(known, (difference > 0) + 0.5 * (difference == 0), 0.0).sum(axis=1)
+        preferences[:, column] = np.where(count, won / np.maximum(count, 1), np.nan)
+    return preferences
+
+
+@dataclass(frozen=True)
+class RecognitionRates:
+    """How well labels are recognised in real clips, which bounds what adherence can show.
+
+    `hit` is the mean preference of real clips for their own label, `false_alarm` that for labels which are not theirs;
+    `hit_variance` and `chance_variance` are those of one clip with its own and with any label.
+    """
+
+    hit: float
+    false_alarm: float
+    hit_variance: float
+    chance_variance: float
+
+    def power(self, prompts: int) -> float:
+        """How often (0 to 1) outputs that follow their prompts as real music does are told from outputs that do not.
+
+        By a two-sided test at 5 % of the mean preferences of two models with `prompts` outputs each, independent.
+        """
+        error = math.sqrt((self.hit_variance + self.chance_variance) / prompts)
+        gain = self.hit - CHANCE
+        return float(ndtr(gain / error - QUANTILE)) if error else float(gain > 0)
+
+    def prompts_needed(self) -> int | None:
+        """Prompts with which the power is 80 %; None where real music does not fit its own labels above chance."""
+        gain = self.hit - CHANCE
+        if not gain > 0:
+            return None
+        variance = self.hit_variance + self.chance_variance
+        return max(2, math.ceil(variance * ((QUANTILE + float(ndtri(POWER))) / gain) ** 2))
+
+
+def recognition_rates(fit: np.ndarray, labels: Sequence[Hashable]) -> RecognitionRates | None:
+    """Rates from the fit of real clips to all clips' labels, [n, n]; None for fewer than two clips with a value."""
+    preferences = _preferences(fit, labels)
+    same = np.array([[one == other for other in labels] for one in labels])
+    own = prompt_preference(fit, labels)
+    own, wrong = own[np.isfinite(own)], preferences[~same & np.isfinite(preferences)]
+    if own.size < 2:
+        return None
+    chance = preferences[np.isfinite(preferences)]
+    return RecognitionRates(float(own.mean()), float(wrong.mean()), float(own.var(ddof=1)), float(chance.var()))
 
 
 def tempo_fit(output_bpm: Sequence[float], prompt_bpm: Sequence[float]) -> np.ndarray:

@@ -53,6 +53,8 @@ def adherence_lines(scores: Mapping[str, Any]) -> list[str]:
 
 def _against_chance(row: Mapping[str, Any]) -> str:
     """Says so where the rate is not shown to be above chance."""
+    if row.get("undecided"):
+        return f"; {row['undecided']}"
     if row.get("low") is None or int(row.get("gain_recordings") or 0) < MIN_RECORDINGS:
         return f"; prompts of {MIN_RECORDINGS} recordings or more are needed to tell whether that is above chance"
     return "" if row["low"] > CHANCE else "; not shown to be above chance"

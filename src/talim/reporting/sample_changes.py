@@ -59,13 +59,16 @@ def sample_changes(
 ) -> list[SampleChange]:
     """The scores of scores.json that were measured with and without the adapter, in the order of `names`.
 
-    Values that look the same at the printed precision are the same.
+    Values that look the same at the printed precision are the same. A score that says that it can decide nothing is
+    left out; the table of scores has it, with the reason.
     """
     rows = {row.get("name"): row for row in scores.get("scores") or [] if isinstance(row, dict)}
     measured = {
         key: rows[key]
         for key in names
-        if key in rows and all(_number(rows[key].get(part)) is not None for part in ("value", "baseline"))
+        if key in rows
+        and not rows[key].get("undecided")
+        and all(_number(rows[key].get(part)) is not None for part in ("value", "baseline"))
     }
     effects = {key: effect for key, row in measured.items() if (effect := _gain(row)) is not None}
     adjusted = dict(zip(effects, holm_adjusted([each.p_value for each in effects.values()]), strict=True))
