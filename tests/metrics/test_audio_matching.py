@@ -195,3 +195,33 @@ def test_coarse_columns_of_an_hour_take_little_more_memory_than_they_have() -> N
     tracemalloc.stop()
     assert columns.shape == (audio_matching.BINS, 36_000)
     assert peak < 3 * columns.nbytes + 60e6
+
+
+def test_sources_in_small_blocks_give_the_same_match(
+    sources: audio_matching.ReferenceAudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = audio_matching.find_audio_match(sources.prints[5], sources, exclude=[5])
+    monkeypatch.setattr(audio_matching, "_BLOCK_PASSAGES", 50)
+    blocks = audio_matching.build_reference_audio(sources.prints)
+    assert len(blocks.passages) > 3
+    in_blocks = audio_matching.find_audio_match(blocks.prints[5], blocks, exclude=[5])
+    assert at_once is not None
+    assert in_blocks is not None
+    assert (in_blocks.source, in_blocks.similarity) == (at_once.source, pytest.approx(at_once.similarity))
+
+
+def test_memory_of_the_index_does_not_follow_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_matching, "PCA_FIT_PASSAGES", 50)
+    monkeypatch.setattr(audio_matching, "_BLOCK_PASSAGES", 500)
+
+    def peak(count: int) -> int:
+        prints = (np.random.default_rng(n).normal(size=(111, 500)).astype(np.float16) for n in range(count))
+        tracemalloc.start()
+        built = audio_matching.build_reference_audio(prints)
+        audio_matching.find_audio_match(built.prints[0], built)
+        bytes_held = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return bytes_held
+
+    peak(10)  # imports
+    assert peak(80) < peak(20) + 1e6  # 60 prints are 6.7 MB, their passages 2.8 MB

@@ -19,6 +19,7 @@ from talim.html.audio_player import DecodedAudio, audio_player
 from talim.html.formatting import format_counted
 from talim.html.render import render
 from talim.metrics import audio_matching, copy_detection
+from talim.metrics.array_store import ArrayStore
 from talim.metrics.cache import MetricCache
 
 MAX_NULL_CLIPS = 200  # segments of the training set that are compared with one another, at most
@@ -54,14 +55,14 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
             "1 and 2 are needed, "
             "the recordings to measure what unrelated ones share; name folders that hold audio files"
         )
-    fingerprints = {path: fingerprint_of_file(path, cache) for path in sorted({*clips, *training})}
-    sources = audio_matching.build_reference_audio([fingerprints[path] for path in training])
-    frames = int(np.median([fingerprints[path].shape[1] for path in clips]))
+    sources = audio_matching.build_reference_audio(fingerprint_of_file(path, cache) for path in training)
+    own = ArrayStore(fingerprint_of_file(path, cache) for path in clips)
+    frames = int(np.median([own.shape(n)[1] for n in range(len(own))]))
     null = _null_similarities(sources, frames, np.random.default_rng(seed))
     matches = {}
-    for path in clips:
+    for path, fingerprint in zip(clips, own, strict=True):
         itself = [n for n, other in enumerate(training) if other.resolve() == path.resolve()]
-        matches[str(path)] = copy_detection.find_audio_copy(fingerprints[path], sources, null, itself)
+        matches[str(path)] = copy_detection.find_audio_copy(fingerprint, sources, null, itself)
     result = copies_as_dict(matches, training, len(null), _shortfall(len(null)))
     result["clips"].sort(key=lambda row: row["match"]["p_value"] if row["match"] else 2.0)
     return result

@@ -118,7 +118,7 @@ def audio_copy_scores(
     corpus: Corpus, generated: ClipSet, base: ClipSet, real: ClipSet, cache: MetricCache
 ) -> CopyMatches | str:
     """The best audio match of each output, base output and null clip among the training clips, or why there is none."""
-    prints = [fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train]
+    prints = (fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train)
     sources = audio_matching.build_reference_audio(prints)
     matches = [
         [copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL) for clip in clip_set.clips]

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 
 from talim.audio.load_librosa import load_librosa
+from talim.metrics.array_store import ArrayStore
 
 VERSION = 2  # raise it with every change of `audio_fingerprint`: it is part of the cache key
 RATE_HZ = 16000
@@ -37,7 +38,8 @@ SMOOTHING_BANDS, SMOOTHING_FRAMES = 13, 25  # half an octave and half a second: 
 NUM_SEGMENTS, NUM_LOWEST_SEGMENTS = 8, 3
 _SPECTRA = 4096  # spectra that are held at a time
 _COLUMNS = 4096  # coarse columns that are computed at a time
-_MAX_SCORES = 5_000_000  # of a clip's passages with those of all sources, held at a time
+_MAX_SCORES = 5_000_000  # of a clip's passages with those of a block, held at a time
+_BLOCK_PASSAGES = 4096  # of the sources, read at a time: 3 MB
 BATCH_PASSAGES = 1000  # passages copied at a time
 CENTS_PER_BIN = 1200 / BINS_PER_OCTAVE
 Start = tuple[float, float, int]  # of a passage in the clip: frame, ratio, shift in bins
@@ -45,11 +47,14 @@ Start = tuple[float, float, int]  # of a passage in the clip: frame, ratio, shif
 
 @dataclass(frozen=True)
 class ReferenceAudio:
-    """Index of source fingerprints: all P passages on PCA components, and where each one begins."""
+    """Index of source fingerprints: all P passages on PCA components, and where each one begins.
 
-    prints: tuple[np.ndarray, ...]  # one per source, float16 [BINS, frames]
+    What is large of it lies in temporary files: about 70 MB per hour of sound.
+    """
+
+    prints: ArrayStore  # one per source, float16 [BINS, frames]
     axes: np.ndarray  # float32 [bands * columns, PCA_COMPONENTS]
-    passages: np.ndarray  # float32 [PCA_COMPONENTS, P], each of norm 1
+    passages: ArrayStore  # float32 [PCA_COMPONENTS, n], blocks of all P passages, each of norm 1
     owner: np.ndarray  # [P]
     start_frames: np.ndarray  # [P]
 
@@ -120,39 +125,52 @@ def _bands() -> np.ndarray:
     return (bands / bands.sum(1, keepdims=True)).astype(np.float32)
 
 
-def build_reference_audio(prints: Sequence[np.ndarray], seed: int = 0) -> ReferenceAudio:
-    """Index source fingerprints; those shorter than a passage are skipped.
+def build_reference_audio(prints: Iterable[np.ndarray], seed: int = 0) -> ReferenceAudio:
+    """Index source fingerprints, of which one is held at a time; those shorter than a passage are skipped.
 
     The PCA is fitted to some of the passages, drawn by `seed`.
     """
     columns = round(PASSAGE_SECONDS / HOP_SECONDS) // COARSE_FRAMES
-    coarse = [_coarse(p, 1.0)[MAX_SHIFT_BINS : BINS - MAX_SHIFT_BINS] for p in prints]
-    counts = [max(0, c.shape[1] - columns + 1) for c in coarse]
+    stored = ArrayStore(prints)
+    counts = [max(0, stored.shape(n)[1] // COARSE_FRAMES - columns + 1) for n in range(len(stored))]
     total = sum(counts)
     size = (BINS - 2 * MAX_SHIFT_BINS) * columns
     if not total:
         no_passages = np.zeros(0, int)
-        empty = np.zeros((size, 1), np.float32), np.zeros((1, 0), np.float32)
-        return ReferenceAudio(tuple(prints), *empty, no_passages, no_passages)
+        return ReferenceAudio(stored, np.zeros((size, 1), np.float32), ArrayStore(), no_passages, no_passages)
     drawn = np.random.default_rng(seed).choice(total, min(total, PCA_FIT_PASSAGES), replace=False)
     firsts = np.concatenate([[0], np.cumsum(counts)])
+    drawn_of = [drawn[(drawn >= first) & (drawn < first + n)] - first for first, n in zip(firsts, counts, strict=False)]
     fitted_parts = [
-        _unit(_passages(c, columns, 1)[drawn[(drawn >= first) & (drawn < first + n)] - first])
-        for c, first, n in zip(coarse, firsts, counts, strict=False)
+        _unit(_source_passages(p, columns)[some]) for p, some in zip(stored, drawn_of, strict=True) if some.size
     ]
     fitted = np.concatenate(fitted_parts)
     power, vectors = np.linalg.eigh(fitted @ fitted.T)
     largest = np.argsort(power)[::-1][:PCA_COMPONENTS]
     axes = (fitted.T @ (vectors[:, largest] / np.sqrt(np.maximum(power[largest], 1e-6)))).astype(np.float32)
-    passages = np.empty((axes.shape[1], total), np.float32)
-    for c, first in zip(coarse, firsts, strict=False):
-        every = _passages(c, columns, 1)
-        for begin in range(0, len(every), BATCH_PASSAGES):
-            rows = _projected(every[begin : begin + BATCH_PASSAGES], axes)
-            passages[:, first + begin : first + begin + len(rows)] = rows.T
+    passages = ArrayStore(_blocks(stored, columns, axes))
     owner = np.repeat(np.arange(len(counts)), counts)
     start_frames = np.concatenate([np.arange(n) * COARSE_FRAMES for n in counts])
-    return ReferenceAudio(tuple(prints), axes, passages, owner, start_frames)
+    return ReferenceAudio(stored, axes, passages, owner, start_frames)
+
+
+def _source_passages(fingerprint: np.ndarray, columns: int) -> np.ndarray:
+    """All passages of a source, without the bands that a shift takes from the clip."""
+    return _passages(_coarse(fingerprint, 1.0)[MAX_SHIFT_BINS : BINS - MAX_SHIFT_BINS], columns, 1)
+
+
+def _blocks(prints: Iterable[np.ndarray], columns: int, axes: np.ndarray) -> Iterator[np.ndarray]:
+    """The passages of all sources on the PCA components, float32 [PCA_COMPONENTS, n], in blocks."""
+    waiting: list[np.ndarray] = []
+    for fingerprint in prints:
+        every = _source_passages(fingerprint, columns)
+        for begin in range(0, len(every), BATCH_PASSAGES):
+            waiting.append(_projected(every[begin : begin + BATCH_PASSAGES], axes))
+            if sum(map(len, waiting)) >= _BLOCK_PASSAGES:
+                yield np.concatenate(waiting).T
+                waiting = []
+    if waiting:
+        yield np.concatenate(waiting).T
 
 
 def _coarse(fingerprint: np.ndarray, ratio: float) -> np.ndarray:
@@ -219,13 +237,17 @@ def find_audio_match(
     row = np.zeros(sources.owner.size, int)
     begins: list[Start] = []
     for rows, starts in _variants(fingerprint, sources):
-        step = max(1, _MAX_SCORES // max(1, highest.size))
-        for first in range(0, len(rows), step):
-            scores = rows[first : first + step] @ sources.passages
-            best = scores.argmax(0)
-            values = scores[best, np.arange(highest.size)]
-            better = values > highest
-            highest[better], row[better] = values[better], best[better] + first + len(begins)
+        end = 0
+        for passages in sources.passages:
+            begin, end = end, end + passages.shape[1]
+            step = max(1, _MAX_SCORES // passages.shape[1])
+            for first in range(0, len(rows), step):
+                scores = rows[first : first + step] @ passages
+                best = scores.argmax(0)
+                values = scores[best, np.arange(len(best))]
+                better = begin + np.flatnonzero(values > highest[begin:end])
+                highest[better] = values[better - begin]
+                row[better] = best[better - begin] + first + len(begins)
         begins += starts
     if not begins:
         return None
