@@ -198,21 +198,21 @@ def test_read_sections_gives_times_and_labels_or_names_the_row(folder: Path, tmp
 @pytest.mark.parametrize(
     ("start", "seconds", "reason"),
     [
-        ("soon", "60", "row 2 needs start_seconds"),
-        ("-1", "60", "row 2 is a section from -1 s"),
+        ("soon", "60", "line 2 needs start_seconds"),
+        ("-1", "60", "line 2 is a section from -1 s"),
         ("0", "0", "that lasts 0 s"),
         ("0", "-5", "that lasts -5 s"),
         ("0", "inf", "that lasts inf s"),
-        ("nan", "5", "row 2"),
-        ("inf", "5", "row 2 is a section from inf s"),
-        ("", "5", "row 2 needs start_seconds"),
+        ("nan", "5", "line 2"),
+        ("inf", "5", "line 2 is a section from inf s"),
+        ("", "5", "line 2 needs start_seconds"),
     ],
 )
 def test_read_sections_of_impossible_times_raises(
     folder: Path, tmp_path: Path, start: str, seconds: str, reason: str
 ) -> None:
     table(folder, f"file_name,start_seconds,seconds\nb.wav,{start},{seconds}\n", "sections.csv")
-    with pytest.raises(TalimError, match=rf"sections\.csv: {reason}|sections\.csv: row 2.*{reason}"):
+    with pytest.raises(TalimError, match=rf"sections\.csv: {reason}|sections\.csv: line 2.*{reason}"):
         read_sections(folder, walk_folders(folder, tmp_path / "out"), {"b.wav"})
 
 

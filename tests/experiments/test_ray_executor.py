@@ -160,7 +160,7 @@ def test_no_cluster_at_the_address_is_told(cluster: RayStandIn, refusal: Excepti
 
 def test_without_ray_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(TalimError, match=r"pip install 'talim\[ray\]'"):
+    with pytest.raises(TalimError, match=r"pip install '\.\[ray\]'"):
         list(RayExecutor("local", fake_trial, lambda _: None)([], Progress()))
 
 

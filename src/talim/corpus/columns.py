@@ -99,11 +99,11 @@ def with_known_columns(table: Table, known: ColumnSet) -> Table:
     if unused:
         texts = [f"{column}{_nearest(column, known)}" for column in unused]
         notes.append(f"columns not used, only kept with the clips: {_listed(texts)}")
-    rows, wrong = _checked_numbers(rows)
-    return replace(table, rows=rows, notes=[*table.notes, *notes, *_conflict_notes(rows), *wrong])
+    rows, wrong = _checked_numbers(rows, table.unit)
+    return replace(table, rows=rows, notes=[*table.notes, *notes, *_conflict_notes(rows, table.unit), *wrong])
 
 
-def _checked_numbers(rows: list[tuple[int, MetadataRow]]) -> tuple[list[tuple[int, MetadataRow]], list[str]]:
+def _checked_numbers(rows: list[tuple[int, MetadataRow]], unit: str) -> tuple[list[tuple[int, MetadataRow]], list[str]]:
     """The rows without words where numbers are expected, and a note with the lines of each such cell."""
     checked, lines = [], dict[str, list[int]]()
     for line, cells in rows:
@@ -111,13 +111,13 @@ def _checked_numbers(rows: list[tuple[int, MetadataRow]]) -> tuple[list[tuple[in
         checked.append((line, kept))
         for fault in faults.values():
             lines.setdefault(fault, []).append(line)
-    notes = [f"{format_lines(numbers)}: {fault}" for fault, numbers in lines.items()]
+    notes = [f"{format_lines(numbers, unit)}: {fault}" for fault, numbers in lines.items()]
     rest = [number for numbers in [*lines.values()][_MAX_LISTED:] for number in numbers]
-    more = [f"{format_lines(rest)}: no number in a column of numbers, not used"] if rest else []
+    more = [f"{format_lines(rest, unit)}: no number in a column of numbers, not used"] if rest else []
     return checked, notes[:_MAX_LISTED] + more
 
 
-def _conflict_notes(rows: list[tuple[int, MetadataRow]]) -> list[str]:
+def _conflict_notes(rows: list[tuple[int, MetadataRow]], unit: str) -> list[str]:
     """Rows that state one thing in several columns: a line for each set of columns that differ from the one used."""
     notes = []
     labels = {name: synonyms for name, synonyms in LABEL_COLUMNS.items() if name != "performers"}
@@ -129,7 +129,8 @@ def _conflict_notes(rows: list[tuple[int, MetadataRow]]) -> list[str]:
                 lines.setdefault((counts, *differing), []).append(line)
         plain = name.replace("_", " ")
         notes += [
-            f"{format_lines(numbers)} with several columns for the {plain}: {counts} counts, not {', '.join(others)}"
+            f"{format_lines(numbers, unit)} with several columns for the {plain}: {counts} counts, not "
+            + ", ".join(others)
             for (counts, *others), numbers in lines.items()
         ]
     return notes

@@ -203,10 +203,10 @@ def _section_times(path: Path, line: int, row: Mapping[str, str]) -> tuple[float
         seconds = float(row["seconds"]) if "seconds" in row else float(row["end_seconds"]) - start
     except (KeyError, ValueError) as error:
         needed = "start_seconds and seconds (or end_seconds) as numbers"
-        raise TalimError(f"{path}: row {line} needs {needed} ({error})") from error
+        raise TalimError(f"{path}: line {line} needs {needed} ({error})") from error
     if not (math.isfinite(start) and math.isfinite(seconds) and start >= 0 and seconds > 0):
         raise TalimError(
-            f"{path}: row {line} is a section from {start:g} s that lasts {seconds:g} s; a section starts at 0 s or "
+            f"{path}: line {line} is a section from {start:g} s that lasts {seconds:g} s; a section starts at 0 s or "
             "later and is longer than 0 s"
         )
     return start, seconds

@@ -40,6 +40,7 @@ class Table:
     rows: list[tuple[int, MetadataRow]] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)  # all that it names, in their order
     notes: list[str] = field(default_factory=list)
+    unit: str = "line"  # what the numbers of the rows count: lines of a text file, or rows of a table without lines
 
 
 def read_table(path: Path, folder: Path | None = None) -> Table:
@@ -128,7 +129,7 @@ def unguard_formula(text: str) -> str:
     return text[1:] if text.startswith("'") and FORMULA.match(text[1:]) else text
 
 
-def format_lines(lines: list[int]) -> str:
+def format_lines(lines: list[int], unit: str = "line") -> str:
     """Line numbers in words: "line 3", "lines 2, 5 and 7 to 90"."""
     ranges: list[list[int]] = []
     for line in sorted({*lines}):
@@ -138,7 +139,7 @@ def format_lines(lines: list[int]) -> str:
             ranges.append([line, line])
     texts = [str(first) if first == last else f"{first} to {last}" for first, last in ranges]
     listed = " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else texts[0]
-    return f"line{'s' if len({*lines}) > 1 else ''} {listed}"
+    return f"{unit}{'s' if len({*lines}) > 1 else ''} {listed}"
 
 
 def _plain_text(value: object) -> str:

@@ -84,5 +84,5 @@ def _import_ray() -> Any:
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise TalimError("--ray needs Ray; install it with: pip install 'talim[ray]'") from None
+        raise TalimError("--ray needs Ray; in the folder of talim's source type: pip install '.[ray]'") from None
     return ray

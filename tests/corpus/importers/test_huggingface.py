@@ -50,7 +50,7 @@ def check_import(source: Path, out: Path) -> None:
     assert imported.format == "huggingface"
     assert [file.name.split("/")[1] for file in imported.files] == [f"00000{n}-take {n}.flac" for n in range(3)]
     assert imported.skipped == ({"file": "train/000003", "reason": "row 4 has no audio"},)
-    assert ("train", "line 2: ") in {(note["file"], note["note"][:8]) for note in imported.notes}
+    assert ("train", "row 2: ") in {(note["file"], note["note"][:7]) for note in imported.notes}
     assert [file.row["raga"] for file in imported.files] == ["Yaman", "Todi", "Kafi"]
     assert [file.row["genre"] for file in imported.files] == ["hindustani", "western", "hindustani"]
     corpus = prepare(source, out, sample_rate=8000, clip_seconds=5)
@@ -92,7 +92,7 @@ def test_rows_are_counted_from_one_and_named_from_zero(
     ]
     assert [file.audio.fetch() for file in found.files] == [b"fLaC 0", b"fLaC 1"]  # type: ignore[union-attr]
     assert found.skipped == ({"file": "train/000002", "reason": "row 3 has no audio"},)
-    assert [note["note"][:8] for note in found.notes] == ["line 2: "]
+    assert [note["note"][:7] for note in found.notes] == ["row 2: "]
 
 
 def test_list_recordings_without_audio_or_damaged_raises(table: Any, folder: Path, out: Path) -> None:
@@ -116,5 +116,5 @@ def test_list_recordings_without_datasets_says_what_to_install(
 ) -> None:
     (folder / "a.parquet").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(TalimError, match=r"pip install 'talim\[datasets\]'"):
+    with pytest.raises(TalimError, match=r"pip install '\.\[datasets\]'"):
         list_recordings(str(folder), out)

@@ -119,7 +119,7 @@ def test_list_recordings_without_loader_or_mirdata_says_what_to_type(
     with pytest.raises(UsageError, match="mirdata:saraga_hindustani"):
         importers_mirdata.list_recordings(ImportRequest(str(folder), out))
     monkeypatch.setitem(__import__("sys").modules, "mirdata", None)
-    with pytest.raises(TalimError, match=r"pip install 'talim\[mirdata\]'"):
+    with pytest.raises(TalimError, match=r"pip install '\.\[mirdata\]'"):
         importers_mirdata.list_recordings(ImportRequest(str(folder), out, "saraga_hindustani"))
 
 

@@ -71,7 +71,7 @@ def test_list_recordings_of_an_empty_folder_raises_one_line(row: Row, source: Pa
     with pytest.raises(TalimError) as caught:
         registry.list_recordings(str(empty), out, row.format)
     assert "\n" not in str(caught.value)
-    assert str(empty) in str(caught.value) or "talim[" in str(caught.value)
+    assert str(empty) in str(caught.value) or "pip install '.[" in str(caught.value)
 
 
 def test_importers_are_all_in_the_contract() -> None:

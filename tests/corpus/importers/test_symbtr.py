@@ -70,7 +70,7 @@ def test_read_score_of_an_invalid_file_raises(folder: Path) -> None:
     assert not matches(path)
     path.write_text(SCORE_HEAD + "1\t9\tLa4\tA4\thigh\t305\t1\t4\t500\t95\t96\t.\t1\n", encoding="utf-8")
     assert matches(path)
-    with pytest.raises(TalimError, match=r"letter\.txt: row 2 is no SymbTr row"):
+    with pytest.raises(TalimError, match=r"letter\.txt: line 2 is no SymbTr row"):
         read_score(path)
     path.write_bytes(SCORE_HEAD.encode() + b"\xff\xfe")
     with pytest.raises(TalimError, match="UTF-8"):
@@ -105,7 +105,7 @@ def test_read_score_of_an_impossible_value_names_row_and_column(
     rows[2][COLUMNS.index(column)] = value
     text = "".join("\t".join(row) + "\n" for row in rows)
     (folder / "bad--sarki.txt").write_text(SCORE_HEAD + text, encoding="utf-8")
-    with pytest.raises(TalimError, match=rf"row 4 is no SymbTr row \({column} is '"):
+    with pytest.raises(TalimError, match=rf"line 4 is no SymbTr row \({column} is '"):
         read_score(folder / "bad--sarki.txt")
     imported = list_recordings(ImportRequest(str(folder), folder / "out"))
     assert [file.name for file in imported.files] == [score_file.name]  # one bad score costs no other
@@ -120,7 +120,7 @@ def test_read_score_takes_missing_strengths_as_usual(score_file: Path) -> None:
 def test_read_score_of_endless_music_raises(folder: Path) -> None:
     note = "1\t9\tLa4\tA4\t305\t305\t1\t4\t600000\t95\t96\t.\t1\n"
     (folder / "long.txt").write_text(SCORE_HEAD + note * 30, encoding="utf-8")
-    with pytest.raises(TalimError, match="is longer than 4 hours at row 26"):
+    with pytest.raises(TalimError, match="is longer than 4 hours at line 26"):
         read_score(folder / "long.txt")
 
 

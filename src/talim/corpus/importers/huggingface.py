@@ -32,7 +32,9 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     try:
         import datasets  # pyright: ignore[reportMissingImports] (an optional extra)
     except ImportError as error:
-        raise TalimError("the datasets library is not installed; type: pip install 'talim[datasets]'") from error
+        raise TalimError(
+            "the datasets library is not installed; in the folder of talim's source type: pip install '.[datasets]'"
+        ) from error
     datasets.disable_progress_bars()
     splits = _load(datasets, request)
     licence = _licence(request, splits)
@@ -43,7 +45,8 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     notes: list[dict[str, str]] = []
     for split, table in splits.items():
         column = _audio_column(table, request)
-        rows = Table(request.path, [*enumerate(_rows(table, column), start=1)])  # as people count, in the notes
+        numbered = [*enumerate(_rows(table, column), start=1)]  # as people count, in the notes
+        rows = Table(request.path, numbered, unit="row")
         described = with_known_columns(rows, recording_columns())
         notes += [{"file": split, "note": note} for note in described.notes]
         for number, cells in described.rows:

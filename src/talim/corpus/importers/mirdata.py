@@ -77,7 +77,9 @@ def _dataset(name: str, folder: Path) -> Any:
     try:
         import mirdata  # pyright: ignore[reportMissingImports] (an optional extra)
     except ImportError as error:
-        raise TalimError("mirdata is not installed; type: pip install 'talim[mirdata]'") from error
+        raise TalimError(
+            "mirdata is not installed; in the folder of talim's source type: pip install '.[mirdata]'"
+        ) from error
     loaders: Any = mirdata
     if name not in loaders.list_datasets():
         raise UsageError(f"mirdata has no loader {name!r}; it has, among others, saraga_hindustani and compmusic_raga")

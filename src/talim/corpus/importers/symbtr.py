@@ -111,7 +111,7 @@ def read_score(path: Path, intonation: str = "practice") -> SymbolicScore:
                 graces = []
         onset += seconds
         if onset > _MAX_SECONDS:
-            raise TalimError(f"{path}: is longer than {_MAX_SECONDS / 3600:.0f} hours at row {line}; no score is")
+            raise TalimError(f"{path}: is longer than {_MAX_SECONDS / 3600:.0f} hours at line {line}; no score is")
     if not notes:
         raise TalimError(f"{path}: holds no note")
     karar = notes[-1][2].commas
@@ -137,10 +137,10 @@ def _score_row(path: Path, line: int, cells: Mapping[str, str], column: str) -> 
         try:
             value = float(text)
         except ValueError:
-            raise TalimError(f"{path}: row {line} is no SymbTr row ({written} is {text[:40]!r})") from None
+            raise TalimError(f"{path}: line {line} is no SymbTr row ({written} is {text[:40]!r})") from None
         whole = name == "milliseconds" or value.is_integer()
         if not (math.isfinite(value) and low <= value <= high and whole):
-            raise TalimError(f"{path}: row {line} is no SymbTr row ({written} is {text[:40]!r}, not {low} to {high})")
+            raise TalimError(f"{path}: line {line} is no SymbTr row ({written} is {text[:40]!r}, not {low} to {high})")
         values[name] = value if name == "milliseconds" else int(value)
     return _ScoreRow(**values, text=" ".join((cells.get("Soz1") or "").split()))  # pyright: ignore[reportArgumentType]
 
