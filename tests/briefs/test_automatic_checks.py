@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,15 @@ def test_run_checks_all_labels_give_all_checks_in_order(tmp_path: Path) -> None:
     assert "not checked" in output[-1]["measured"]
     given = automatic_checks.CheckResult("originality", False, "0.9 like piece-01", "at most 0.8")
     assert automatic_checks.run_checks(tmp_path / "x.flac", brief_of(), lambda _: given)[-1]["passed"] is False
+
+
+@pytest.mark.parametrize("noise_level", [0.0, 1e-3, 5.0])
+def test_every_number_of_a_check_has_its_unit(tmp_path: Path, noise_level: float) -> None:
+    noise = np.clip(noise_level * np.random.default_rng(1).normal(size=32000), -1, 1)
+    audio.write(tmp_path / "x.flac", Audio(noise[None].astype(np.float32), 16000))
+    rows = automatic_checks.run_checks(tmp_path / "x.flac", brief_of(tempo_bpm=90))
+    said = [row[key] for row in rows if row["name"] != "originality" for key in ("measured", "required")]
+    assert [text for text in said if re.search(r"\d(?![\d.]| ?(s|bpm|LUFS|LU|dB|%)\b| ?%)", text)] == []
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.5])

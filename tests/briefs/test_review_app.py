@@ -68,7 +68,11 @@ def test_candidate_lists_failed_checks(reviewer: Reviewer) -> None:
         reviewer.post("/api/reviews", reviewer.review_body())
     assert sorted(map(len, failed)) == [0] * 6 + [1] * 2
     assert max(failed, key=len) == [
-        {"name": "tempo", "measured": {"en": "50", "ja": "50"}, "required": {"en": "90", "ja": "90"}}
+        {
+            "name": "tempo",
+            "measured": {"en": "50 bpm", "ja": "毎分 50 拍"},
+            "required": {"en": "90 bpm within 8 %, half or double", "ja": "毎分 90 拍（許容差 8％、半分または倍も可）"},
+        }
     ]
 
 

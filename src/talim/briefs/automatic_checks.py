@@ -126,13 +126,13 @@ def _new_part(path: Path, piece: Audio, phrase_seconds: float) -> Iterator[tuple
 def check_length(piece: Audio, brief: Brief) -> CheckResult:
     """Length within the brief's tolerance."""
     passed = abs(piece.seconds - brief.seconds) <= brief.length_tolerance_seconds + 1e-3
-    required = f"{brief.seconds:g} s, within {brief.length_tolerance_seconds:g}"
+    required = f"{brief.seconds:g} s, within {brief.length_tolerance_seconds:g} s"
     return CheckResult("length", passed, f"{piece.seconds:.2f} s", required)
 
 
 def check_loudness(piece: Audio, brief: Brief) -> CheckResult:
     """Integrated loudness (BS.1770) within 1 LU of the target."""
-    required = f"{brief.loudness_lufs:g} LUFS, within {LOUDNESS_TOLERANCE_LU:g}"
+    required = f"{brief.loudness_lufs:g} LUFS, within {LOUDNESS_TOLERANCE_LU:g} LU"
     lufs = audio.loudness_lufs(piece)
     if not math.isfinite(lufs):
         return CheckResult("loudness", False, "silent", required)
@@ -235,7 +235,7 @@ def originality_check(run: Run) -> OriginalityCheck:
         recordings = [clip.sound_group for clip in corpus.train]
         if len(set(recordings)) < 2:
             return _unchecked("a corpus of one recording has no null clips")
-        sources = audio_matching.build_reference_audio([_fingerprint(corpus.read_clip(clip)) for clip in corpus.train])
+        sources = audio_matching.build_reference_audio(_fingerprint(corpus.read_clip(clip)) for clip in corpus.train)
     except TalimError as error:
         return _unchecked(str(error))
     null = copy_detection.audio_null(sources, recordings)
