@@ -217,7 +217,7 @@ def test_fetch_of_a_repository_without_a_base_lists_what_it_holds(stand_in_hub: 
 
 def test_fetch_of_another_kind_of_model_is_refused_before_its_weights(stand_in_hub: StandInHub) -> None:
     stand_in_hub.publish(NAME, FILES | {"config.json": b'{"model_type": "opt"}'})
-    with pytest.raises(TalimError, match="is a opt model; expected MusicGen or Mustango"):
+    with pytest.raises(TalimError, match="is a model of the type opt; expected MusicGen or Mustango"):
         hub_download.fetch(BASE)
     assert "model.safetensors" not in stand_in_hub.fetched()
 

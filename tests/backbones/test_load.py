@@ -84,7 +84,7 @@ def test_load_in_bf16_keeps_codec_and_text_encoder_in_float32(shared: MusicGen, 
 
 def test_load_other_model_type_raises_talim_error(folder: Path, tmp_path: Path) -> None:
     spoil(folder, model_type="t5")
-    with pytest.raises(TalimError, match="is a t5 model; expected MusicGen"):
+    with pytest.raises(TalimError, match="is a model of the type t5; expected MusicGen"):
         load(folder)
     (folder / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(TalimError, match="cannot be read"):

@@ -255,6 +255,6 @@ def test_described_fetches_no_weights(stand_in_hub: StandInHub, released: Path) 
 
 def test_check_base_of_another_kind_of_model_fetches_no_weights(stand_in_hub: StandInHub, released: Path) -> None:
     stand_in_hub.publish("someone/opt", {**checkpoints.read_folder(released), "config.json": b'{"model_type": "opt"}'})
-    with pytest.raises(TalimError, match="is a opt model"):
+    with pytest.raises(TalimError, match="is a model of the type opt"):
         resolve.check_base("someone/opt")
     assert "model.safetensors" not in stand_in_hub.fetched()

@@ -216,7 +216,7 @@ def _download(base: HubBase, repository: HubRepository, needed: Sequence[str]) -
         # the small ones first: a repository that is closed to this user shows here, and a model of another kind
         folder = _snapshot(base, repository, [name for name in needed if name not in large])
         if not base.is_part and (kind := checkpoint_layout.foreign_model_type(folder)):
-            raise TalimError(f"base {base.name!r} is a {kind} model; expected MusicGen or Mustango")
+            raise TalimError(f"base {base.name!r} is a model of the type {kind}; expected MusicGen or Mustango")
         missing = [name for name in large if not (folder / name).is_file()]
         if missing:
             _announce(base, repository, needed, missing)

@@ -174,7 +174,7 @@ def read_config(source: ModelSource) -> Any:
         return (MusicgenMelodyConfig if melody else MusicgenConfig)(**checkpoint.config)
     config = AutoConfig.from_pretrained(source.path_or_id, trust_remote_code=False)
     if config.model_type not in ("musicgen", "musicgen_melody"):
-        raise TalimError(f"base {source.name!r} is a {config.model_type} model; expected MusicGen")
+        raise TalimError(f"base {source.name!r} is a model of the type {config.model_type}; expected MusicGen")
     return config
 
 

@@ -94,7 +94,7 @@ def source_family(source: ModelSource) -> str:
         with friendly_load_errors(source):
             folder = hub_download.fetch_description(source.hub)
     if not source.local and (kind := foreign_model_type(folder)):
-        raise TalimError(f"base {source.name!r} is a {kind} model; expected MusicGen or Mustango")
+        raise TalimError(f"base {source.name!r} is a model of the type {kind}; expected MusicGen or Mustango")
     is_mustango = (folder / "ldm").is_dir() or (folder / MUSTANGO_CONFIG).is_file() or is_nano_mustango(source, folder)
     return "mustango" if is_mustango else "musicgen"
 
