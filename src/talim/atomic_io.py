@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -67,8 +68,17 @@ def new_file(final: Path, overwrite: bool = True) -> Iterator[Path]:
 
 def temporary_name(final: Path) -> str:
     """A hidden name beside `final` that no other writer uses; 255 bytes is the longest that file systems take."""
-    stem = os.fsencode(final.name)[:200].decode("utf-8", errors="ignore")
-    return f".{stem}.{secrets.token_hex(4)}.part"
+    return f".{_short_name(final)}.{secrets.token_hex(4)}.part"
+
+
+def unfinished_files(final: Path) -> list[Path]:
+    """What writers of `final` have begun beside it: under way, or left by a kill."""
+    name = re.compile(rf"\.{re.escape(_short_name(final))}\.[0-9a-f]{{8}}\.part")
+    return sorted(path for path in final.parent.glob(".*.part") if name.fullmatch(path.name) and path.is_file())
+
+
+def _short_name(final: Path) -> str:
+    return os.fsencode(final.name)[:200].decode("utf-8", errors="ignore")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -172,6 +172,17 @@ def test_folder_loses_what_a_kill_left_of_a_piece_and_nothing_else(tmp_path: Pat
     assert {path.name for path in out.iterdir() if path.name.startswith(".")} - {".lock"} == {*kept}
 
 
+def test_file_whose_writing_was_killed_is_told_and_left(tmp_path: Path, make: Any) -> None:
+    left, other = tmp_path / ".one.flac.0a1b2c3d.part", tmp_path / ".one.flac.part"
+    for path in (left, other):
+        path.write_bytes(b"fLaC")
+    _, said = make(tmp_path / "one.flac", "a")
+    assert f"note: {left} is the beginning of this file" in said
+    assert str(other) not in said
+    assert (tmp_path / "one.flac").is_file()
+    assert left.read_bytes() == b"fLaC"  # another process may still be writing it
+
+
 @pytest.mark.parametrize("torn", ["", '{"file": "0002.fl'])
 def test_folder_piece_without_its_line_is_added_to_the_manifest(tmp_path: Path, make: Any, torn: str) -> None:
     """As `kill -9` leaves it between the file and its line, or within the line."""

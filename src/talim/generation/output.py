@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from talim.atomic_io import FileTakenError, append_jsonl, check_writable, read_jsonl, write_jsonl
+from talim.atomic_io import FileTakenError, append_jsonl, check_writable, read_jsonl, unfinished_files, write_jsonl
 from talim.errors import TalimError, UsageError
 from talim.progress import Progress
 from talim.run import Run
@@ -47,6 +47,11 @@ class PieceFile:
             self._there = piece_row(self.path)
             if self._there is None or self._there.get("request") != keys[0]:
                 raise self._taken()
+        for part in unfinished_files(self.path):
+            progress.log(
+                f"note: {part} is the beginning of this file, from a process that was killed or is still writing: it "
+                "is left as it is, and the piece is made anew; delete it if no other talim generate is running"
+            )
         yield
 
     def take(self, key: str, base_fingerprint: str) -> dict[str, Any] | None:
