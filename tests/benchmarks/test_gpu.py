@@ -107,6 +107,14 @@ def test_a_section_is_ended_when_its_time_is_over(monkeypatch: pytest.MonkeyPatc
     assert time.monotonic() - began < 10
 
 
+def test_the_page_of_figures_is_of_a_gpu_or_says_that_none_was_measured() -> None:
+    written = (ROOT / gpu.PAGE).read_text("utf-8")
+    assert written.startswith("# On a GPU\n")
+    assert gpu_page.SELF_TEST not in written
+    figures = ROOT / gpu.PAGE.with_suffix(".json")
+    assert ("has never run on a GPU" in written) != (figures.is_file() and json.loads(figures.read_text())["on_gpu"])
+
+
 def test_all_sections_together_take_less_than_eight_minutes() -> None:
     assert sum(gpu.SECONDS.values()) < 480
 
@@ -146,12 +154,12 @@ def test_main_refuses_what_would_mislead(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    before = gpu.PAGE.exists()
+    before = gpu.PAGE.read_bytes()
     with pytest.raises(SystemExit) as ended:
         gpu.main(arguments)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
-    assert gpu.PAGE.exists() == before
+    assert gpu.PAGE.read_bytes() == before
 
 
 @pytest.mark.parametrize(
