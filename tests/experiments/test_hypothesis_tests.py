@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from talim.experiments.comparison import factor_questions
 from talim.experiments.hypotheses import Hypotheses
 from talim.experiments.hypothesis_tests import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, decide_hypotheses
-from talim.experiments.results import TrialResult
+from talim.experiments.results import BaseModelResults, TrialResult
 
 KINDS = ("linear", "conv", "transformer")
 
@@ -188,3 +189,34 @@ def test_the_reverse_of_a_claim_contradicts_it_without_being_a_smallest_effect()
     row = decide_hypotheses(found, claims(comparison, count=1))[0]
     assert row["results"][0]["min_detectable_effect"] > 0.001
     assert row["verdict"] == CONTRADICTED
+
+
+def test_equal_width_is_compared_beside_equal_share_and_only_where_the_width_is_named() -> None:
+    """At equal shares conv is 1 better than linear; at width 64, where it has five times the parameters, 3 better."""
+    reductions = {("linear", None): 1.0, ("conv", None): 2.0, ("linear", 64): 2.0, ("conv", 64): 5.0, ("conv", 8): 9.0}
+    shares = {("linear", 64): 0.01, ("conv", 64): 0.05, ("conv", 8): 0.006}
+    found = [
+        trial(
+            {
+                "base": "b",
+                "genre": "g",
+                "kind": kind,
+                "size_fraction": shares.get((kind, width), 0.027),
+                "width": width,
+            },
+            seed,
+            {"loss_reduction": {f"r{n}": mean + 0.1 * n + 0.01 * seed * n for n in range(6)}},
+        )
+        for (kind, width), mean in reductions.items()
+        for seed in range(3)
+    ]
+    kinds: dict[str, Any] = {"treatment": {"kind": "conv"}, "control": {"kind": "linear"}}
+    share, width = (
+        decide_hypotheses(found, claims(kinds | where))[0]["results"][0] for where in ({}, {"where": {"width": 64}})
+    )
+    assert (share["mean"], share["pairs"]) == (pytest.approx(1.0), 3)
+    assert (width["mean"], width["pairs"]) == (pytest.approx(3.0), 3)
+    sizes = claims({"treatment": {"width": 64}, "control": {"width": 8}})
+    assert decide_hypotheses(found, sizes)[0]["results"][0]["mean"] == pytest.approx(-4.0)
+    labels = {q.label for q in factor_questions([BaseModelResults("b", "", "", found)])}
+    assert {"conv over linear", "conv over linear, at width 64", "width 64 over width 8"} <= labels

@@ -152,8 +152,12 @@ def test_trial_factors_of_sized_unsized_and_mixed_designs() -> None:
         "kind": "conv",
         "site": "deep",
         "size_fraction": 0.027,
+        "width": None,
     }
     assert of("full@all")["size_fraction"] is None
+    assert of("conv@all:width4")["width"] == of("conv@deep:width4+full@post")["width"] == 4
+    assert of("conv@deep:width4+linear@shallow:width8")["width"] is None
+    assert of("lora@all:r4")["width"] is None
     assert of("conv@all:30")["size_fraction"] == 0.03
     assert of("conv@all:width4")["size_fraction"] == 0.04
     assert {k: of("conv@deep:2%+full@post")[k] for k in ("kind", "site", "size_fraction")} == {

@@ -136,6 +136,8 @@ class MainEffectQuestion:
     def label(self) -> str:
         """What is compared: `conv over linear`, `conv over linear, in hindustani more than in makam`."""
         text = f"{levels_text(self.contrast.treatment)} over {levels_text(self.contrast.control)}"
+        if self.contrast.where:
+            text += f", at {levels_text(self.contrast.where)}"
         if self.contrast.interaction:
             text += f", in {' more than in '.join(levels_text(group) for group in self.contrast.interaction)}"
         return text
@@ -160,10 +162,15 @@ def factor_questions(tables: Sequence[BaseModelResults], tolerance: float = 0.1)
     means = [measure_means(table.of_design(design)).get(LOSS) for table in tables for design in table.designs]
     smallest = tolerance * max((mean.mean for mean in means if mean), default=0.0)
     questions = []
-    for factor, treatment, control, interaction in _list_contrasts([trial.factors for trial in trials]):
+    for factor, treatment, control, interaction, where in _list_contrasts([trial.factors for trial in trials]):
         for measure, relative_to, meaning in EFFECT_MEASURES[: 1 if interaction else None]:
             contrast = Contrast(
-                measure=measure, relative_to=relative_to, treatment=treatment, control=control, interaction=interaction
+                measure=measure,
+                relative_to=relative_to,
+                treatment=treatment,
+                control=control,
+                interaction=interaction,
+                where=where,
             )
             try:
                 effect = paired_effect(trials, contrast)
@@ -177,28 +184,38 @@ def factor_questions(tables: Sequence[BaseModelResults], tolerance: float = 0.1)
     return questions
 
 
-FactorContrast = tuple[str, dict[str, Any], dict[str, Any], tuple[dict[str, Any], dict[str, Any]] | None]
+Levels = dict[str, Any]
+# factor, levels of treatment and control, the groups of an interaction, levels of all that is compared
+FactorContrast = tuple[str, Levels, Levels, tuple[Levels, Levels] | None, Levels]
 
 
 def _list_contrasts(factors: Sequence[Mapping[str, Any]]) -> list[FactorContrast]:
-    """All pairs of kinds and of sites, each size with the next, and where genre or texture may change the answer."""
+    """All pairs of kinds and of sites, each size with the next, and where genre or texture may change the answer.
+
+    Pairs of kinds and of sites have equal shares of the base; beside them stand pairs of each width in the study.
+    """
     plain = [each for each in factors if "+" not in str(each.get("kind"))]
     kinds, sites = ([str(v) for v in dict.fromkeys(each.get(name) for each in plain) if v] for name in ("kind", "site"))
-    sizes = sorted({float(each["size_fraction"]) for each in plain if each.get("size_fraction")})
-    pairs: list[FactorContrast] = [("kind", {"kind": b}, {"kind": a}, None) for a, b in combinations(kinds, 2)]
-    pairs += [("site", {"site": b}, {"site": a}, None) for a, b in combinations(sites, 2)]
+    of_share = [each for each in plain if not each.get("width")]
+    sizes = sorted({float(each["size_fraction"]) for each in of_share if each.get("size_fraction")})
+    widths = sorted({int(each["width"]) for each in plain if each.get("width")})
+    pairs: list[FactorContrast] = [("kind", {"kind": b}, {"kind": a}, None, {}) for a, b in combinations(kinds, 2)]
+    pairs += [("site", {"site": b}, {"site": a}, None, {}) for a, b in combinations(sites, 2)]
+    of_width = [(*pair[:4], {"width": width}) for width in widths for pair in pairs]
     steps: list[FactorContrast] = [
-        ("size_fraction", {"size_fraction": b}, {"size_fraction": a}, None) for a, b in pairwise(sizes)
+        ("size_fraction", {"size_fraction": b}, {"size_fraction": a}, None, {}) for a, b in pairwise(sizes)
     ]
+    steps += [("width", {"width": b}, {"width": a}, None, {}) for a, b in pairwise(widths)]
     interactions: list[FactorContrast] = []
     for name in ("genre", "texture"):
         music = [v for v in dict.fromkeys(each.get(name) for each in factors) if v]
         for first, second in combinations(music, 2):
             groups = ({name: first}, {name: second})
-            interactions += [(name, treatment, control, groups) for _, treatment, control, _ in pairs]
-    return [*pairs, *steps, *interactions]
+            interactions += [(name, treatment, control, groups, {}) for _, treatment, control, *_ in pairs]
+    return [*pairs, *of_width, *steps, *interactions]
 
 
 def levels_text(values: Mapping[str, Any]) -> str:
-    """Levels of factors as text: `conv, 2.7 %`."""
-    return ", ".join(f"{100 * v:g} %" if name == "size_fraction" else str(v) for name, v in values.items())
+    """Levels of factors as text: `conv, 2.7 %, width 64`."""
+    texts = {"size_fraction": lambda v: f"{100 * v:g} %", "width": lambda v: f"width {v:g}"}
+    return ", ".join(texts.get(name, str)(value) for name, value in values.items())

@@ -11,12 +11,15 @@ from pydantic import Field, model_validator
 from talim.experiments.results import ANY_LEVEL
 from talim.strict_yaml import StrictModel, build, read_yaml
 
-FACTORS = ("base", "genre", "texture", "kind", "site", "size_fraction")
+FACTORS = ("base", "genre", "texture", "kind", "site", "size_fraction", "width")
 Factors = Mapping[str, str | float]
 
 
 class Contrast(StrictModel):
     """`measure` of the `treatment` trials minus that of the `control` trials, all other factors equal.
+
+    Designs of one width have other shares of the base by kind, so trials that are sized by width take part only where
+    the `width` is named; there their `size_fraction` need not be equal.
 
     `relative_to` is a second measure of the same trial and recording that is subtracted first. `where` restricts both
     groups. `interaction` compares the difference itself: its value in the first group minus that in the second.

@@ -135,7 +135,7 @@ def _verdict(effect: Effect, comparison: Comparison, confidence: float, comparis
 
 def compared_trials(trials: Sequence[TrialResult], contrast: Contrast) -> list[tuple[TrialResult, TrialResult]]:
     """The pairs of treatment and control trials that have the contrast's measures."""
-    selected = [trial for trial in trials if trial.matches(contrast.where)]
+    selected = _selected(trials, contrast)
     groups = contrast.interaction or ({},)
     names = [name for name in (contrast.measure, contrast.relative_to) if name]
     return [
@@ -148,7 +148,7 @@ def compared_trials(trials: Sequence[TrialResult], contrast: Contrast) -> list[t
 
 def paired_effect(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
     """The mean paired difference; InsufficientData if no two trials can be paired."""
-    selected = [trial for trial in trials if trial.matches(contrast.where)]
+    selected = _selected(trials, contrast)
     if contrast.interaction is None:
         return _difference(selected, contrast)
     first, second = (
@@ -183,7 +183,18 @@ def _pairs(
 
 
 def _pair_key(trial: TrialResult, compared: set[str]) -> tuple[Any, ...]:
-    return (trial.seed, *_key(trial, set(trial.all_factors) - compared))
+    free = {"size_fraction"} if trial.factors.get("width") else set[str]()
+    return (trial.seed, *_key(trial, set(trial.all_factors) - compared - free))
+
+
+def _selected(trials: Sequence[TrialResult], contrast: Contrast) -> list[TrialResult]:
+    """The trials that a contrast is about: those that are sized by width only if it names the width."""
+    named = {*contrast.where, *contrast.treatment}.union(*(contrast.interaction or ()))
+    return [
+        trial
+        for trial in trials
+        if trial.matches(contrast.where) and ("width" in named or not trial.factors.get("width"))
+    ]
 
 
 def _key(trial: TrialResult, names: set[str]) -> tuple[Any, ...]:

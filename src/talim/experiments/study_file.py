@@ -360,8 +360,11 @@ def trial_factors(trial: TrialSpec, base_parameters: int, trained_parameters: in
     """The factors by which trials are compared: base, genre, texture, kind, site, size_fraction (of the base, 0 to 1).
 
     For a mixture kinds and sites are joined by +, and sizes are added. `size_fraction` is None for unsized kinds.
+    `width` is that of a design whose sized parts have one width, else None.
     """
     parts = trial.design.parts
+    sizes = {(part.size.unit, part.size.value) for part in parts if part.size is not None}
+    width = next((int(value) for unit, value in sizes if unit == "width"), None) if len(sizes) == 1 else None
     kinds, sites = (list(dict.fromkeys(getattr(part, name) for part in parts)) for name in ("kind", "site"))
     fractions = [
         size.value / 100
@@ -376,6 +379,7 @@ def trial_factors(trial: TrialSpec, base_parameters: int, trained_parameters: in
         "kind": "+".join(kinds),
         "site": "+".join(sites),
         "size_fraction": round(sum(fractions), 9) if fractions else None,
+        "width": width,
     }
 
 

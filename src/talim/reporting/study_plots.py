@@ -161,6 +161,7 @@ def _interval_plots(questions: Sequence[Summary], base: Summary, title: str) -> 
     rows = []
     for q in (q for q in questions if q["mean"] is not None):
         label, strong = f"{levels_text(q['treatment'])} − {levels_text(q['control'])}", q["answer"] in ("more", "less")
+        label += f", {levels_text(q['where'])}" if q.get("where") else ""
         rows.append(plots.ErrorBar(label, q["mean"], q["low"], q["high"], strong))
     if not rows:
         return {}

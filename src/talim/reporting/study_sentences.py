@@ -252,6 +252,8 @@ def _levels(factors: Mapping[str, Any]) -> str:
     texts = {name: str(value) for name, value in factors.items() if value != ANY_LEVEL}
     if isinstance(fraction := factors.get("size_fraction"), float):
         texts["size_fraction"] = f"{100 * fraction:g} %"
+    if "width" in texts:
+        texts["width"] = f"width {texts['width']}"
     if "kind" in texts and "site" in texts:
         texts = {"kind": f"{texts['kind']}@{texts.pop('site')}", **{n: t for n, t in texts.items() if n != "kind"}}
     return " ".join(texts.values())
