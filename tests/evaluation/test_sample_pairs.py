@@ -39,7 +39,7 @@ def test_captions_are_asked_for_again_where_fewer_clips_are_held_out_and_it_is_s
     corpus: Any = SimpleNamespace(held_out=held_out)
     clips, note = sample_pairs.prompt_clips(corpus, count)
     assert [clip.id for clip in clips] == [str(n) for n in numbers]
-    assert ("7 prompts were asked for, but only 3 clips held out" in note) == (count == 7)
+    assert ("7 prompts were asked for, and the corpus holds out 3 clips:" in note) == (count == 7)
 
 
 def test_no_base_is_given_beats_or_chords_and_a_caption_has_another_seed_each_time(
