@@ -79,7 +79,7 @@ def recognition_rates(fit: np.ndarray, labels: Sequence[Hashable]) -> Recognitio
     """How often real clips prefer their own label (hit) and labels that are not theirs (false alarm), with variances.
 
     `fit` [n, n] is that of real clips to the labels of all of them; rates are 0 to 1, and 0.5 both for a recogniser
-    that knows nothing. With n prompts each, two models of which one follows its prompts as real music does and one ignores
+    that knows nothing. With n prompts each, a model that follows its prompts as real music does and one that ignores
     them differ by hit - 0.5, with a standard error of ((hit variance + chance variance) / n)^(1/2): `power` is that of
     a two-sided test at 5 %, `prompts_needed` the n with 80 %. None for fewer than two clips with a value.
     Source: own definition; power of a test of two means, Cohen 1988.
