@@ -82,3 +82,17 @@ def test_read_study_damaged_line_is_named(tmp_path: Path, change: dict[str, obje
     folder = write(tmp_path, [lines()[0], lines()[1] | change])
     with pytest.raises(TalimError, match=f"trial 2: {message}"):
         read_study(folder)
+
+
+def test_read_study_keeps_control_trials_out_of_tables(tmp_path: Path) -> None:
+    from fixtures.simulated_study import SMALL, lines, write, write_with_controls
+
+    plain = read_study(write(tmp_path / "plain", lines(SMALL)))
+    study = read_study(write_with_controls(tmp_path / "controls", SMALL))
+    assert [table.trials for table in study.tables] == [table.trials for table in plain.tables]
+    assert {trial.control for trial in study.controls} == {"planted", "equal"}
+    assert not study.excluded
+    other = [{**row, "settings_hash": "older"} for row in lines(SMALL)[:1]]
+    mixed = write(tmp_path / "older", [*lines(SMALL), {**other[0], "id": "older", "control": "planted"}])
+    assert [trial.id for trial in read_study(mixed).excluded] == ["older"]
+    assert not read_study(mixed).controls

@@ -15,8 +15,10 @@ import pytest
 from fixtures.fake_trials import fake_executor, fake_trial, write_study
 
 from talim.atomic_io import read_json, read_jsonl
+from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.experiments.local_executor import ProcessExecutor
+from talim.experiments.results import read_study
 from talim.experiments.runner import list_trials, run_study
 from talim.experiments.trial import TrialJob
 from talim.progress import Progress
@@ -211,3 +213,61 @@ def test_run_study_invalid_file_raises(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected `key: value` lines"):
         run_study(tmp_path / "list.yaml", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def planted_study(tmp_path: Path, tiny_base: Path) -> Path:
+    """A study file: a trial, the same on half of its steps, and trained on pieces performed without ornaments."""
+    synthesized = {"tradition": "makam", "ensemble_size": 1, "count": 4, "seconds": 4.0}
+    corpora = {
+        "sung": {"synthesize": synthesized, "clip_seconds": 2.0, "rate_hz": 16000},
+        "plain": {"synthesize": {**synthesized, "ornaments": False}, "clip_seconds": 2.0, "rate_hz": 16000},
+    }
+    own = {"bases": [str(tiny_base)], "designs": ["linear@all:5%"]}
+    grids = {
+        "plain": {**own, "control": "planted"},
+        "main": own,
+        "half": {**own, "control": "planted", "steps_fraction": 0.5},
+    }
+    return write_study(tmp_path / "study.yaml", tmp_path, tiny_base, grids=grids, corpora=corpora)
+
+
+@pytest.mark.slow
+def test_run_study_measures_planted_trials_on_the_clips_of_their_likes(tmp_path: Path, tiny_base: Path) -> None:
+    run_study(planted_study(tmp_path, tiny_base), tmp_path / "out")
+    by_grid = {line["grid"]: line for line in lines_of(tmp_path / "out").values()}
+    assert {line["status"] for line in by_grid.values()} == {"done"}
+    main = by_grid["main"]["measures"]
+    for name in ("plain", "half"):
+        assert by_grid[name]["measures"]["base_loss"] == main["base_loss"]
+        assert by_grid[name]["measures"]["unigram_loss"] == main["unigram_loss"]
+        assert by_grid[name]["measures"]["adapted_loss"] != main["adapted_loss"]
+    assert by_grid["half"]["cost"]["steps"] == 2
+    study = read_study(tmp_path / "out")
+    assert ([len(table.trials) for table in study.tables], len(study.controls)) == ([1], 2)
+
+
+def test_run_study_trains_planted_trials_on_another_corpus_with_the_same_recordings_held_out(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    file = planted_study(tmp_path, tiny_base)
+    jobs: list[TrialJob] = []
+
+    def execute(found: Sequence[TrialJob], progress: Progress) -> Iterator[dict[str, Any]]:
+        jobs.extend(found)
+        yield from fake_executor(found, progress)
+
+    run_study(file, tmp_path / "out", execute=execute)
+    main, half, plain = jobs
+    assert [job.spec.control for job in jobs] == ["", "planted", "planted"]
+    assert plain.corpus == main.corpus == half.corpus
+    assert plain.training_corpus is not None
+    assert (plain.training_corpus.parent.name, half.training_corpus) == ("plain", None)
+    measured, trained = Corpus.load(plain.corpus), Corpus.load(plain.training_corpus)
+    assert {clip.recording for clip in measured.held_out} == {clip.recording for clip in trained.held_out}
+    assert {clip.extra["seed"] for clip in measured.held_out} == {clip.extra["seed"] for clip in trained.held_out}
+    line = lines_of(tmp_path / "out")[plain.spec.id]
+    assert (line["control"], line["inserted"]) == ("planted", "trained without ornaments")
+    assert (line["corpus"], line["trained_on"]) == ("sung", "plain")
+    assert len({line["settings_hash"] for line in lines_of(tmp_path / "out").values()}) == 1
+    run_study(file, tmp_path / "out", execute=execute)
+    assert len(jobs) == 3

@@ -194,3 +194,90 @@ def test_expand_paper_study_has_the_settings_of_the_paper() -> None:
 
 
 KNOWN = ["a4fcd2a7cf3f", "b43e23ae096e"]
+
+
+# Control grids
+
+PLAIN = {"synthesize": {"tradition": "makam", "ensemble_size": 1, "ornaments": False}}
+MAIN = {"designs": ["linear@all:2%", "conv@all:2%"], "corpora": ["sung"], "seeds": [0, 1]}
+
+
+def with_controls(**grids: Any) -> StudyConfig:
+    return study(corpora={**CORPORA, "plain": PLAIN}, grids={"main": MAIN, **grids})
+
+
+def controls_of(config: StudyConfig) -> list[study_file.TrialSpec]:
+    return [trial for trial in study_file.expand(config) if trial.control]
+
+
+def test_a_planted_grid_trains_its_designs_on_a_fraction_of_the_steps_of_their_likes() -> None:
+    config = with_controls(half={**MAIN, "control": "planted", "steps_fraction": 0.5})
+    assert ids(config) > ids(with_controls())
+    found, others = controls_of(config), {trial.id: trial for trial in study_file.expand(with_controls())}
+    assert len(found) == 4
+    for trial in found:
+        assert trial.compared is not None
+        like = others[trial.compared.id]
+        assert (trial.design, trial.seed, trial.corpus) == (like.design, like.seed, like.corpus)
+        assert trial.recipe.training.steps * 2 == like.recipe.training.steps
+        assert trial.inserted == "50 % of the steps"
+        assert study_file.settings_hash(trial, "c") == study_file.settings_hash(like, "c")
+        assert trial.name.endswith("(planted: 50 % of the steps)")
+    assert study_file.expand(config)[-1].control == "planted"  # after all others, wherever the grid stands
+
+
+def test_a_planted_corpus_is_trained_on_and_its_like_measured() -> None:
+    config = with_controls(plain={"designs": ["linear@all:2%"], "seeds": [0], "control": "planted"})
+    (trial,) = controls_of(config)
+    assert (trial.corpus, trial.trained_on, trial.inserted) == ("sung", "plain", "trained without ornaments")
+    assert trial.corpus_spec == config.corpora["sung"]
+    assert trial.generation is None
+    assert trial.compared is not None
+    assert trial.recipe.training == trial.compared.recipe.training
+
+
+def test_corpora_that_leave_something_out_are_in_no_grid_by_default() -> None:
+    config = study(corpora={**CORPORA, "plain": PLAIN})
+    assert {trial.corpus for trial in study_file.expand(config)} == {"sung", "own"}
+    assert ids(config) == ids(study())
+    assert "ornaments" not in config.corpora["sung"].identity()["synthesize"]
+    assert config.corpora["plain"].identity()["synthesize"]["ornaments"] is False
+
+
+def test_an_equal_grid_adds_seeds_that_are_in_no_table() -> None:
+    config = with_controls(more={**MAIN, "seeds": [2, 3], "control": "equal"})
+    found = controls_of(config)
+    assert {(str(trial.design), trial.seed) for trial in found} == {
+        (f"{kind}@all:2%", seed) for kind in ("linear", "conv") for seed in (2, 3)
+    }
+    assert not {trial.id for trial in found} & ids(with_controls(main={**MAIN, "seeds": [0, 1, 2, 3]}))
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"control": "planted", "corpora": ["sung"]}, "nothing is planted; give steps_fraction"),
+        ({"control": "planted", "steps_fraction": 0.5, "seeds": [5]}, "needs its like in another grid"),
+        ({"control": "planted", "steps_fraction": 0.5, "designs": ["full@all"]}, "needs its like in another grid"),
+        ({"control": "equal"}, "with other seeds"),
+        ({"control": "equal", "designs": ["full@all"], "seeds": [7]}, "with other seeds"),
+        ({"control": "planted", "steps_fraction": 1.0}, "less than 1"),
+        ({"steps_fraction": 0.5}, "belongs to a grid with control: planted"),
+        ({"control": "none"}, "planted"),
+    ],
+)
+def test_control_grids_without_something_to_control_raise(grid: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump({"corpora": CORPORA, "grids": {"main": MAIN, "more": MAIN | grid}}), "utf-8")
+    with pytest.raises(UsageError, match=message):
+        study_file.load(file)
+
+
+def test_a_planted_corpus_without_its_like_raises() -> None:
+    alone = {**PLAIN, "clip_seconds": 5}
+    config = study(
+        corpora={**CORPORA, "plain": alone},
+        grids={"main": MAIN, "plain": {**MAIN, "corpora": ["plain"], "control": "planted"}},
+    )
+    with pytest.raises(UsageError, match=r"corpora\.plain is planted, and no corpus is the same with ornaments"):
+        study_file.expand(config)

@@ -246,7 +246,7 @@ def inserted_control(question: Question, data: ControlData) -> Control:
     if not effects:
         known = any(each.control == INSERTED for each in data.trials)
         what = "no planted difference for all of these corpora in this measure" if known else "no planted difference"
-        cure = "add a grid with control: planted and half of training.steps for the same designs, corpora and seeds"
+        cure = "add a grid with control: planted and steps_fraction: 0.5 for the same designs, corpora and seeds"
         return question.control_of_measure(INSERTED, None, f"The study has {what}: {cure}.", threshold=0.0)
     confidence = 1 - (1 - question.confidence) / len(effects)
     found = {text: effect for text, effect in effects.items() if effect.interval(confidence)[0] > 0}

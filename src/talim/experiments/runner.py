@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -205,12 +206,24 @@ def _trial_jobs(
     study: StudyConfig, missing: Sequence[TrialSpec], base_folder: Path, out: Path, device: str, progress: Progress
 ) -> list[TrialJob]:
     """The jobs of the missing trials; their corpora are built first."""
-    corpora = {
-        name: study_corpora.build_corpus(study.corpora[name], name, out, base_folder, progress).folder.resolve()
-        for name in dict.fromkeys(trial.corpus for trial in missing)
-    }
+    build = functools.partial(study_corpora.build_corpus, out=out, base_folder=base_folder, progress=progress)
+    altered = {trial.trained_on: trial.corpus for trial in missing if trial.trained_on}
+    names = dict.fromkeys(trial.corpus for trial in missing if trial.corpus not in altered)
+    built = {name: build(study.corpora[name], name) for name in names}
+    for name, measured_on in altered.items():
+        # what is measured must not be trained on in any performance of it
+        held_out = {clip.recording for clip in built[measured_on].held_out}
+        built[name] = build(study.corpora[name], name, held_out=held_out)
+    folders = {name: corpus.folder.resolve() for name, corpus in built.items()}
     return [
-        TrialJob(trial, out.resolve(), corpora[trial.corpus], resolve_base(trial.base, base_folder), device)
+        TrialJob(
+            trial,
+            out.resolve(),
+            folders[trial.corpus],
+            resolve_base(trial.base, base_folder),
+            device,
+            folders.get(trial.trained_on),
+        )
         for trial in missing
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,10 +39,13 @@ def missing_source(spec: CorpusSpec, name: str, base_folder: Path) -> str:
     return ""
 
 
-def build_corpus(spec: CorpusSpec, name: str, out: Path, base_folder: Path, progress: Progress) -> Corpus:
+def build_corpus(
+    spec: CorpusSpec, name: str, out: Path, base_folder: Path, progress: Progress, held_out: Collection[str] = ()
+) -> Corpus:
     """The corpus `name` of the study in `out`, prepared if it is not yet; paths are relative to `base_folder`.
 
-    TalimError if its definition or its content has changed since the study began.
+    `held_out` names the recordings to hold out, instead of a drawn fraction. TalimError if its definition or its
+    content has changed since the study began.
     """
     own_folder, identity = out / "corpora" / name, spec.identity()
     folder = base_folder / spec.corpus if spec.corpus else own_folder / "corpus"
@@ -61,8 +65,13 @@ def build_corpus(spec: CorpusSpec, name: str, out: Path, base_folder: Path, prog
             clip_seconds=spec.clip_seconds,
             sample_rate=spec.rate_hz,
             channels=spec.channels,
-            held_out_fraction=spec.held_out_fraction,
+            held_out_fraction=None if held_out else spec.held_out_fraction,
+            held_out=held_out,
             progress=progress,
+        )
+    if missed := sorted(set(held_out) - {clip.recording for clip in corpus.held_out}):
+        raise TalimError(
+            f"corpora.{name}: {missed[0]} is held out in the corpus that it is compared with; choose another --out"
         )
     if stamp is not None and stamp["hash"] != corpus.hash:
         raise TalimError(f"corpora.{name}: its recordings have changed since this study began; choose another --out")
@@ -110,4 +119,6 @@ def _recordings(spec: CorpusSpec, own_folder: Path, base_folder: Path, progress:
 def _performance_request(synthetic: SyntheticCorpusSpec) -> Any:
     from talim.synthesis.arrangement import PerformanceRequest
 
-    return PerformanceRequest(ensemble=synthetic.ensemble_size)
+    return PerformanceRequest(
+        ensemble=synthetic.ensemble_size, ornaments=synthetic.ornaments, returns=synthetic.returns
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,13 @@ class SyntheticCorpusSpec(StrictModel):
     count: int = Field(default=24, ge=3, le=10_000, description="pieces")
     seconds: float = Field(default=20.0, ge=1, le=600, description="length of a piece")
     seed: int = Field(default=0, ge=0, lt=10_000)
+    ornaments: bool = Field(default=True, description="false: the same notes played plain")
+    returns: bool = Field(default=True, description="false: no material comes back")
+
+    @property
+    def left_out(self) -> list[str]:
+        """What the performances do without."""
+        return [name for name in ("ornaments", "returns") if not getattr(self, name)]
 
 
 class CorpusSpec(StrictModel):
@@ -80,7 +87,16 @@ class CorpusSpec(StrictModel):
 
     def identity(self) -> dict[str, Any]:
         """The content that enters ids: everything but the labels."""
-        return self.model_dump(mode="json", exclude={"genre", "texture"}, exclude_none=True)
+        content = self.model_dump(mode="json", exclude={"genre", "texture"}, exclude_none=True)
+        if self.synthesize is not None:  # as it was before there were these options
+            played = {name for name in ("ornaments", "returns") if getattr(self.synthesize, name)}
+            content["synthesize"] = {key: v for key, v in content["synthesize"].items() if key not in played}
+        return content
+
+    @property
+    def left_out(self) -> list[str]:
+        """What its performances do without: "ornaments", "returns"."""
+        return self.synthesize.left_out if self.synthesize else []
 
 
 class GenerationSpec(StrictModel):
@@ -107,6 +123,14 @@ class TrialGrid(StrictModel):
     sizes: tuple[str, ...] = Field(default=(), description="other sizes: 40M, 250k, width64")
     corpora: tuple[str, ...] = Field(default=(), description="names; none: all of the study's")
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    control: Literal["planted", "equal"] | None = Field(default=None, description="trials for controls, in no table")
+    steps_fraction: float | None = Field(default=None, gt=0, lt=1, description="planted: of the others' steps")
+
+    @model_validator(mode="after")
+    def _has_a_use_for_fewer_steps(self) -> TrialGrid:
+        if self.steps_fraction is not None and self.control != "planted":
+            raise ValueError("steps_fraction belongs to a grid with control: planted")
+        return self
 
     @model_validator(mode="after")
     def _has_designs(self) -> TrialGrid:
@@ -157,13 +181,32 @@ class StudyConfig(StrictModel):
             if unknown := [name for name in (rule.corpora if rule else ()) if name not in self.corpora]:
                 raise ValueError(f"{key}.corpora: no corpus {unknown[0]}; there are {', '.join(self.corpora)}")
         seeds = [seed for grid in self.grids.values() for seed in grid.seeds]
-        used = dict.fromkeys(name for grid in self.grids.values() for name in grid.corpora or self.corpora)
+        used = dict.fromkeys(name for grid in self.grids.values() if not grid.control for name in self.corpora_of(grid))
         settings = [key for each in (self.overrides, *self.base_overrides.values()) for key in _flatten(each)]
         if self.tune:
             self.tune.check(seeds, {name: self.tuning_group(name) for name in self.corpora}, list(used), settings)
         if self.plateau:
             self.plateau.check(seeds, settings)
         return self
+
+    def corpora_of(self, grid: TrialGrid) -> list[str]:
+        """The names of a grid's corpora; by default all that leave nothing out, or where that is planted all others."""
+        planted = grid.control == "planted" and grid.steps_fraction is None
+        return list(grid.corpora) or [name for name, spec in self.corpora.items() if bool(spec.left_out) == planted]
+
+    def counterpart(self, corpus: str) -> str:
+        """The corpus with the same performances and nothing left out; UsageError if there is none."""
+        spec = self.corpora[corpus]
+        if spec.synthesize is None or not spec.left_out:
+            return corpus
+        whole = spec.synthesize.model_copy(update={"ornaments": True, "returns": True})
+        identity = spec.model_copy(update={"synthesize": whole}).identity()
+        found = next((name for name, each in self.corpora.items() if each.identity() == identity), None)
+        if found is None:
+            raise UsageError(
+                f"corpora.{corpus} is planted, and no corpus is the same with {' and '.join(spec.left_out)}: add one"
+            )
+        return found
 
     def tuning_group(self, corpus: str) -> str:
         """What has tuned settings of its own: the corpus, or its genre."""
@@ -196,6 +239,10 @@ class TrialSpec:
     stage: Literal["trial", "tuning", "pilot"] = "trial"
     tuned: Mapping[str, float] = field(default_factory=dict, hash=False)  # settings in its recipe, by dotted key
     tuned_by: TuningRule | None = None
+    control: Literal["", "planted", "equal"] = ""
+    inserted: str = ""  # of a planted trial: in what it differs from `compared`
+    compared: TrialSpec | None = None
+    trained_on: str = ""  # another corpus of the study than that whose clips it is measured on
 
     @property
     def design(self) -> Design:
@@ -224,21 +271,62 @@ def load(path: Path) -> StudyConfig:
 
 
 def expand(study: StudyConfig, choices: StudyChoices | None = None) -> list[TrialSpec]:
-    """All trials, each once, grid after grid: base by base, seed by seed, corpus by corpus. UsageError.
+    """All trials, each once, grid after grid: base by base, seed by seed, corpus by corpus; controls last. UsageError.
 
     What preliminary trials have still to choose has its first guess: `plateau.max_steps`, the middle of the rates.
     """
     choices = choices or StudyChoices()
     trials: dict[str, TrialSpec] = {}
-    for name, grid in study.grids.items():
+    for name, grid in sorted(study.grids.items(), key=lambda item: bool(item[1].control)):
         designs = grid.parsed_designs()
         for base in grid.bases:
             for seed in grid.seeds:
-                for corpus in grid.corpora or study.corpora:
+                for corpus in study.corpora_of(grid):
                     for design in designs:
                         trial = _trial_spec(study, name, base, seed, corpus, design, choices)
+                        if grid.control:
+                            trial = _control_spec(study, grid, trial, choices, trials)
                         trials.setdefault(trial.id, trial)
     return list(trials.values())
+
+
+def _control_spec(
+    study: StudyConfig, grid: TrialGrid, trial: TrialSpec, choices: StudyChoices, others: Mapping[str, TrialSpec]
+) -> TrialSpec:
+    """The trial as one of a control grid, beside the `others` that it is a control of. UsageError."""
+    where = f"grids.{trial.grid}: {trial.name}"
+    if grid.control == "equal":
+        alike = [t for t in others.values() if (t.base, t.corpus, t.design) == (trial.base, trial.corpus, trial.design)]
+        if trial.id in others or not [t for t in alike if not t.control]:
+            raise UsageError(f"{where}: an equal trial needs the same design in another grid, with other seeds")
+        return replace(trial, id=digest({"run": trial.id, "control": "equal"}), control="equal")
+    measured_on, left_out = study.counterpart(trial.corpus), trial.corpus_spec.left_out
+    partner = _trial_spec(study, trial.grid, trial.base, trial.seed, measured_on, trial.design, choices)
+    if (known := others.get(partner.id)) is None:
+        raise UsageError(
+            f"{where}: a planted trial needs its like in another grid: the same design, base and seed, on {measured_on}"
+        )
+    texts = [f"trained without {name}" for name in left_out]
+    steps = partner.recipe.training.steps
+    if grid.steps_fraction is not None:
+        steps = max(1, round(grid.steps_fraction * steps))
+        texts.insert(0, f"{100 * grid.steps_fraction:g} % of the steps")
+    if not texts:
+        raise UsageError(f"{where}: nothing is planted; give steps_fraction, or a corpus without ornaments or returns")
+    settings = first_guess(study, choices.steps) | dict(partner.tuned) | {STEPS: steps}
+    recipe = _study_recipe(study, trial.base, trial.seed, trial.corpus, trial.design, settings)
+    trained_on = trial.corpus if left_out else ""
+    run_id = recipes.run_id(recipe, digest(trial.corpus_spec.identity()))
+    return replace(
+        partner,
+        id=digest({"run": run_id, "control": "planted", "compared": partner.id}),
+        recipe=recipe,
+        generation=None if trained_on else partner.generation,  # real music would be that of another corpus
+        control="planted",
+        inserted=" and ".join(texts),
+        compared=known,
+        trained_on=trained_on,
+    )
 
 
 def trial_recipe(
@@ -338,8 +426,9 @@ def _rule_identity(rule: TuningRule | None) -> dict[str, Any]:
 def settings_hash(trial: TrialSpec, corpus_hash: str) -> str:
     """A hash of what must be equal in one table of results: the data, the training settings, the evaluation.
 
-    Tuned settings may differ; the rule by which they were tuned may not.
+    Tuned settings may differ; the rule by which they were tuned may not. A planted trial has that of its partner.
     """
+    trial = trial.compared or trial  # a planted trial belongs to the table of that
     training, generation = recipes.identity_settings(trial.recipe.training), _dump_generation(trial.generation)
     training = {name: value for name, value in training.items() if f"training.{name}" not in trial.tuned}
     content = {"corpus": corpus_hash, "training": training, "generation": generation, "protocol": PROTOCOL}

@@ -91,6 +91,7 @@ class TrialJob:
     corpus: Path
     base: str  # as `talim.backbones.load` takes it
     device: str = "auto"
+    training_corpus: Path | None = None  # if it is another one than that whose clips are measured
 
     @property
     def run(self) -> Run:
@@ -106,7 +107,7 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
     """Run a trial, or resume it; returns its line of results.jsonl, with status "done"."""
     progress, run, spec = progress or Progress(), job.run, job.spec
     corpus = Corpus.load(job.corpus)
-    recipe = spec.recipe.model_copy(update={"base": job.base, "corpus": str(job.corpus)})
+    recipe = spec.recipe.model_copy(update={"base": job.base, "corpus": str(job.training_corpus or job.corpus)})
     backbone = cache.base(recipe, job.device)
     measure = functools.partial(_measure, job, recipe, corpus, backbone, cache, progress)
     measured = train_and_evaluate(recipe, run, measure, progress, device=job.device, backbone=backbone)
@@ -138,6 +139,8 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
 def trial_record(spec: TrialSpec) -> dict[str, Any]:
     """The first values of a trial's line of results.jsonl."""
     record = {"id": spec.id, "grid": spec.grid, "design": str(spec.design), "seed": spec.seed, "corpus": spec.corpus}
+    control = {"control": spec.control, "inserted": spec.inserted, "trained_on": spec.trained_on}
+    record |= {name: value for name, value in control.items() if value}
     return record | ({"tuned": dict(spec.tuned)} if spec.tuned else {})
 
 
