@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from talim.adapters import serialization
 from talim.atomic_io import read_json, read_jsonl, write_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation import evaluate
+from talim.evaluation import clip_measures, evaluate
 from talim.evaluation.evaluate import compare_losses
 from talim.evaluation.intervals import mean_interval
 from talim.run import Run
@@ -97,6 +100,33 @@ def test_evaluate_model_card_contains_the_loss_reduction(finished_run: Run) -> N
     text = (finished_run.adapter / "README.md").read_text()
     mean = read_json(finished_run.scores)["held_out_loss"]["loss_reduction"]["mean"]
     assert f"Loss reduction: {mean:.4f} nats, 95 % interval" in text
+
+
+def test_evaluate_with_the_measures_of_another_run_measures_no_clip_again(
+    tmp_path: Path, finished_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another adapter: only what it has made itself is new."""
+    run, shared = Run(tmp_path / "run"), tmp_path / "shared"
+    shutil.copytree(finished_run.folder, run.folder, ignore=shutil.ignore_patterns("metrics_cache", "samples"))
+    shutil.copytree(finished_run.metrics_cache, shared)
+    weights = run.adapter / "adapter_model.safetensors"
+    safetensors.torch.save_file(
+        {name: 2 * value for name, value in safetensors.torch.load_file(weights).items()}, weights, {"format": "pt"}
+    )
+    facts = run.adapter / serialization.INFO_FILE
+    write_json(facts, {name: value for name, value in read_json(facts).items() if name != "sha256"})
+    measured: list[bytes] = []
+    measure = clip_measures._packed_measures
+    monkeypatch.setattr(
+        clip_measures, "_packed_measures", lambda sound: (measured.append(sound.samples.tobytes()), measure(sound))[1]
+    )
+    scores = evaluate.evaluate(run.folder, num_prompts=2, seconds=1.0, metrics_cache=shared)
+    # two samples and two continuations with the adapter; what the base makes and all recordings are known
+    assert 1 <= len(measured) <= 4
+    before = read_json(finished_run.scores)
+    for row, known in zip(scores["scores"], before["scores"], strict=True):
+        assert [row[name] for name in ("reference", "baseline")] == [known[name] for name in ("reference", "baseline")]
+    assert not run.metrics_cache.exists()
 
 
 def test_evaluate_unfinished_run_raises(tmp_path: Path, finished_run: Run) -> None:

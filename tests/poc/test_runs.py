@@ -41,6 +41,7 @@ def test_run_all_without_a_budget_follows_the_plan(
     assert (failures, notes) == ({}, [])
     run_all(context, recipes, PLAN)
     assert len(fakes.trained) == 2  # finished work is skipped
+    assert fakes.metrics_caches == [tmp_path / "metrics_cache"] * 2  # the same music is measured once
 
 
 def test_run_all_out_of_time_shortens_and_says_so(

@@ -54,18 +54,21 @@ def evaluate(  # noqa: PLR0913
     protocol: str = "default",
     num_workers: int = 1,
     backbone: Backbone | None = None,
+    metrics_cache: Path | None = None,
 ) -> dict[str, Any]:
     """Score a finished run on its held-out clips; writes scores.json, scores.html, copies.html, samples/ and the card.
 
     Clips of `seconds` are generated with and without the adapter from `num_prompts` held-out captions, and the first
     seconds of `num_continuations` held-out clips (None: as many; 0: none) are continued. Measures are
-    computed in `num_workers` processes and cached in RUN/metrics_cache. `protocol` "paper" adds the two Fréchet
-    distances of the paper, which need their models' weights. A `backbone` is used as the run's base, and keeps the
-    adapter. TalimError if the run is not finished or its corpus has changed.
+    computed in `num_workers` processes and cached in RUN/metrics_cache, or in `metrics_cache`, so that several runs on
+    a corpus measure its clips, and what the base makes without an adapter, once. `protocol` "paper" adds the two
+    Fréchet distances of the paper, which need their models' weights. A `backbone` is used as the run's base, and keeps
+    the adapter. TalimError if the run is not finished or its corpus has changed.
     """
     from talim.backbones.load import load
 
     progress, run = progress or Progress(), Run(run_folder)
+    run.metrics_cache = metrics_cache or run.metrics_cache
     recipe = run.recipe
     corpus, options = _corpus(run, recipe), options or GenerationOptions()
     check_request(recipe, options, protocol)

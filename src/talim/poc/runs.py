@@ -14,7 +14,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation.loss_standing import BELOW, KEY
 from talim.experiments.trial import train_and_evaluate
-from talim.poc import budget
+from talim.poc import budget, state
 from talim.poc.options import PocOptions, folder_name
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
@@ -111,7 +111,15 @@ def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
                 generation = GenerationOptions(**dict(options.generation_options))
                 seconds, seed, device = options.sample_seconds, options.seed, options.device
                 start = time.monotonic()
-                evaluate(run.folder, progress, seconds=seconds, seed=seed, options=generation, device=device)
+                evaluate(
+                    run.folder,
+                    progress,
+                    seconds=seconds,
+                    seed=seed,
+                    options=generation,
+                    device=device,
+                    metrics_cache=context.out / state.METRICS_CACHE,  # all runs are compared with the same music
+                )
                 write_json(run.folder / budget.EVALUATION_TIME, {"seconds": round(time.monotonic() - start, 3)})
                 context.stage_cache.mark_done(stage, key)
 

@@ -17,7 +17,7 @@ from talim.near_paths import did_you_mean
 from talim.progress import Progress
 from talim.reporting import run_results
 
-STAGE_CACHE, TIME_LOG = "stage_cache.json", "time_log.json"
+STAGE_CACHE, TIME_LOG, METRICS_CACHE = "stage_cache.json", "time_log.json", "metrics_cache"
 PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", "stages.json", "earlier"
 PLAN_FILES = (GATES, STAGES, PLAN)  # they move with the plan; the plan's own file last
 LISTS = {  # of DIR/stages.json, with what is read of each row
