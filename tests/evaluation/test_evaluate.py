@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from talim.adapters import serialization
 from talim.atomic_io import read_json, read_jsonl, write_json
+from talim.backbones.musicgen.backbone import MusicGen
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation import clip_measures, evaluate
+from talim.evaluation.base_results import BaseResults
 from talim.evaluation.evaluate import compare_losses
 from talim.evaluation.intervals import mean_interval
 from talim.run import Run
@@ -120,13 +122,27 @@ def test_evaluate_with_the_measures_of_another_run_measures_no_clip_again(
     monkeypatch.setattr(
         clip_measures, "_packed_measures", lambda sound: (measured.append(sound.samples.tobytes()), measure(sound))[1]
     )
-    scores = evaluate.evaluate(run.folder, num_prompts=2, seconds=1.0, metrics_cache=shared)
+    kept, prepare = BaseResults(), evaluate.prepare_held_out
+    # with stored outputs of frozen layers losses are computed otherwise, and not kept
+    monkeypatch.setattr(evaluate, "prepare_held_out", lambda *a: (prepare(*a)[0], None))
+    request: dict[str, Any] = {"num_prompts": 2, "metrics_cache": shared, "base_results": kept}
+    scores = evaluate.evaluate(run.folder, seconds=1.0, **request)
     # two samples and two continuations with the adapter; what the base makes and all recordings are known
     assert 1 <= len(measured) <= 4
     before = read_json(finished_run.scores)
     for row, known in zip(scores["scores"], before["scores"], strict=True):
         assert [row[name] for name in ("reference", "baseline")] == [known[name] for name in ("reference", "baseline")]
     assert not run.metrics_cache.exists()
+    base_losses = [each["held_out_loss"]["base_loss"]["mean"] for each in (scores, before)]
+    assert base_losses[0] == pytest.approx(base_losses[1], abs=1e-5)
+    calls: list[str] = []
+    losses, samples = evaluate.per_clip_losses, MusicGen.generate_tokens
+    monkeypatch.setattr(evaluate, "per_clip_losses", lambda *a: (calls.append(a[4]), losses(*a))[1])
+    monkeypatch.setattr(MusicGen, "generate_tokens", lambda *a, **n: (calls.append("tokens"), samples(*a, **n))[1])
+    again = evaluate.evaluate(run.folder, seconds=1.0, **request)
+    assert calls == ["loss with adapter", "loss with adapter, validation", "tokens", "tokens"]
+    told = {name: value for name, value in again.items() if name != "provenance"}  # it holds the time
+    assert told == {name: scores[name] for name in told}
 
 
 def test_evaluate_unfinished_run_raises(tmp_path: Path, finished_run: Run) -> None:

@@ -20,6 +20,7 @@ from talim.audio.tags import GENERATED_TAG
 from talim.backbones.musicgen.continuation import join
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
+from talim.evaluation.base_results import BaseResults
 from talim.evaluation.continuation_scores import ROLES, Continued, score_continuations
 from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.phrase import ALL_KEPT, Phrase
@@ -58,6 +59,7 @@ def evaluate_continuations(  # noqa: PLR0913
     seconds: float,
     seed: int,
     options: GenerationOptions,
+    base_results: BaseResults | None = None,
 ) -> dict[str, Any]:
     """Continue `num_clips` held-out clips, with and without adapter, and score them; writes RUN/continuations.
 
@@ -88,9 +90,12 @@ def evaluate_continuations(  # noqa: PLR0913
         )
         return [backbone.decode(row) for row in np.concatenate([start, new], axis=-1)]
 
+    def generate_base() -> list[Audio]:
+        with injection.disabled(peft):
+            return generate("without adapter")
+
     after = generate("with adapter")
-    with injection.disabled(peft):
-        before = generate("without adapter")
+    before = (base_results or BaseResults()).get("continuations", generate_base)
     decoded: list[dict[str, Audio]] = [
         dict(zip(ROLES, parts, strict=True)) for parts in zip(after, before, whole, strict=True)
     ]

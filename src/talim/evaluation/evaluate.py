@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from talim.atomic_io import read_json, write_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation import continuation, intervals, loss_standing, music_scores, sample_pairs
+from talim.evaluation.base_results import BaseResults
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
 from talim.evaluation.reference_predictors import ReferenceLosses, measure_reference_losses
 from talim.generation.generate import GenerationOptions
@@ -39,6 +40,7 @@ class ScoredAdapter:
     corpus: Corpus
     seen: dict[str, Any]
     facts: dict[str, Any]
+    base_results: BaseResults = field(default_factory=BaseResults)
 
 
 def evaluate(  # noqa: PLR0913
@@ -55,6 +57,7 @@ def evaluate(  # noqa: PLR0913
     num_workers: int = 1,
     backbone: Backbone | None = None,
     metrics_cache: Path | None = None,
+    base_results: BaseResults | None = None,
 ) -> dict[str, Any]:
     """Score a finished run on its held-out clips; writes scores.json, scores.html, copies.html, samples/ and the card.
 
@@ -63,7 +66,8 @@ def evaluate(  # noqa: PLR0913
     computed in `num_workers` processes and cached in RUN/metrics_cache, or in `metrics_cache`, so that several runs on
     a corpus measure its clips, and what the base makes without an adapter, once. `protocol` "paper" adds the two
     Fréchet distances of the paper, which need their models' weights. A `backbone` is used as the run's base, and keeps
-    the adapter. TalimError if the run is not finished or its corpus has changed.
+    the adapter. `base_results` holds what an earlier call left of the base alone, and is added to: equal settings give
+    equal results. TalimError if the run is not finished or its corpus has changed.
     """
     from talim.backbones.load import load
 
@@ -79,7 +83,7 @@ def evaluate(  # noqa: PLR0913
         whose = f"the adapter {begun.get('name')}, which this one began from,"
         seen = start_adapter.seen_before(sources, corpus.held_out, whose)
     facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
-    scored = ScoredAdapter(run, recipe, corpus, seen, facts)
+    scored = ScoredAdapter(run, recipe, corpus, seen, facts, base_results or BaseResults())
     backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
     scores = score_adapter(
         scored,
@@ -127,6 +131,13 @@ def score_adapter(  # noqa: PLR0913
     backbone.model.eval()
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
     batch_size = recipe.training.batch_size
+    kept = scored.base_results
+    kept.use(
+        (
+            *(corpus.hash, backbone.fingerprint, backbone.dtype, backbone.device, backbone.transliterate),
+            *(recipe.training, num_prompts, num_continuations, seconds, seed, options),
+        )
+    )
     training = batches.encode_clips(corpus, corpus.train, backbone, progress)
     references = measure_reference_losses(training, clips, backbone, batch_size)
 
@@ -134,8 +145,13 @@ def score_adapter(  # noqa: PLR0913
         clips: Sequence[EncodedClip], condition: str = "", references: ReferenceLosses | None = None
     ) -> dict[str, Any]:
         adapted = per_clip_losses(backbone, clips, batch_size, progress, f"loss with adapter{condition}", cache)
-        with injection.disabled(peft):
-            base = per_clip_losses(backbone, clips, batch_size, progress, f"loss without adapter{condition}", cache)
+
+        def losses_of_base() -> np.ndarray:
+            with injection.disabled(peft):
+                return per_clip_losses(backbone, clips, batch_size, progress, f"loss without adapter{condition}", cache)
+
+        # stored outputs of frozen layers may differ in the last digit
+        base = losses_of_base() if cache is not None else kept.get(f"loss{condition}", losses_of_base)
         recordings, parts = [clip.clip.sound_group for clip in clips], backbone.validation_terms
         unit = backbone.loss_unit
         return compare_losses(base, adapted, recordings, parts=parts, unit=unit, references=references)
@@ -156,17 +172,36 @@ def score_adapter(  # noqa: PLR0913
         choice = corpus.summary["split"]["validation_note"]
     reduction["ci_note"] = "; ".join(filter(None, [reduction["ci_note"], choice, scored.seen["note"]])) or None
     pairs = sample_pairs.generate_pairs(
-        run, corpus, backbone, peft, progress, num_prompts=num_prompts, seconds=seconds, seed=seed, options=options
+        run,
+        corpus,
+        backbone,
+        peft,
+        progress,
+        num_prompts=num_prompts,
+        seconds=seconds,
+        seed=seed,
+        options=options,
+        base_results=kept,
     )
     tokens, targets = None, {item.clip.id: item.targets for item in clips}
     if backbone.target_kind == "tokens":
-        real = batches.stratified_sample(corpus.held_out, music_scores.MAX_REAL_CLIPS)
+        real = music_scores.choose_real_clips(corpus.held_out, seconds)
         tokens = [item.targets for item in training], [targets[clip.id] for clip in real], backbone.frame_rate_hz
-    sources = batches.stratified_sample(corpus.held_out, music_scores.MAX_RESYNTHESIZED)
-    resynthesis = [(clip, backbone.decode(targets[clip.id])) for clip in sources]
+    sources = music_scores.choose_real_clips(corpus.held_out, seconds, music_scores.MAX_RESYNTHESIZED)
+    decoded = kept.get("resynthesis", lambda: [backbone.decode(targets[clip.id]) for clip in sources])
+    resynthesis = list(zip(sources, decoded, strict=True))
     continued = num_prompts if num_continuations is None else num_continuations
     continuations = continuation.evaluate_continuations(
-        run, corpus, backbone, peft, progress, num_clips=continued, seconds=seconds, seed=seed, options=options
+        run,
+        corpus,
+        backbone,
+        peft,
+        progress,
+        num_clips=continued,
+        seconds=seconds,
+        seed=seed,
+        options=options,
+        base_results=kept,
     )
     if note := continuation.shortfall(continuations, continued):
         progress.log(f"note: {note}")

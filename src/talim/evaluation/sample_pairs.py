@@ -15,6 +15,7 @@ from talim.audio import Audio
 from talim.audio.load_librosa import load_librosa
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
+from talim.evaluation.base_results import BaseResults
 from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.sources import AdapterChoice
 from talim.html.formatting import format_counted
@@ -76,6 +77,7 @@ def generate_pairs(  # noqa: PLR0913
     seconds: float,
     seed: int,
     options: GenerationOptions,
+    base_results: BaseResults | None = None,
 ) -> list[SamplePair]:
     """Generate pairs for the captions of `num_prompts` held-out clips; writes RUN/samples (FLAC and manifest.jsonl).
 
@@ -99,9 +101,12 @@ def generate_pairs(  # noqa: PLR0913
         )
         return [GeneratedClip(row, backbone.decode(row).cut(0, seconds)) for row in targets]
 
+    def generate_base() -> list[GeneratedClip]:
+        with injection.disabled(peft):
+            return generate("without adapter")
+
     adapted = generate("with adapter")
-    with injection.disabled(peft):
-        base = generate("without adapter")
+    base = (base_results or BaseResults()).get("samples", generate_base)
     pairs = [
         SamplePair(clip, seed + number, *parts)
         for number, (clip, *parts) in enumerate(zip(clips, base, adapted, strict=True))

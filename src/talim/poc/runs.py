@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
+from talim.evaluation.base_results import BaseResults
 from talim.evaluation.loss_standing import BELOW, KEY
 from talim.experiments.trial import train_and_evaluate
 from talim.poc import budget, state
@@ -24,7 +25,7 @@ from talim.run import Run
 
 @dataclass(frozen=True)
 class PocContext:
-    """What all stages share: folder, options, corpus, reporter, finished stages, and the time used."""
+    """What all stages share: folder, options, corpus, reporter, finished stages, time used, results of the base."""
 
     out: Path
     options: PocOptions
@@ -33,6 +34,7 @@ class PocContext:
     stage_cache: StageCache
     time_log: TimeLog
     prepare_seconds: float = 0.0  # of the corpus, counted against the time budget
+    base_results: BaseResults = field(default_factory=BaseResults)
 
     @property
     def used_seconds(self) -> float:
@@ -119,6 +121,7 @@ def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
                     options=generation,
                     device=device,
                     metrics_cache=context.out / state.METRICS_CACHE,  # all runs are compared with the same music
+                    base_results=context.base_results,
                 )
                 write_json(run.folder / budget.EVALUATION_TIME, {"seconds": round(time.monotonic() - start, 3)})
                 context.stage_cache.mark_done(stage, key)
