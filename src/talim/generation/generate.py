@@ -244,7 +244,7 @@ class Generation:
             phrase_options=self.phrase_options,
         )
         for row, clip in clips:
-            clip = self._with_loudness_told(clip, indices[row]) if phrases else clip
+            clip = self._with_gain_logged(clip, indices[row]) if phrases else clip
             yield indices[row], self._tagged(pieces[row], clip)
 
     def _melody_options(self, pieces: Sequence[PieceRequest]) -> dict[str, Any]:
@@ -272,7 +272,7 @@ class Generation:
             tags |= piece.melody.tags
         return replace(clip, tags=tags | {"request": piece.key})
 
-    def _with_loudness_told(self, clip: AudioStream, index: int) -> AudioStream:
+    def _with_gain_logged(self, clip: AudioStream, index: int) -> AudioStream:
         """A clip that begins from a phrase; it is told where all of it is turned down."""
         title = f"{index + 1} of {len(self.pieces)}" if len(self.pieces) > 1 else "audio"
         logged: list[float] = []
