@@ -220,3 +220,23 @@ def test_equal_width_is_compared_beside_equal_share_and_only_where_the_width_is_
     assert decide_hypotheses(found, sizes)[0]["results"][0]["mean"] == pytest.approx(-4.0)
     labels = {q.label for q in factor_questions([BaseModelResults("b", "", "", found)])}
     assert {"conv over linear", "conv over linear, at width 64", "width 64 over width 8"} <= labels
+
+
+def test_a_difference_of_the_smallest_size_of_interest_is_supported_whichever_side_its_estimate_falls() -> None:
+    """An effect of exactly the smallest size is found by nearly all studies that have the power for it."""
+    comparison = {"treatment": {"kind": "conv"}, "control": {"kind": "linear"}, "smallest_effect": 0.1}
+    rows = [
+        decide_hypotheses(trials({("", "conv"): 0.1}, noise=0.03, rng=rng), claims(comparison))[0] for rng in range(20)
+    ]
+    below = [row["results"][0]["mean"] < 0.1 for row in rows]
+    assert 4 <= sum(below) <= 16
+    assert sum(row["verdict"] == SUPPORTED for row in rows) >= 18
+
+
+def test_a_significant_difference_below_the_smallest_size_is_not_supported() -> None:
+    comparison = {"treatment": {"kind": "conv"}, "control": {"kind": "linear"}, "smallest_effect": 0.1}
+    for hypothesis, expected in (("greater", CONTRADICTED), ("not_greater", SUPPORTED), ("different", CONTRADICTED)):
+        found = trials({("", "conv"): 0.03}, noise=0.01)
+        row = decide_hypotheses(found, claims(comparison | {"hypothesis": hypothesis}))[0]
+        assert row["results"][0]["low"] > 0
+        assert row["verdict"] == expected

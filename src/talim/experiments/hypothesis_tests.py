@@ -119,14 +119,14 @@ def decide_comparison(
 def _verdict(effect: Effect, comparison: Comparison, confidence: float, comparisons: int) -> str:
     low, high = effect.interval(confidence)
     wide_low, wide_high = effect.interval(1 - (1 - confidence) / comparisons)
-    smallest, mean = comparison.smallest_effect, effect.mean
+    smallest = comparison.smallest_effect
     # that there is no difference may only be said where the smallest one of interest would have been seen
     sees = effect.min_detectable_effect(1 - (1 - confidence) / comparisons) <= smallest
     supported, contradicted = {
-        "greater": (low > 0 and mean >= smallest, wide_high < (smallest if sees else 0)),
-        "not_greater": (high < (smallest if sees else 0), wide_low > 0 and mean >= smallest),
+        "greater": (low > 0 and high >= smallest, wide_high < (smallest if sees else 0)),
+        "not_greater": (high < (smallest if sees else 0), wide_low > 0 and wide_high >= smallest),
         "different": (
-            (low > 0 or high < 0) and abs(mean) >= smallest,
+            (low > 0 and high >= smallest) or (high < 0 and low <= -smallest),
             sees and -smallest < wide_low and wide_high < smallest,
         ),
     }[comparison.hypothesis]

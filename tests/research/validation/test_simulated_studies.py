@@ -12,7 +12,7 @@ from fixtures.simulated_study import study
 from research.validation import simulated_studies
 from research.validation.simulated_studies import SimulatedEffect, SimulatedStudy, grid, main, supported_fraction
 from talim.experiments.hypotheses import load
-from talim.experiments.hypothesis_tests import CONTRADICTED, SUPPORTED, UNDECIDED, decide_hypotheses
+from talim.experiments.hypothesis_tests import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, decide_hypotheses
 from talim.experiments.results import read_study
 
 PAPER = Path(__file__).parents[3] / "studies" / "paper" / "claims.yaml"
@@ -86,3 +86,44 @@ def test_main_writes_a_study_or_prints_power(
     monkeypatch.setattr("sys.argv", ["simulated_studies", "--studies", "2"])
     main()
     assert "power for an effect of 0.08 nats: 100.0 %" in capsys.readouterr().out
+
+
+def answers(name: str, studies: int) -> list[tuple[str, bool, bool]]:
+    (plan,) = (plan for title, plan in simulated_studies.CONTROLLED_STUDIES.items() if title.startswith(name))
+    return [simulated_studies.controlled_outcome(plan, seed) for seed in range(studies)]
+
+
+def test_controlled_outcome_of_a_null_study_is_no_verdict_and_of_a_difference_one() -> None:
+    assert answers("nothing differs", 2) == [(NOT_TESTABLE, False, False)] * 2
+    assert answers("one design is 0.03 better, learning rates", 1) == [(NOT_TESTABLE, True, False)]
+    assert SUPPORTED in {
+        verdict for verdict, _, _ in answers("one design is 0.03 better, half of the steps lose 0.03", 2)
+    }
+
+
+@pytest.mark.slow
+def test_null_studies_give_no_verdict_and_the_smallest_difference_is_found() -> None:
+    """19 of 20 studies without a difference say nothing; 8 of 10 find the smallest one of interest."""
+    silent = [verdict in (NOT_TESTABLE, UNDECIDED) for verdict, _, _ in answers("nothing differs", 20)]
+    assert sum(silent) >= 19
+    verdicts = [verdict for verdict, _, _ in answers("one design under two names", 20)]
+    assert verdicts.count(SUPPORTED) <= 1  # equal designs, while half of the steps is seen
+    found = answers("one design is 0.03 better, half of the steps lose 0.03", 20)
+    assert sum(verdict == SUPPORTED for verdict, _, _ in found) >= 16
+    assert sum(planted for _, planted, _ in found) >= 16
+
+
+def test_write_controls_section_replaces_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated_studies, "controlled_outcome", lambda plan, seed: (SUPPORTED, True, seed == 0))
+    page = tmp_path / "statistics.md"
+    page.write_text("# Statistics\n\nBefore.\n\n## Controls of studies\n\nold\n\n## After\n\nkept\n", encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["simulated_studies", "--controls", str(page), "--studies", "2"])
+    main()
+    text = page.read_text(encoding="utf-8")
+    assert text.count("## Controls of studies") == 1
+    assert "old" not in text
+    assert text.startswith("# Statistics\n\nBefore.\n\n## Controls")
+    assert text.endswith("\n\n## After\n\nkept\n")
+    assert "| 2 | 0 | 0 | 0 | 2 | 1 |" in text
+    main()
+    assert page.read_text(encoding="utf-8") == text
