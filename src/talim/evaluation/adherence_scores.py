@@ -171,9 +171,9 @@ def cycle_fit(clip_set: ClipSet, labels: Sequence[str]) -> np.ndarray:
         prompt_bpm = clip_set.prompt_bpm[row] if clip_set.prompt_bpm else None
         tempi = tradition_scores.candidate_tempi(samples, prompt_bpm)
         strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
-        for column, label in enumerate(labels):
-            beats = tradition_scores.cycle_of(label).beats
-            fits[row, column] = tradition_scores.max_cycle_strength(strength, beats, tempi)
+        beats = [tradition_scores.cycle_of(label).beats for label in labels]
+        found = {each: tradition_scores.max_cycle_strength(strength, each, tempi) for each in {*beats}}
+        fits[row] = [found[each] for each in beats]
     return fits
 
 

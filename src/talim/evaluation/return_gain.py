@@ -57,17 +57,17 @@ def first_returns(
     its beginning.
     """
     first, returned = np.zeros(frames, bool), np.zeros(frames, bool)
-    heard: dict[str, np.ndarray] = {}
+    earlier: dict[str, np.ndarray] = {}
     for section, within in sections_of_clip(truth, start_seconds, frames, frame_rate_hz):
         if not within.any():
             continue
-        if section.occurrence == 1 or section.name not in heard:
+        if section.occurrence == 1 or section.name not in earlier:
             whole = section.onset_seconds >= start_seconds - 0.5 / frame_rate_hz
-            heard[section.name] = within if whole else np.zeros(frames, bool)
-        elif heard[section.name].any():
-            first |= heard[section.name]
+            earlier[section.name] = within if whole else np.zeros(frames, bool)
+        elif earlier[section.name].any():
+            first |= earlier[section.name]
             returned |= within
-            heard[section.name] = np.zeros(frames, bool)  # one return of each
+            earlier[section.name] = np.zeros(frames, bool)  # one return of each
     return first, returned
 
 
