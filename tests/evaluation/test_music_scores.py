@@ -76,6 +76,24 @@ def test_common_length_says_why_it_is_not_the_one_that_was_asked_for(
         assert f"first {common:.3g} s" in note
 
 
+def test_the_cut_end_of_a_recording_shortens_no_comparison() -> None:
+    """Real recordings end anywhere: their last clips count only where a recording has no longer one."""
+    lengths = {"long": [10.0, 10.0, 2.08], "near": [9.98, 4.0], "short": [3.0, 2.0]}
+    held_out: Any = [
+        SimpleNamespace(sound_group=name, seconds=seconds, id=f"{name} {seconds}")
+        for name, every in lengths.items()
+        for seconds in every
+    ]
+    chosen = music_scores.choose_real_clips(held_out, 10.0)
+    assert sorted((clip.sound_group, clip.seconds) for clip in chosen) == [
+        *[("long", 10.0)] * 2,
+        *[("near", 9.98), ("short", 3.0)],
+    ]
+    assert len(music_scores.choose_real_clips(held_out, 2.0)) == 7  # all of them are long enough
+    assert len(music_scores.choose_real_clips(held_out, 10.0, 2)) == 2
+    assert music_scores.choose_real_clips([], 10.0) == []
+
+
 def test_score_music_with_unknown_protocol_raises(finished_run: Run) -> None:
     with pytest.raises(UsageError, match="default, paper"):
         music_scores.score_music(finished_run, None, [], seconds=1, seed=0, protocol="other")  # type: ignore[arg-type]

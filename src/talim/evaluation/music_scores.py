@@ -62,7 +62,7 @@ def score_music(  # noqa: PLR0913
     check_protocol(protocol)
     clap_model = clap.load_clap_if_available(clap_folder)
     prompt_clips = [pair.clip for pair in pairs]
-    real_clips = stratified_sample(corpus.held_out, MAX_REAL_CLIPS)
+    real_clips = choose_real_clips(corpus.held_out, seconds)
     sets = [
         ([corpus.read_clip(clip) for clip in real_clips], real_clips),
         ([pair.adapted.audio for pair in pairs], prompt_clips),
@@ -113,6 +113,19 @@ def _through_codec(resynthesis: Sequence[tuple[Clip, Audio]], seconds: float) ->
     """The clips as they are compared, with the recordings that they come from; None without any."""
     clips = [sound.mono().resample(pitch.RATE_HZ).cut(0, seconds) for _, sound in resynthesis]
     return ClipSet(clips, [], [clip.sound_group for clip, _ in resynthesis]) if clips else None
+
+
+def choose_real_clips(held_out: Sequence[Clip], seconds: float, max_clips: int = MAX_REAL_CLIPS) -> list[Clip]:
+    """The held-out clips that generated ones of `seconds` are compared with: of each recording those that are as long.
+
+    A recording without any is represented by its longest, so that the end of a recording, cut where it ends, shortens
+    no comparison.
+    """
+    longest: dict[str, float] = {}
+    for clip in held_out:
+        longest[clip.sound_group] = max(clip.seconds, longest.get(clip.sound_group, 0.0))
+    enough = [clip for clip in held_out if clip.seconds >= min(seconds, longest[clip.sound_group]) - LENGTH_TOLERANCE]
+    return stratified_sample(enough, max_clips)
 
 
 def _common_length(seconds: float, sets: Sequence[tuple[Sequence[Audio], Sequence[Clip]]]) -> tuple[float, str]:
