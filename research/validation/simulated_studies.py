@@ -309,9 +309,9 @@ What {studies} simulated studies a row answer, measured by
 designs, two corpora, ten seeds, 50 test recordings; standard deviations of 0.02 nats by seed, 0.02 by recording and
 0.03 by cell. The hypothesis, one of eight (99.4 %): conv learns more than transformer, by 0.03 nats or more. The
 planted difference is that to trials on half of the steps, found at the same level. Where nothing differs, not even
-after half of the steps, a study says nothing. Where the planted difference is found and the designs are equal,
-"contradicted" is the right answer: there is no difference of 0.03 nats, and the study would have seen one. Advice is
-withheld, too, where designs and corpora seem to interact, which they do by chance in 5 % of studies."""
+after half of the steps, a study says nothing, unless a planted difference is found by chance. Where it is rightly found
+and the designs are equal, "contradicted" is the right answer: there is no difference of 0.03 nats, and the study would
+have seen one. Advice rests on 95 %; it is withheld, too, where designs and corpora seem to interact, by chance in 5 %."""
 
 
 def write_controls_section(page: Path, studies: int) -> None:

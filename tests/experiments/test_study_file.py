@@ -281,3 +281,15 @@ def test_a_planted_corpus_without_its_like_raises() -> None:
     )
     with pytest.raises(UsageError, match=r"corpora\.plain is planted, and no corpus is the same with ornaments"):
         study_file.expand(config)
+
+
+def test_the_guides_example_of_control_grids_is_a_study() -> None:
+    text = (STUDIES.parent / "docs" / "guides" / "study.md").read_text(encoding="utf-8").split("## Controls")[1]
+    config = StudyConfig.model_validate(yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]))
+    found = {(trial.control, trial.inserted) for trial in controls_of(config)}
+    assert found == {
+        ("planted", "50 % of the steps"),
+        ("planted", "trained without ornaments"),
+        ("planted", "trained without returns"),
+        ("equal", ""),
+    }

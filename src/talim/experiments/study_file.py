@@ -191,8 +191,8 @@ class StudyConfig(StrictModel):
 
     def corpora_of(self, grid: TrialGrid) -> list[str]:
         """The names of a grid's corpora; by default all that leave nothing out, or where that is planted all others."""
-        planted = grid.control == "planted" and grid.steps_fraction is None
-        return list(grid.corpora) or [name for name, spec in self.corpora.items() if bool(spec.left_out) == planted]
+        altered = grid.control == "planted" and grid.steps_fraction is None
+        return list(grid.corpora) or [name for name, spec in self.corpora.items() if bool(spec.left_out) == altered]
 
     def counterpart(self, corpus: str) -> str:
         """The corpus with the same performances and nothing left out; UsageError if there is none."""
