@@ -44,6 +44,10 @@ class Outer(StrictModel):
         ({"name": "x", "inner": {"length": 0}}, "inner.length is 0: "),
         ({"name": "x", "inner": {"length": float("nan")}}, "inner.length is nan"),
         ({"name": "x", "inner": {"length": 13}}, "inner.length is 13: 13 is not allowed"),
+        ({"name": "x", "inner": [1]}, "inner is [1]: expected `name: value` lines, not a list or one value"),
+        ({"name": "x", "inner": "y"}, "inner is 'y': expected `name: value` lines"),
+        ({"name": "x", "parts": "y"}, "parts is 'y': expected a list, such as [one, two]"),
+        ({"name": 3}, "name is 3: it should be a valid string"),
         ([1], "f.yaml: expected `key: value` lines, found list"),
     ],
 )
@@ -52,6 +56,15 @@ def test_build_invalid_values_raise_one_line_usage_error(values: Any, message: s
         build(Outer, values, "f.yaml")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_known_keys_are_listed_once() -> None:
+    with pytest.raises(UsageError) as raised:
+        build(Outer, {"name": "x", "zzz": 1, "part": 2, "inner": {"zzz": 1}}, "f.yaml")
+    known = "Known: name, inner, parts"
+    assert str(raised.value) == (
+        f"f.yaml: unknown key inner.zzz: Known: length; unknown key zzz: {known}; unknown key part: did you mean parts?"
+    )
 
 
 def test_build_several_faults_are_all_named() -> None:

@@ -107,8 +107,20 @@ def dump(model: StrictModel) -> str:
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """Up to eight faults of a validation in one line; an unknown key comes with the nearest and all valid names."""
-    faults = [_fault(details, model) for details in error.errors()]
+    faults: list[str] = []
+    for details in error.errors():
+        fault, _, known = _fault(details, model).partition(_KNOWN)
+        told = known and any(each.endswith(f"{_KNOWN}{known}") for each in faults)
+        faults.append(fault.rstrip(": ") if told else f"{fault}{_KNOWN}{known}" if known else fault)
     return "; ".join(faults[:MAX_FAULTS] + [f"and {len(faults) - MAX_FAULTS} more"] * (len(faults) > MAX_FAULTS))
+
+
+_KNOWN = "Known: "
+_BLOCK, _LIST = "expected `name: value` lines, not a list or one value", "expected a list, such as [one, two]"
+_EXPECTED = {  # by pydantic's names of what was found wrong, in the words of YAML
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), _BLOCK),
+    **dict.fromkeys(("list_type", "tuple_type"), _LIST),
+}
 
 
 def _fault(details: Any, model: type[BaseModel]) -> str:
@@ -119,8 +131,9 @@ def _fault(details: Any, model: type[BaseModel]) -> str:
         valid = list(_submodel(model, details["loc"][:-1]).model_fields)
         nearest = difflib.get_close_matches(str(details["loc"][-1]), valid, n=1)
         hint = f"did you mean {nearest[0]}? " if nearest else ""
-        return f"unknown key {key}: {hint}Known: {', '.join(valid)}"
-    message = re.sub(r"^Value error, ", "", details["msg"])
+        return f"unknown key {key}: {hint}{_KNOWN}{', '.join(valid)}"
+    message = _EXPECTED.get(details["type"]) or re.sub(r"^Value error, ", "", details["msg"])
+    message = re.sub(r"^Input should", "it should", message)
     prefix = f"{key} is {shown_value(details['input'])}: " if key and not isinstance(details["input"], dict) else ""
     return prefix + message
 
