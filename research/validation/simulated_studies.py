@@ -311,7 +311,7 @@ designs, two corpora, ten seeds, 50 test recordings; standard deviations of 0.02
 planted difference is that to trials on half of the steps, found at the same level. Where nothing differs, not even
 after half of the steps, a study says nothing, unless a planted difference is found by chance. Where it is rightly found
 and the designs are equal, "contradicted" is the right answer: there is no difference of 0.03 nats, and the study would
-have seen one. Advice rests on 95 %; it is withheld, too, where designs and corpora seem to interact, by chance in 5 %."""
+have seen one. Advice rests on 95 %; it is withheld where designs and corpora seem to interact, by chance in 5 %."""
 
 
 def write_controls_section(page: Path, studies: int) -> None:
