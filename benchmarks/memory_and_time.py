@@ -300,7 +300,8 @@ def page(rows: Sequence[Row], command: str) -> str:
         "`prepare` and `modes` read one file of the length; `evaluate RUN` works on a corpus of the length in four "
         "recordings, with one prompt of 5 s; `evaluate FOLDERS` is `--real` and `--generated`, each of the length in "
         "two files; `copies` looks for a clip of 30 s in two recordings of half the length; `generate` makes one "
-        "piece of the length by continuation; with random codes in place of the model's, it decodes and writes only.",
+        "piece of the length by continuation, the whole way: sampling, and decoding and writing what is there of it; "
+        "with random codes in place of the model's, it decodes and writes only.",
         "",
         "## Peak memory and CPU time by the length of the sound",
         "",
