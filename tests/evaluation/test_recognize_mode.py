@@ -144,3 +144,10 @@ def test_modes_command_prints_json_or_a_table(tmp_path: Path, capsys: pytest.Cap
     assert shown[0].startswith("1. Yaman")
     assert shown[-1].endswith("Hz.")
     assert len(shown) == modes.MAX_MODES_SHOWN + 1
+
+
+def test_one_mode_alone_is_no_recognition() -> None:
+    only = {"tonic_hz": 220.0, "modes": [{"name": "Own", "slug": "own", "score": 1.0}]}
+    assert "has one mode only, so the share says nothing" in modes.modes_message(only)
+    two = {"tonic_hz": 220.0, "modes": [{"name": n, "slug": n, "score": s} for n, s in (("Own", 0.9), ("Other", 0.1))]}
+    assert "Most likely Own, its tonic at 220.0 Hz." in modes.modes_message(two)

@@ -144,6 +144,12 @@ def modes_message(result: dict[str, Any]) -> str:
         + (f"  {row['tradition']}" if "tradition" in row else "")
         for place, row in enumerate(best, 1)
     ]
+    if len(result["modes"]) == 1:
+        lines.append(
+            "The tradition has one mode only, so the share says nothing about this recording; "
+            f"its tonic as {best[0]['name']} would be at {result['tonic_hz']:.1f} Hz."
+        )
+        return "\n".join(lines)
     confidence = "Most likely" if best[0]["score"] >= 0.5 else "Not sure; the best guess is"
     lines.append(f"{confidence} {best[0]['name']}, its tonic at {result['tonic_hz']:.1f} Hz.")
     return "\n".join(lines)
