@@ -82,7 +82,7 @@ def test_changed_settings_are_said() -> None:
 
 def test_estimate_text_tells_the_whole() -> None:
     assert budget.estimate_text(3900, 3, 2) == (
-        "3 trainings and 2 for the learning curve with evaluation: about 1 h 5 min in all"
+        "3 trainings and 2 for the learning curve with evaluation: about 1 h 5 min"
     )
 
 
@@ -99,6 +99,9 @@ def test_check_budget_refuses_at_once_what_no_machine_can_do() -> None:
     check_budget(PocOptions(hours=least), 20)  # what it names is accepted
     check_budget(PocOptions(), 20)  # no budget
     check_budget(PocOptions(hours=0.01, designs=("linear@all:2%",)), 20)
+    with pytest.raises(UsageError) as alone:
+        check_budget(PocOptions(hours=0.001, designs=("linear@all:2%",)), 20)
+    assert "fewer designs" not in str(alone.value)
 
 
 def test_least_seconds_is_enough_and_hardly_more() -> None:

@@ -100,10 +100,12 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(60.0, 3, 2))
     stopped = poc(short_takes, small, short_options(hours=1))["stopped"]
     assert "steps of each design would fit" in stopped
+    assert "or fewer designs (--design)" in stopped
     needed = float(stopped.partition("give --hours ")[2].split()[0])
     progress = CollectedProgress()
     write_json(small / "time_log.json", {"all something-else": 41.0})
-    enough = poc(short_takes, small, short_options(hours=needed), progress)  # what it names is enough
+    monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(70.0, 3, 2))
+    enough = poc(short_takes, small, short_options(hours=needed), progress)  # also where it is a little slower by then
     assert enough["stopped"] == ""
     assert any(
         line.startswith("41 s were spent here before") and "do not count" in line in line for line in progress.messages

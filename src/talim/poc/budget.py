@@ -75,9 +75,9 @@ def least_seconds(enough: Callable[[float], bool], seconds: float) -> float:
 
 
 def estimate_text(seconds: float, trainings: int, curve_runs: int) -> str:
-    """The whole estimate in a line, before anything is trained."""
+    """What is still to come, in a line, before anything is trained."""
     curve = f" and {curve_runs} for the learning curve" if curve_runs else ""
-    return f"{format_counted(trainings, 'training')}{curve} with evaluation: about {format_duration(seconds)} in all"
+    return f"{format_counted(trainings, 'training')}{curve} with evaluation: about {format_duration(seconds)}"
 
 
 def shortened(

@@ -22,6 +22,9 @@ from talim.reporting.commands import REFERENCE_BASE, training_job
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
+RETRY_FACTOR = (
+    1.25  # of the time that would do: a machine that is a little slower at the next try must not refuse again
+)
 CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a learning curve takes too much time from the designs
 RATIOS = {"memory": "memory_bytes", "flops": "flops_per_step", "disk": "file_bytes"}
 TRACED = ("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step")
@@ -203,7 +206,8 @@ def _fit_to_budget(
         plan["stopped"] = (
             f"only {format_counted(steps, 'step')} of each design would fit into "
             f"{format_duration(options.hours * 3600)}, and the gate (this stage's threshold) requires {min_steps}; "
-            f"give {hours_option(options.hours * 3600 + needed - seconds)}, or fewer designs (--design)"
+            f"give {hours_option((options.hours * 3600 + needed - seconds) * RETRY_FACTOR)}"
+            + (", or fewer designs (--design)" if len(by_design) > 1 else "")
         )
         return by_design
     of_each = "the design" if len(by_design) == 1 else f"each of {len(by_design)} designs"

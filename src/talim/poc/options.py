@@ -159,8 +159,8 @@ def check_budget(options: PocOptions, min_steps: int) -> None:
         raise UsageError(
             f"--hours {options.hours:g} is {format_duration(seconds)}; timing, training and scoring "
             f"{format_counted(designs, 'design')} takes at least {format_duration(least)} with the smallest base on a "
-            f"fast machine, and on two cores {TWO_CORES:g} times that; give {hours_option(TWO_CORES * least)} or more, "
-            "or fewer designs (--design)"
+            f"fast machine, and on two cores {TWO_CORES:g} times that; give {hours_option(TWO_CORES * least)} or more"
+            + (", or fewer designs (--design)" if designs > 1 else "")
         )
 
 
