@@ -82,7 +82,10 @@ def test_info_prints_design_base_and_size(finished_run: Run) -> None:
     assert done.exit_code == 0
     assert "design: linear@all:10%" in done.stdout
     assert json.loads(talim("info", finished_run.adapter, "--json").stdout)["method"] == "talim"
-    assert "is no adapter folder" in refused("info", finished_run.adapter.parent)
+    assert "{" not in done.stdout
+    assert "base: name " in done.stdout
+    for folder in (finished_run.folder, finished_run.folder.parent):
+        assert f"below it are {finished_run.adapter}" in refused("info", folder)
 
 
 def test_check_fits_or_says_why_not(finished_run: Run, tiny_base: Path, tmp_path: Path, lora: Path) -> None:

@@ -10,6 +10,7 @@ from talim.errors import TalimError
 from talim.terminal_text import one_line
 
 CONFIG_FILE = "adapter_config.json"
+MAX_LISTED = 5  # values of a list that are shown; --json has all
 
 
 def find_adapters(folder: Path) -> list[dict[str, Any]]:
@@ -42,6 +43,21 @@ def adapter_info(folder: Path) -> dict[str, Any]:
     )
     method = peft_baselines.peft_type_name(serialization.read_config(folder))
     return {"folder": str(folder), "method": method, **info, "bytes": size}
+
+
+def info_lines(info: dict[str, Any]) -> list[str]:
+    """`adapter_info` for people: a line per fact, those in groups joined, long lists counted."""
+    return [f"{name.replace('_', ' ')}: {_plain(value)}" for name, value in info.items()]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return f"{len(value)} values" if len(value) > MAX_LISTED else ", ".join(map(_plain, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def adapter_line(row: dict[str, Any]) -> str:

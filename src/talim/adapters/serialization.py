@@ -31,6 +31,7 @@ from talim.version import __version__
 
 INFO_FILE = "talim.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+_MAX_NAMED = 4  # adapters below a folder that is none itself
 PICKLED_FILE = "adapter_model.bin"  # of PEFT before 0.7, read without running code in it
 CARD_FILE = "README.md"
 LICENCE_FILE = "LICENSE.md"  # the name that the Hub's license_link expects
@@ -104,7 +105,10 @@ def read_info(folder: Path | str) -> dict[str, Any]:
     if not path.is_file():
         if (Path(folder) / CONFIG_FILE).is_file():
             return _read_peft_facts(Path(folder))
-        raise TalimError(f"{folder} is no adapter folder: it has no {INFO_FILE}; give RUN/adapter of a finished run")
+        below = sorted(path.parent for part in ("*", "*/*") for path in Path(folder).glob(f"{part}/{CONFIG_FILE}"))
+        found = ", ".join(map(str, below[:_MAX_NAMED])) + (" and more" if len(below) > _MAX_NAMED else "")
+        advice = f"below it are {found}" if below else "give RUN/adapter of a finished run"
+        raise TalimError(f"{folder} is no adapter folder: it has no {INFO_FILE}; {advice}")
     info = _read_json(path)
     if not isinstance(info, dict) or not isinstance(info.get("base"), dict):
         raise TalimError(f"{path}: expected an object with a base; is the file damaged?")

@@ -36,7 +36,7 @@ def adapters_info(
     from talim.adapters import inspect
 
     info = inspect.adapter_info(folder)
-    show(info, json_, "\n".join(one_line(f"{key}: {value}") for key, value in info.items()))
+    show(info, json_, "\n".join(one_line(line) for line in inspect.info_lines(info)))
 
 
 @app.command("check", epilog="Example: `talim adapters check my-run/adapter --base nano-musicgen`")
