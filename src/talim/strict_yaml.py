@@ -110,8 +110,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     faults: list[str] = []
     for details in error.errors():
         fault, _, known = _fault(details, model).partition(_KNOWN)
-        told = known and any(each.endswith(f"{_KNOWN}{known}") for each in faults)
-        faults.append(fault.rstrip(": ") if told else f"{fault}{_KNOWN}{known}" if known else fault)
+        repeated = known and any(each.endswith(f"{_KNOWN}{known}") for each in faults)
+        faults.append(fault.rstrip(": ") if repeated else f"{fault}{_KNOWN}{known}" if known else fault)
     return "; ".join(faults[:MAX_FAULTS] + [f"and {len(faults) - MAX_FAULTS} more"] * (len(faults) > MAX_FAULTS))
 
 
