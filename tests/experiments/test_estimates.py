@@ -51,3 +51,24 @@ def test_plan_with_neither_or_both_of_study_and_base_raises(
         main(["plan", *arguments])
     assert done.value.code == 2
     assert "either a study" in capsys.readouterr().err
+
+
+def test_dry_run_counts_preliminary_trials_and_how_much_the_grid_may_grow(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {
+        "tune": {"learning_rate": [0.001, 0.003], "seeds": [7, 8], "max_growth": 2},
+        "plateau": {"max_steps": 40},
+        "overrides": {"training.batch_size": 2, "training.crop_seconds": 1.0},
+    }
+    file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, **changes)
+    with pytest.raises(SystemExit):
+        main(["study", str(file), "--out", str(tmp_path / "out"), "--dry-run", "--gpu", "rtx-3060"])
+    text = capsys.readouterr().out
+    assert "first 1 pilot trial and 8 tuning trials: " in text  # 2 kinds x 2 rates x 2 seeds
+    assert "by 8 trials more at most" in text  # 2 kinds x 2 more rates x 2 seeds
+    assert "4 of 4 trials to run: " in text
+    assert "at a first guess" in text
+    assert "tuning: conv@post:500 on" in text
+    assert "seed 7, learning_rate 0.001, steps 40" in text
+    assert not (tmp_path / "out").exists()

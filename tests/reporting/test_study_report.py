@@ -108,6 +108,7 @@ def test_study_report_has_controls_before_any_verdict(rendered: tuple[str, dict[
     assert page.index(">Controls</h2>") < page.index('class="verdict"') < page.index(">Recommendation by goal</h2>")
     assert "halves of the seeds of one design are not told apart" in page
     assert value["control_trials"] == 2 * 6 * 6
+    assert "72 trials, in this section only." in page
 
 
 def test_study_report_without_controls_gives_no_verdict_and_no_advice(tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ def _command(file: Path, out: Path) -> str:
 
 def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
     from talim import progress
+    from talim.experiments import study_file
     from talim.experiments.estimates import TrialEstimates, trial_lines
+    from talim.experiments.preliminary_trials import growth_bound
     from talim.experiments.runner import list_trials, study_problems
 
     estimates = TrialEstimates(gpu, progress.default())
@@ -70,9 +72,10 @@ def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
         for trial, status, cost in rows
     ]
     problems = study_problems(file)
-    lines = [trial_lines(rows), *(f"cannot run: {problem}" for problem in problems)]
+    growth = growth_bound(study_file.load(file))
+    lines = [trial_lines(rows, growth), *(f"cannot run: {problem}" for problem in problems)]
     if not problems:
         lines.append(f"next: {_command(file, out)}")
-    show({"trials": trials, "problems": problems}, json_, "\n".join(lines))
+    show({"trials": trials, "growth": growth, "problems": problems}, json_, "\n".join(lines))
     if problems:
         raise typer.Exit(1)

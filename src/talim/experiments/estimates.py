@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,16 +79,33 @@ def total_message(total: dict[str, Any]) -> str:
     )
 
 
-def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]]) -> str:
-    """The trials of a dry run, a line each: id, status, grid, trial, predicted memory and time."""
+def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]], growth: int = 0) -> str:
+    """The trials of a dry run, a line each: id, status, grid, trial, predicted memory and time; and what is to run.
+
+    `growth` is the most tuning trials that may be added to those of the rows.
+    """
     lines = []
     for trial, status, estimate in rows:
         cost = "not predicted"
         if estimate is not None:
             cost = f"{estimate['memory_bytes'] / GB:.2f} GB, {format_duration(estimate['hours'] * 3600)}"
         lines.append(f"{trial.id}  {status:7}  {trial.grid}: {trial.name}  ({cost})")
-    to_run = [estimate for _, status, estimate in rows if status != "done"]
-    hours = sum(estimate["hours"] for estimate in to_run if estimate is not None)
-    counted = f"{len(to_run)} of {format_counted(len(rows), 'trial')}"
-    lines.append(f"{counted} to run: {format_duration(hours * 3600)} of training")
+    preliminary = [row for row in rows if row[0].stage != "trial"]
+    if preliminary:
+        counts = Counter(trial.stage for trial, _, _ in preliminary)
+        names = " and ".join(format_counted(count, f"{stage} trial") for stage, count in counts.items())
+        lines.append(f"first {names}: {_training_time(preliminary)}")
+        if growth:
+            more = format_counted(growth, "trial")
+            lines.append(f"the grids of tuning grow where a best value is at an edge: by {more} more at most")
+    trials = [row for row in rows if row[0].stage == "trial"]
+    to_run = [row for row in trials if row[1] != "done"]
+    counted = f"{len(to_run)} of {format_counted(len(trials), 'trial')}"
+    guess = ", at a first guess of what those choose, with ids to be decided" if preliminary else ""
+    lines.append(f"{counted} to run: {_training_time(to_run)}{guess}")
     return "\n".join(lines)
+
+
+def _training_time(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]]) -> str:
+    hours = sum(estimate["hours"] for _, _, estimate in rows if estimate is not None)
+    return f"{format_duration(hours * 3600)} of training"

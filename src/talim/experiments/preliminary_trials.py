@@ -5,6 +5,7 @@ The lines of finished preliminary trials decide what is run next, so an interrup
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,26 @@ def decide(study: StudyConfig, lines: Lines) -> Decision:
         failed += broken
         families += [tuned] if tuned else []
     return Decision(StudyChoices(steps, tuple(families)), tuple(to_run), tuple(failed), plateau)
+
+
+def foreseen(study: StudyConfig, decision: Decision) -> list[TrialSpec]:
+    """Preliminary trials that are missing; while pilots are, with the tuning trials as they are at `max_steps`."""
+    if study.plateau is None or not any(spec.stage == "pilot" for spec in decision.missing):
+        return list(decision.missing)
+    families = _families(study, study.plateau.max_steps)
+    return [*decision.missing, *(spec for family in families for spec in family.search({}).missing)]
+
+
+def growth_bound(study: StudyConfig) -> int:
+    """The most tuning trials that are added as grids grow."""
+    if study.tune is None:
+        return 0
+    count = 0
+    for family in _families(study, None):
+        sizes = [len(values) for values in study.tune.grids(family.representative).values()]
+        grown = math.prod(size + (study.tune.max_growth if size > 1 else 0) for size in sizes)
+        count += (grown - math.prod(sizes)) * len(study.tune.seeds) * len(family.tuned_on)
+    return count
 
 
 def decision_notes(decision: Decision, left_out: int) -> list[str]:

@@ -13,7 +13,15 @@ from talim.atomic_io import write_text
 from talim.backbones.resolve import is_model_folder
 from talim.errors import DivergedError, TalimError, UsageError
 from talim.experiments import study_corpora, study_file
-from talim.experiments.preliminary_trials import DIVERGED, Decision, decide, decision_notes, is_outcome, undecided
+from talim.experiments.preliminary_trials import (
+    DIVERGED,
+    Decision,
+    decide,
+    decision_notes,
+    foreseen,
+    is_outcome,
+    undecided,
+)
 from talim.experiments.progress_table import StudyProgress, mean_loss_reduction
 from talim.experiments.results import COPY_OF, STUDY_COPY
 from talim.experiments.results_log import ResultRecord, ResultsLog
@@ -125,7 +133,7 @@ def list_trials(file: Path, out: Path) -> list[tuple[TrialSpec, str, str]]:
     lines = ResultsLog(out, repair=False).lines
     return [
         (trial, lines.get(trial.id, {}).get("status", "missing"), resolve_base(trial.base, file.parent))
-        for trial in (*decision.missing, *study_file.expand(study, decision.choices))
+        for trial in (*foreseen(study, decision), *study_file.expand(study, decision.choices))
     ]
 
 

@@ -254,8 +254,10 @@ class TrialSpec:
 
     @property
     def name(self) -> str:
-        """`DESIGN on BASE, CORPUS, seed SEED`."""
-        return f"{self.design} on {self.base}, {self.corpus}, seed {self.seed}"
+        """`DESIGN on BASE, CORPUS, seed SEED`, and the learning rate and others if they were tuned."""
+        settings = (f", {key.split('.')[-1]} {value:g}" for key, value in self.tuned.items())
+        control = f" ({self.control}{f': {self.inserted}' if self.inserted else ''})" if self.control else ""
+        return f"{self.design} on {self.base}, {self.corpus}, seed {self.seed}{''.join(settings)}{control}"
 
 
 def load(path: Path) -> StudyConfig:
