@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from talim.experiments.learning_curves import plateau_fraction
+from talim.experiments.preliminary_trials import Decision, Pilot, Plateau
+from talim.experiments.study_file import StudyChoices
+from talim.experiments.tuning import TunedCandidate, TunedFamily
 from talim.html.design_charts import STYLES
-from talim.reporting.study_curves import learning_curves
+from talim.reporting.study_curves import choices, learning_curves
 from talim.reporting.study_report import study_report
 
 FALLING = [(0, 5.0), (40, 4.0), (80, 4.0), (100, 4.0)]
@@ -80,3 +83,30 @@ def test_page_and_json_have_the_mean_curve_of_the_seeds(tmp_path: Path, curves: 
         assert design["curve"] == [[0, 5.5], [40, 4.5], [80, 4.5], [100, 4.5]]
         assert design["last_fifth"] == 0
         assert len(re.findall(r'class="legend"', html)) == 1
+
+
+def test_page_has_a_table_of_tuning_and_of_pilots(tmp_path: Path) -> None:
+    rate = "training.learning_rate"
+    tried = [TunedCandidate(values={rate: r}, loss=loss) for r, loss in ((0.001, 3.5), (0.003, 3.25), (0.009, None))]
+    family = TunedFamily(
+        base="nano-musicgen", group="ney", family="conv", corpora=("ney",), designs=("conv@all:2%",),
+        representative="conv@all:2%", tuned_on=("ney",), seeds=(100,), candidates=tuple(tried),
+        chosen={rate: 0.003}, inside=True,
+    )  # fmt: skip
+    edge = family.model_copy(update={"family": "linear", "inside": False, "note": "0.003 is the greatest tried"})
+    curve = ((0, 5.0), (200, 4.0))
+    pilots = [
+        Pilot(base="nano-musicgen", corpus="ney", design=d, seed=1, curve=curve, flat_from=n)
+        for d, n in (("conv@all:2%", 120), ("full@all", None))
+    ]
+    plateau = Plateau(max_steps=200, steps=200, flat=False, pilots=tuple(pilots))
+    assert choices(tmp_path) == {}
+    Decision(StudyChoices(200, (family, edge)), plateau=plateau).write(tmp_path)
+    (tmp_path / "results.jsonl").write_text("", encoding="utf-8")
+    html = study_report(tmp_path, audio=False).read_text(encoding="utf-8")
+    for text in (
+        "<strong>0.003: 3.250</strong>", "0.001: 3.500<br>", "0.009: diverged", "<td>inside</td>",
+        "not inside: 0.003 is the greatest tried", "All trials train 200 steps", "<strong>Not flat</strong>",
+        "<td>step 120</td>", "<td>never</td>", "conv@all:2% on ney, seed 100",
+    ):  # fmt: skip
+        assert text in html

@@ -1,13 +1,16 @@
-"""The learning curves of a study's designs: drawings, their legend, and the same as a table."""
+"""The learning curves of a study's designs, and what tuning and pilot trainings chose before, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from talim.experiments.learning_curves import FLAT_FRACTION
+from talim.experiments.preliminary_trials import Pilot, read_plateau
+from talim.experiments.tuning import TunedFamily, read_tuning
 from talim.html.design_charts import STYLES, ErrorBarSeries, step_curve_plot, style_sample
 from talim.html.formatting import format_number, format_percent
 
@@ -75,3 +78,35 @@ def _table_row(corpus: str, row: Summary) -> dict[str, str]:
         "least": f"{format_number(least)} at step {step}",
         "end": end,
     }
+
+
+def choices(folder: Path) -> dict[str, Any]:
+    """{"tuning", "pilots", "plateau"} of the records in DIR: a row for each family and pilot; empty without any."""
+    plateau = read_plateau(folder)
+    found: dict[str, Any] = {"tuning": [_tuning_row(family) for family in read_tuning(folder)], "plateau": plateau}
+    found["pilots"] = [_pilot_row(pilot) for pilot in (plateau.pilots if plateau else ())]
+    return found if found["tuning"] or plateau else {}
+
+
+def _tuning_row(family: TunedFamily) -> dict[str, Any]:
+    tried = []
+    for each in family.candidates:
+        values = ", ".join(f"{each.values[key]:g}" for key in each.values)
+        tried.append(
+            (values, "diverged" if each.loss is None else format_number(each.loss), each.values == family.chosen)
+        )
+    return {
+        "family": family.family,
+        "where": f"{family.base}, {family.group}",
+        "settings": ", ".join(key.split(".")[-1] for key in family.chosen),
+        "tried": tried,
+        "inside": "inside" if family.inside else f"not inside: {family.note}",
+        "trained": f"{family.representative} on {', '.join(family.tuned_on)}, seed {', '.join(map(str, family.seeds))}",
+    }
+
+
+def _pilot_row(pilot: Pilot) -> dict[str, Any]:
+    end = "never" if pilot.flat_from is None else f"step {pilot.flat_from}"
+    names = {"design": pilot.design, "where": f"{pilot.base}, {pilot.corpus}", "end": end}
+    first, last = (format_number(pilot.curve[n][1] if pilot.curve else None) for n in (0, -1))
+    return names | {"first": first, "last": last}

@@ -17,7 +17,7 @@ from talim.html.render import render
 from talim.reporting import audio_examples, study_controls, study_plots, study_sentences, tables
 from talim.reporting.commands import quoted
 from talim.reporting.run_results import RunResults
-from talim.reporting.study_curves import learning_curves
+from talim.reporting.study_curves import choices, learning_curves
 from talim.reporting.study_summary import study_summary
 from talim.training.model_card import GUIDELINE
 from talim.version import __version__
@@ -75,6 +75,7 @@ def context(
         "caveats": hypotheses.caveats if hypotheses else (),
         "claims_file": claims_file.name if claims_file else "",
         "side_by_side": audio_examples.side_by_side(study, runs, list(designs)) if audio else [],
+        "choices": choices(study.folder),
         "data": _data_tables(study, runs),
         "guideline": [line.removeprefix("- ") for line in GUIDELINE.replace("\n  ", " ").splitlines()],
         "commands": reproduce_commands(study, claims_file),
