@@ -25,7 +25,7 @@ def test_result_has_the_designs_and_the_listening_test(
         "sentences": ["Cost: little."],
         "page": "report/index.html",
         "designs": {"linear@all:2.7%": {"mean": 0.1234}, "conv@all:2.7%": {"mean": 0.2}},
-        "listen": "talim listen out --invites 1",
+        "listen": "talim listen out --invites 12",
         "stages": [{"title": "Cost", "passed": True, "stopped": ""}],
     }
     calls: list[Any] = []
@@ -33,7 +33,7 @@ def test_result_has_the_designs_and_the_listening_test(
     status, out, _ = run(capsys, "demo", "--out", tmp_path / "out", "--base", "nano-mustango")
     assert status == 0
     assert "linear@all:2.7% 0.123, conv@all:2.7% 0.200; one seed cannot show which kind is best." in out
-    assert "talim listen out --invites 1" in out
+    assert "talim listen out --invites 12" in out
     ((target, _, options),) = calls
     assert (target, options.base) == (tmp_path / "out", "nano-mustango")
     assert ("sampling_steps", 25) in options.generation_options

@@ -69,7 +69,7 @@ def test_page_of_the_scores_claims_nothing_that_is_not_known(
     page = write_report(out).read_text(encoding="utf-8")
     assert "The adapter lora@adapter of lora, scored without a run of its own" in page
     assert "nothing was trained here" in page
-    assert "music it has not heard" not in page
+    assert "unheard music" not in page
     assert "cc-by-nc-4.0" in page
     assert "Trained on" not in page
     assert "talim evaluate --adapter" in page
@@ -82,7 +82,7 @@ def test_a_better_loss_is_not_called_one_of_unheard_music(scored: tuple[Path, Pa
     scores = read_json(out / "scores.json")
     scores["held_out_loss"]["loss_reduction"] |= {"mean": 0.5, "ci95": [0.4, 0.6]}
     del scores["held_out_loss"]["reference_predictors"]  # a random base is worse than they are
-    for answer, words in (("unknown", "may have been in its training"), ("no", "predicts music it has not heard")):
+    for answer, words in (("unknown", "may have been in its training"), ("no", "predicts unheard music")):
         scores["seen_in_training"]["answer"] = answer
         (out / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
         assert words in sentences.loss_verdict(read_result(out))[1]

@@ -45,7 +45,7 @@ def test_demo_in_two_steps_writes_a_page(tmp_path: Path, monkeypatch: pytest.Mon
     assert "miniature" in Path(result["page"]).read_text(encoding="utf-8")
     losses = result["scores"]["held_out_loss"]
     assert 0 < losses["base_loss"]["mean"] < 2 * np.log(1024)
-    assert result["listen"] == f"talim listen {tmp_path} --invites 1"
+    assert result["listen"] == f"talim listen {tmp_path} --invites 12"
     assert list(result["designs"]) == ["linear@all:2.7%", "conv@all:2.7%", "transformer@all:2.7%"]
     assert all(each["mean"] is not None for each in result["designs"].values())
     assert "conv@all:2.7% " in demo.compare_designs_sentence(result["designs"])
@@ -76,7 +76,7 @@ def test_demo_prints_a_listen_command_that_works(
     with pytest.raises(SystemExit) as done:
         main([*arguments, "--no-serve", "--json"])
     assert done.value.code == 0
-    assert len(json.loads(capsys.readouterr().out)["links"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["links"]) == 12
     test = protocol.load(tmp_path / "listening")
     assert [c.take for c in test.conditions] == ["adapter", "base", "real"]
 

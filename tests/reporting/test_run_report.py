@@ -114,7 +114,7 @@ def test_write_report_of_a_run_that_began_from_an_adapter_names_it_and_its_licen
     assert "curve is the adapter that training began from." in page
     assert "on the validation clips, the loss was 3.412 then and 3.100 at its best" in page
     assert "talim plan" not in page  # which cannot place the modules of a stored adapter in another base
-    assert "music it has not heard" not in page
+    assert "unheard music" not in page
     result = run_report.read_result(run)
     assert "may have been in its training" in sentences.loss_verdict(replace(result, cost=COST))[1]
 

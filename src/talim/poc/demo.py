@@ -59,7 +59,7 @@ def demo(out: Path, progress: Progress | None = None, options: PocOptions = DEMO
     own = f"talim poc my-recordings --base {registry.MODELS[REFERENCE_BASE].hub_id} --out my-poc"
     return result | {
         "next_step": f"Next, with a folder of your own recordings: {own}",
-        "listen": f"talim listen {quoted(out)} --invites 1",
+        "listen": f"talim listen {quoted(out)} --invites 12",
     }
 
 

@@ -150,7 +150,7 @@ def report_message(page: Path, folder: Path, study: Mapping[str, Any] | None = N
         return f"{page}\n{sentences.stage_of(result)}; next: talim train --out {named}"
     if not result.scores:
         return f"{page}\nnext: talim evaluate {named}"
-    return f"{page}\n{browser}; a blind test of its audio: talim listen {named} --invites 1"
+    return f"{page}\n{browser}; a blind test of its audio: talim listen {named} --invites 12"
 
 
 def _study_lines(study: Mapping[str, Any]) -> list[str]:

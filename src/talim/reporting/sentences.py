@@ -145,7 +145,7 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
 def _better(result: RunResults) -> str:
     """The headline of a lower loss: it says so where the generated audio got worse, or was not measured."""
     seen = (result.scores.get("seen_in_training") or {}).get("answer", "no")
-    text = "It predicts music it has not heard better"
+    text = "It predicts unheard music better"
     if seen != "no":
         state = "were in its training" if seen == "yes" else "may have been in its training"
         text = f"It predicts these recordings better, some of which {state}"
