@@ -26,17 +26,17 @@ def test_transition_matrix_of_every_builtin_mode_is_stochastic(mode: Mode) -> No
     assert (chain > 0).all()
 
 
-def test_transition_log_density_integrates_to_one() -> None:
-    density = np.exp(mode_model.transition_log_density(PLAIN)).sum(1) * STEP_CENTS
+def test_transition_density_integrates_to_one() -> None:
+    density = mode_model.transition_density(PLAIN).sum(1) * STEP_CENTS
     assert density == pytest.approx(np.ones(120), abs=0.01)
 
 
-def test_transition_log_density_favours_notated_intervals() -> None:
+def test_transition_density_favours_notated_intervals() -> None:
     rising = Mode("r", "R", (), PLAIN.degrees_cents, PLAIN.theory_cents, ascent_cents=(0.0, 500.0, 700.0))
     here, up_fourth = 0, int(np.searchsorted(INTERVALS_CENTS, 500.0))
     assert (
-        mode_model.transition_log_density(rising)[here, up_fourth]
-        > mode_model.transition_log_density(PLAIN)[here, up_fourth] + 0.3
+        mode_model.transition_density(rising)[here, up_fourth]
+        > 1.35 * mode_model.transition_density(PLAIN)[here, up_fourth]
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from talim.metrics import pitch
 from talim.near_paths import did_you_mean
 from talim.progress import Progress
 from talim.traditions import mode_recognition, note_transcription
+from talim.traditions.fitted_modes import FittedModes
 from talim.traditions.name_matching import normalize_name, unknown_name_error
 from talim.traditions.tradition import Tradition, load, load_all_builtin
 
@@ -39,10 +41,15 @@ class PitchTrackInput:
 
 
 def recognize_mode(
-    file: Path, tradition: str | None = None, tonic_hz: float | None = None, progress: Progress | None = None
+    file: Path,
+    tradition: str | None = None,
+    tonic_hz: float | None = None,
+    progress: Progress | None = None,
+    fitted: Sequence[FittedModes] = (),
 ) -> dict[str, Any]:
     """Rank all modes of one tradition (a name or a folder), or of every built-in one, for one recording.
 
+    `fitted` are counts of labelled recordings that add to the traditions' facts (`fit_modes.fit_corpus`).
     Returns {"tonic_hz", "modes": [{"name", "slug", "score"}, ...]}, best first; scores are probabilities that sum
     to 1. Without `tradition` each entry carries its "tradition" too. A tonic that
     neither the caller nor the file gives is estimated. TalimError, in one line, for files without a melody and for
@@ -51,12 +58,15 @@ def recognize_mode(
     if tonic_hz is not None and not (math.isfinite(tonic_hz) and tonic_hz > 0):
         raise UsageError(f"--tonic must be a frequency above 0 Hz, not {tonic_hz:g}")
     traditions = [resolve_tradition(tradition)] if tradition else list(load_all_builtin())
+    for each in fitted:
+        check_fits(each, traditions)
     melody = read_melody(file, progress)
     tonic_hz = tonic_hz or melody.tonic_hz
     reference_hz = tonic_hz or float(np.nanmedian(melody.hz))
     notes = note_transcription.transcribe_notes(1200 * np.log2(melody.hz / reference_hz), melody.hop_seconds)
     try:
-        posterior = mode_recognition.ModeRecognizer(traditions).recognize(notes, tonic_known=tonic_hz is not None)
+        recognizer = mode_recognition.ModeRecognizer(traditions, fitted=fitted)
+        posterior = recognizer.recognize(notes, tonic_known=tonic_hz is not None)
     except TalimError as error:
         raise TalimError(f"{file}: {error}") from error
     if tonic_hz is None:
@@ -68,6 +78,16 @@ def recognize_mode(
             for origin, mode, score in posterior.ranked_modes()
         ],
     }
+
+
+def check_fits(fitted: FittedModes, traditions: Sequence[Tradition]) -> None:
+    """UsageError where fitted modes are of none of these traditions, or of modes that it does not have."""
+    own = next((each for each in traditions if each.slug == fitted.tradition), None)
+    if own is None:
+        named = " and ".join(each.slug for each in traditions)
+        raise UsageError(f"the fitted modes are of {fitted.tradition}, not of {named}: --tradition {fitted.tradition}")
+    if strange := sorted(set(fitted.modes) - {mode.slug for mode in own.modes}):
+        raise UsageError(f"the fitted modes were made with another {own.slug}: it has no {own.mode_word} {strange[0]}")
 
 
 def resolve_tradition(tradition: str) -> Tradition:

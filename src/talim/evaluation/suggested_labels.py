@@ -27,6 +27,7 @@ from talim.metrics import rhythm
 from talim.metrics.clap import load_clap_if_available
 from talim.progress import Progress
 from talim.traditions.cycle_recognition import recognize_cycle
+from talim.traditions.fitted_modes import FittedModes
 from talim.traditions.tradition import Tradition, load_all_builtin
 
 RATE_HZ = 16_000
@@ -55,7 +56,7 @@ LAST = (PROBABILITY, OTHERS, TONIC, TEMPO, CYCLE_PROBABILITY, OTHER_CYCLES, INST
 
 
 def suggest_labels(
-    folder: Path, tradition: str | None = None, progress: Progress | None = None
+    folder: Path, tradition: str | None = None, progress: Progress | None = None, fitted: Sequence[FittedModes] = ()
 ) -> list[dict[str, str]]:
     """A row for each recording in a folder and below it: its name there, and what can be told of it.
 
@@ -72,7 +73,7 @@ def suggest_labels(
     for number, file in enumerate(files, start=1):
         row = {FILE: file.relative_to(folder).as_posix()}
         try:
-            found = recognize_mode(file, tradition, progress=progress)
+            found = recognize_mode(file, tradition, progress=progress, fitted=fitted)
             row |= _mode_cells(found["modes"], known, tradition and next(iter(known)))
             row[TONIC] = f"{found['tonic_hz']:.1f}"
             if tempo := suggested_tempo(file):

@@ -123,10 +123,21 @@ def transition_matrix(mode: Mode, degrees: np.ndarray, weights: np.ndarray, shap
     return (1.0 - shape.self_transition) * moving + shape.self_transition * np.eye(degrees.size)
 
 
-def transition_log_density(
+def degree_density(
     mode: Mode, note_weights: Mapping[float, float] | None = None, shape: PitchHistogramShape = DEFAULT_HISTOGRAM_SHAPE
 ) -> np.ndarray:
-    """The log density, per cent, of each interval from each pitch class in this mode: [pitch class, interval].
+    """The fraction of time on each pitch class in this mode, [pitch class], summing to 1; `note_weights` as below."""
+    note_weights = note_weights or {}
+    degrees = all_degrees(mode, note_weights)
+    weights = degree_weights(mode, degrees, note_weights, shape)
+    density = degree_kernel(np.arange(CLASSES)[:, None] * STEP_CENTS, degrees, shape.spread_cents) @ weights
+    return density / density.sum()
+
+
+def transition_density(
+    mode: Mode, note_weights: Mapping[float, float] | None = None, shape: PitchHistogramShape = DEFAULT_HISTOGRAM_SHAPE
+) -> np.ndarray:
+    """The density, per cent, of each interval from each pitch class in this mode: [pitch class, interval].
 
     `note_weights` are the usage statistics of the mode (cents: share of time), if known.
     """
@@ -141,8 +152,7 @@ def transition_log_density(
     emission = degree_kernel(target_cents[:, :, None], degrees, shape.spread_cents)
     emission /= shape.spread_cents * np.sqrt(2 * np.pi)
     density = np.einsum("xa,ab,xib->xi", membership, transitions, emission, optimize=True)
-    off_scale = shape.off_scale_fraction
-    return np.log((1.0 - off_scale) * density + off_scale / 1200.0).astype(np.float32)
+    return (1.0 - shape.off_scale_fraction) * density + shape.off_scale_fraction / 1200.0
 
 
 def degree_kernel(cents: np.ndarray, degrees: np.ndarray, spread_cents: float) -> np.ndarray:

@@ -1,9 +1,11 @@
 """Recognises the mode of a melody and its tonic.
 
-A melody gives a histogram of intervals by pitch class (`note_transcription.interval_histogram`). Every mode, at every
-tonic, gives it a likelihood (`mode_model.transition_log_density`); Bayes' rule with the modes' frequencies as prior
-gives the posterior. Steps of one melody are correlated, so their mean log density is weighted as that of
-`EFFECTIVE_SAMPLE_SIZE` independent steps, one number fitted on real pitch tracks (docs/reports/mode-recognition.md).
+A melody gives a histogram of intervals by pitch class (`note_transcription.interval_histogram`) and histograms of the
+time on each degree at its beginning, in its middle and at its end. Every mode, at every tonic, gives them a likelihood
+(`mode_model.transition_density`, `degree_density`, updated by labelled recordings where there are any:
+`fitted_modes`); Bayes' rule with the modes' frequencies as prior gives the posterior. Steps of one melody are
+correlated, so their mean log density is weighted as that of `EFFECTIVE_SAMPLE_SIZE` independent steps, one number
+fitted on real pitch tracks (docs/reports/mode-recognition.md).
 
 An unknown tonic is inferred from the notes on which phrases and the whole melody end. A given tonic is assumed to be
 wrong with probability `TONIC_ERROR_RATE`, as annotated tonics are in some of every hundred recordings.
@@ -20,12 +22,15 @@ from scipy.special import logsumexp
 
 from talim.errors import TalimError
 from talim.traditions import mode_model, note_transcription
+from talim.traditions.fitted_modes import DEFAULT_FIT_SHAPE, PARTS, FitShape, FittedModes
 from talim.traditions.mode_model import DEFAULT_HISTOGRAM_SHAPE, PitchHistogramShape
 from talim.traditions.note_transcription import CLASSES, STEP_CENTS, NoteSequence
 from talim.traditions.schema import Mode
 from talim.traditions.tradition import Tradition
 
 EFFECTIVE_SAMPLE_SIZE = 20.0
+DEGREE_WEIGHT = 0.3  # of the mean log density of the degrees of one part, against that of the steps
+OFF_SCALE_TIME_FRACTION = 0.2  # of the time, uniformly distributed
 TONIC_ERROR_RATE = 0.1
 TONIC_SPREAD_CENTS = 10.0  # standard deviation of a correctly given tonic
 REST_SECONDS = 0.4  # a silence that ends a phrase
@@ -63,19 +68,39 @@ class ModeRecognizer:
         *,
         use_note_weights: bool = True,
         use_mode_counts: bool = True,
+        fitted: Sequence[FittedModes] = (),
+        fit_shape: FitShape = DEFAULT_FIT_SHAPE,
+        degree_weight: float = DEGREE_WEIGHT,
     ) -> None:
-        """`use_note_weights`, `use_mode_counts`: use these usage statistics of the traditions where they exist."""
+        """`use_note_weights`, `use_mode_counts`: use these usage statistics of the traditions where they exist.
+
+        `fitted` are counts of labelled recordings, of any of the traditions. `degree_weight` weighs the degrees'
+        histograms against the intervals'; 0 leaves them out.
+        """
         self.modes = tuple((tradition, mode) for tradition in traditions for mode in tradition.modes)
         self.prior = np.concatenate([mode_log_prior(tradition, use_mode_counts) for tradition in traditions])
         self.prior -= np.log(len(traditions))
-        tables = []
+        counts = {(each.tradition, slug): found for each in fitted for slug, found in each.modes.items()}
+        steps, degrees = [], []
         for tradition, mode in self.modes:
             usage = tradition.usage.get(mode.slug) if use_note_weights else None
-            tables.append(mode_model.transition_log_density(mode, usage.weights if usage else None, shape))
-        self._spectra = np.conj(np.fft.rfft(np.stack(tables), axis=1))
+            weights = usage.weights if usage else None
+            transition = mode_model.transition_density(mode, weights, shape)
+            degree = mode_model.degree_density(mode, weights, shape)
+            degree = (1.0 - OFF_SCALE_TIME_FRACTION) * degree + OFF_SCALE_TIME_FRACTION / CLASSES
+            if found := counts.get((tradition.slug, mode.slug)):
+                transition = found.transition_density(transition, fit_shape)
+                degree = found.degree_density(degree, fit_shape)
+            steps.append(np.log(transition).astype(np.float32))
+            degrees.append(np.log(np.broadcast_to(degree, (PARTS, CLASSES))))
+        self._degree_weight = degree_weight
+        self.step_log_density = np.stack(steps)  # [mode, pitch class, interval]
+        self.degree_log_density = np.stack(degrees)  # [mode, part, pitch class]
+        self._spectra = np.conj(np.fft.rfft(self.step_log_density, axis=1))
+        self._degree_spectra = np.conj(np.fft.rfft(self.degree_log_density, axis=2))
 
     def fit(self, notes: NoteSequence) -> np.ndarray:
-        """The mean log density of the melody's steps, [tonic, mode]; TalimError for too few notes."""
+        """The mean log density of the melody's steps and weighted degrees, [tonic, mode]; TalimError: too few notes."""
         histogram = note_transcription.interval_histogram(notes)
         if notes.cents.size < MIN_NOTES or not histogram.any():
             raise TalimError(
@@ -84,6 +109,8 @@ class ModeRecognizer:
             )
         spectrum = np.fft.rfft(histogram, axis=0)
         product = np.einsum("fi,mfi->mf", spectrum, self._spectra, optimize=True)
+        parts = np.fft.rfft(note_transcription.degree_histograms(notes, PARTS), axis=1)
+        product += self._degree_weight * np.einsum("pf,mpf->mf", parts, self._degree_spectra, optimize=True)
         return np.fft.irfft(product, n=CLASSES, axis=1).T
 
     def recognize(

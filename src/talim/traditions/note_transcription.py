@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 STEP_CENTS = 10.0
 CLASSES = 120  # pitch classes of an octave at STEP_CENTS
@@ -19,6 +20,7 @@ GLIDE_CENTS = 20.0  # a region whose median moves by more in the same direction 
 SHORTEST_SECONDS = 0.12  # shorter regions are glides and ornaments, not notes
 LONGEST_GAP_SECONDS = 1.0  # a longer silence begins a new phrase; no interval is counted across it
 MEMORY_SECONDS = 0.3  # window of the running mean
+DEGREE_SPREAD_CENTS = 25.0  # standard deviation of notes around a degree
 MAX_NOTE_WEIGHT_SECONDS = 1.0  # a longer note counts no more than this
 
 
@@ -97,3 +99,20 @@ def interval_histogram(notes: NoteSequence) -> np.ndarray:
     intervals = np.round(interval / STEP_CENTS).astype(int) % INTERVALS_CENTS.size
     np.add.at(counts, (classes, intervals), weights)
     return counts / max(counts.sum(), 1e-12)
+
+
+def degree_histograms(notes: NoteSequence, parts: int) -> np.ndarray:
+    """The time on each pitch class in `parts` (beginning to end) of equal length: [parts, pitch class].
+
+    Smoothed by DEGREE_SPREAD_CENTS; each row sums to 1. A row without notes, as in a melody with fewer notes than
+    parts, is uniform.
+    """
+    seconds = np.minimum(notes.seconds, MAX_NOTE_WEIGHT_SECONDS)
+    before = np.cumsum(seconds) - seconds
+    part = np.minimum((parts * (before + seconds / 2) / max(float(seconds.sum()), 1e-12)).astype(int), parts - 1)
+    classes = np.round(notes.cents / STEP_CENTS).astype(int) % CLASSES
+    counts = np.zeros((parts, CLASSES))
+    np.add.at(counts, (part, classes), seconds)
+    counts = gaussian_filter1d(counts, DEGREE_SPREAD_CENTS / STEP_CENTS, axis=1, mode="wrap")
+    totals = counts.sum(1, keepdims=True)
+    return np.where(totals > 0, counts / np.maximum(totals, 1e-12), 1.0 / CLASSES)
