@@ -55,7 +55,10 @@ def test_grids_have_the_alpha_ratio_for_lora_like_kinds_only() -> None:
         ({"tune": {"learning_rate": RATES, "seeds": [7, 8, 9]}}, "at most 2"),
         ({"tune": {"learning_rate": RATES, "family": ["site"]}}, "[kind], [kind, site] or [kind, site, size]"),
         ({"tune": {"learning_rate": RATES, "family": ["kind", "size"]}}, "[kind], [kind, site] or"),
-        ({"tune": {"learning_rate": RATES, "corpora": ["solos"]}}, "tune.corpora: no corpus solos; there are own, solo, trio"),
+        (
+            {"tune": {"learning_rate": RATES, "corpora": ["solos"]}},
+            "tune.corpora: no corpus solos; there are own, solo, trio",
+        ),
         ({"tune": {"learning_rate": RATES, "corpora": ["solo"]}}, "nothing tunes the trials on trio"),
         ({"tune": {"learning_rate": RATES, "corpora": ["own"], "per": "genre"}}, "nothing tunes the trials on solo"),
         ({"tune": {"learning_rates": RATES}}, "unknown key tune.learning_rates: did you mean learning_rate?"),
