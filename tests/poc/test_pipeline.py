@@ -207,6 +207,7 @@ def test_poc_three_designs_selects_the_cheapest_noninferior_one(
     assert lines[-1] == f"Page: {result['page']}"
     decided = read_json(tmp_path / "out" / "stages.json")
     assert "one seed" in decided["limitations"]
+    assert "All trainings had the learning rate 0.001. No other rate was tried" in decided["limitations"]
     assert decided["price_per_hour"] is None
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "Learning (loss): met" in page

@@ -129,7 +129,7 @@ def _run_stages(
         "designs": quality_stage.design_rows(runs, plan["rows"]),
         "chosen": {"design": choice.design, "run": run.folder.name},
         "larger_base": _larger_base(context, decided, before, planned[choice.design]),
-        "limitations": words("poc")["limitations"] if len(runs) > 1 else "",
+        "limitations": _limitations(planned[choice.design], len(runs)),
     }
     lines = quality_stage.quality_summary(runs, failures, choice) + shortened
     passed = quality_stage.gate_passed(run, thresholds)
@@ -144,6 +144,13 @@ def _run_stages(
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
     _decide(context, decided, "task", summary, answer, lines, "")
     return decided
+
+
+def _limitations(recipe: Recipe, num_designs: int) -> str:
+    """What the comparison of the designs cannot tell: seeds, and learning rates, which are the same for all."""
+    texts = words("poc")
+    rate = texts["rate_not_tuned"].format(rate=recipe.training.learning_rate)
+    return f"{texts['limitations']} {rate}" if num_designs > 1 else rate
 
 
 def _larger_base(
