@@ -3,7 +3,7 @@
     python -m research.acceptance.base_loss encode --out TOKENS [--real FOLDER] [--extra 160]
     python -m research.acceptance.base_loss measure --tokens TOKENS [--adapt] --out base-loss.json
 
-`encode` synthesises the four corpora of `studies/paper/nano.yaml` and encodes them, and with `--real` the recordings in
+`encode` synthesises four corpora (two traditions, solo and ensemble, 24 pieces) and encodes them, and with `--real` the recordings in
 that folder. `measure` gives the loss per corpus and codebook in nats: of the base; uniform; of the unigram frequencies
 of the training side; of the unigram mixed with "the same token again"; and with `--adapt` after fine-tuning all layers
 (`full@all`), with the number of steps chosen on validation recordings.
@@ -72,7 +72,7 @@ def read(file: Path) -> Pieces:
 
 
 def encode_study(backbone: Any, out: Path, work: Path) -> None:
-    """Encode the four corpora of `studies/paper/nano.yaml`, with its split."""
+    """Encode the four corpora, with their split."""
     from talim.experiments import study_corpora
     from talim.experiments.study_file import CorpusSpec, SyntheticCorpusSpec
     from talim.progress import Progress

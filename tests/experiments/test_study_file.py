@@ -172,13 +172,19 @@ def test_load_shipped_studies_succeeds(name: str) -> None:
     assert study_file.expand(study_file.load(STUDIES / name))
 
 
-def test_expand_nano_study_runs_the_essential_grid_first() -> None:
+def test_expand_nano_study_runs_the_kinds_first_and_the_controls_last() -> None:
     trials = study_file.expand(study_file.load(STUDIES / "paper/nano.yaml"))
-    first = trials[: 3 * 2 * 3 * 2 * 3]
-    assert {trial.grid for trial in first} == {"essential"}
-    assert len({str(trial.design) for trial in first}) == 3 * 2 * 3
-    assert {trial.seed for trial in first} == {0, 1, 2}
+    first = trials[: 4 * 2 * 8]
+    assert {trial.grid for trial in first} == {"kinds"}
+    assert {str(trial.design) for trial in first} == {
+        f"{k}@all:2.7%" for k in ("linear", "conv", "transformer", "lora")
+    }
+    assert {trial.seed for trial in first} == set(range(8))
     assert {trial.corpus for trial in first} == {"hindustani-solo", "makam-solo"}
+    controls = [trial for trial in trials if trial.control]
+    assert controls == trials[-len(controls) :]
+    planted = {trial.inserted for trial in controls}
+    assert planted == {"50 % of the steps", "trained without ornaments", "trained without returns"}
 
 
 def test_expand_paper_study_has_the_settings_of_the_paper() -> None:
