@@ -3,10 +3,10 @@
     python -m research.acceptance.base_loss encode --out TOKENS [--real FOLDER] [--extra 160]
     python -m research.acceptance.base_loss measure --tokens TOKENS [--adapt] --out base-loss.json
 
-`encode` synthesises four corpora (two traditions, solo and ensemble, 24 pieces) and encodes them, and with `--real` the recordings in
-that folder. `measure` gives the loss per corpus and codebook in nats: of the base; uniform; of the unigram frequencies
-of the training side; of the unigram mixed with "the same token again"; and with `--adapt` after fine-tuning all layers
-(`full@all`), with the number of steps chosen on validation recordings.
+`encode` synthesises four corpora (two traditions, solo and ensemble, 24 pieces) and encodes them, and with `--real`
+the recordings in that folder. `measure` gives the loss per corpus and codebook in nats: of the base; uniform; of the
+unigram frequencies of the training side; of the unigram mixed with "the same token again"; and with `--adapt` after
+fine-tuning all layers (`full@all`), with the number of steps chosen on validation recordings.
 
 Gates: the base at least 0.3 nats below the unigram; `full@all` at least 0.3 nats below the last-token predictor.
 """
