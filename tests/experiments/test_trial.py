@@ -39,7 +39,7 @@ def test_train_and_evaluate_trains_a_run_once_and_measures_its_memory(
     run.folder.mkdir()
     result = trial.train_and_evaluate(recipe, run, lambda: "scores", Progress(), backbone=object())  # type: ignore[arg-type]
     assert result == "scores"
-    assert trained == [(recipe, run.folder, trained[0][2], "auto", trained[0][4])]
+    assert trained == [(recipe, run.folder, trained[0][2], "auto", trained[0][4], None)]
     assert read_json(run.folder / trial.MEMORY_FILE) == {"peak_memory_bytes": 123}
     (run.folder / trial.MEMORY_FILE).unlink()
     monkeypatch.setattr(Run, "finished", property(lambda _: True))

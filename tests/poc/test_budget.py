@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from fixtures.fake_pipeline import short_options
 
-from talim.atomic_io import write_json
+from talim.atomic_io import write_json, write_text
 from talim.errors import UsageError
 from talim.poc import budget
 from talim.poc.cost_stage import changed_settings
 from talim.poc.options import PocOptions, build_recipes, check_budget, hours_option
+from talim.recipe import dump
 from talim.run import Run
 from talim.training.time_budget import StepTiming, steps_for_budget
 
@@ -55,6 +56,25 @@ def test_shortened_follows_the_measured_speed_and_evaluations(tmp_path: Path) ->
     assert 0 < recipe.training.steps < 100
     assert 0.85 * left < 2 * per_run < 1.1 * left
     assert budget.shortened(recipes[2:], plan, finished, 1.0).training.steps == 1
+
+
+def test_training_seconds_are_the_share_of_what_is_left(tmp_path: Path) -> None:
+    recipes, plan = recipes_of(tmp_path), {"timings": dict.fromkeys(DESIGNS, TIMING), "evaluation_seconds": 20.0}
+    assert budget.training_seconds(recipes, plan, {}, 900.0) == pytest.approx(300.0 - 20.0)
+    assert budget.training_seconds(recipes[2:], plan, {}, 900.0) == pytest.approx(900.0 - 20.0)
+    assert budget.training_seconds(recipes, plan, {}, 10.0) == 0.0
+    assert budget.training_seconds(recipes, {}, {}, 900.0) is None  # nothing was timed
+
+
+def test_no_run_gets_more_steps_than_one_whose_time_was_over(tmp_path: Path) -> None:
+    recipes, plan = recipes_of(tmp_path), {"timings": dict.fromkeys(DESIGNS, TIMING), "evaluation_seconds": 1.0}
+    stopped = Run(tmp_path / "stopped")
+    write_text(stopped.recipe_file, dump(recipes[0]))
+    write_json(stopped.cost, {"wall_seconds": 37.0, "steps": 37, "stopped_for_time": True})
+    assert budget.steps_allowed(stopped) == 37
+    assert budget.shortened(recipes[1:], plan, {DESIGNS[0]: stopped}, 1e6).training.steps == 37
+    write_json(stopped.cost, {"wall_seconds": 37.0, "steps": 37, "stopped_early": True})  # by its validation loss
+    assert budget.steps_allowed(stopped) == 100
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,36 @@ def test_poc_failed_design_is_left_out_unless_all_fail(
         poc(short_takes, tmp_path / "other", short_options(designs=("linear@all:2.7%",)))
 
 
+def test_poc_with_a_time_budget_ends_a_training_whose_time_is_over_and_says_so(
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes = fake_runs(monkeypatch, by_kind)
+
+    def train(recipe: Recipe, folder: Path, *rest: Any) -> Run:
+        run = fakes.train(recipe, folder, *rest)
+        if folder.name.startswith("conv"):
+            write_json(run.cost, read_json(run.cost) | {"steps": 7, "stopped_for_time": True, "stopped_early": True})
+        return run
+
+    monkeypatch.setattr("talim.training.train.train", train)
+    result = poc(short_takes, tmp_path / "out", short_options(hours=0.1))
+    shares = [seconds or 0.0 for seconds in fakes.seconds.values()]  # nothing takes any time here
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 360 / 3 < 1.05 * 360 >= shares[-1]
+    sentences = " ".join(result["stages"][1]["sentences"])
+    assert "conv@all:2.7% was stopped after 7 of" in sentences
+    assert "transformer@all:2.7% was trained in 7 of" in sentences  # no more than the one whose time was over
+    assert "linear@all:2.7% was" not in sentences.replace("linear@all:2.7% was the", "")
+
+
+def test_poc_without_a_time_budget_lets_every_training_end(
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes = fake_runs(monkeypatch, by_kind)
+    poc(short_takes, tmp_path / "out", short_options())
+    assert set(fakes.seconds.values()) == {None}
+
+
 def killed_after(function: Any, calls_before: int) -> Any:
     """The function, which is interrupted at a later call."""
     calls: list[int] = []

@@ -113,6 +113,19 @@ def test_train_with_early_stopping_keeps_the_best_weights(tmp_path: Path, quick_
     assert cost["best_validation_loss"] == min(held_out)
 
 
+def test_train_whose_time_is_over_ends_with_its_step_as_if_finished(tmp_path: Path, quick_recipe: Any) -> None:
+    recipe = quick_recipe()
+    whole, stopped = (train(recipe, tmp_path / name, seconds=seconds) for name, seconds in (("a", 1e6), ("b", 0.0)))
+    assert read_json(whole.cost)["steps"] == recipe.training.steps
+    assert not read_json(whole.cost)["stopped_for_time"]
+    cost = read_json(stopped.cost)
+    assert (cost["steps"], cost["stopped_early"], cost["stopped_for_time"]) == (1, True, True)
+    assert losses(stopped)[:2] == losses(whole)[:2]  # what it did until then is the same
+    assert [row[:2] for row in losses(stopped)] == [(0, "validation"), (1, "train"), (1, "validation")]
+    assert stopped.finished
+    assert weights(stopped)
+
+
 def test_train_with_save_weights_last_stores_the_last_weights(
     tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,17 +48,18 @@ def train_and_evaluate(
     *,
     device: str = "auto",
     backbone: Backbone | None = None,
+    seconds: float | None = None,
 ) -> ResultT:
     """Train the run (or resume it) unless it is finished, return the result of `evaluate`, and free the memory.
 
-    With a loaded `backbone`, the recipe's base, the peak memory of training is written to RUN/memory.json. Interrupted
-    by Ctrl-C, the message says to rerun the same command.
+    Training ends after `seconds`, if given. With a loaded `backbone`, the recipe's base, the peak memory of training is
+    written to RUN/memory.json. Interrupted by Ctrl-C, the message says to rerun the same command.
     """
     from talim.training.train import train
 
     try:
         with MemoryGrowth(backbone) if backbone and not run.finished else contextlib.nullcontext() as growth:
-            train(recipe, run.folder, progress, device, backbone)
+            train(recipe, run.folder, progress, device, backbone, seconds)
         if growth is not None:
             write_json(run.folder / MEMORY_FILE, {"peak_memory_bytes": growth.peak_bytes})
         return evaluate()

@@ -98,11 +98,32 @@ def shortened(
     fixed = sum(timing.startup_seconds for timing in seconds.values()) + len(remaining) * _evaluation(plan, finished)
     per_step = sum(_seconds_per_step(each.training, seconds[str(each.design)].step_seconds) for each in remaining)
     steps = int(max(0.0, seconds_left - fixed) / per_step)
-    steps = min([steps, *(run.recipe.training.steps for run in finished.values() if run.recipe_file.is_file())])
+    steps = min([steps, *(steps_allowed(run) for run in finished.values() if run.recipe_file.is_file())])
     if steps >= recipe.training.steps:
         return recipe
     training = with_steps(recipe.training, max(1, steps), seconds[str(recipe.design)])
     return recipe.model_copy(update={"training": training})
+
+
+def steps_allowed(run: Run) -> int:
+    """The steps that a finished run was given: those of its recipe, or those it took until its time was over."""
+    cost = read_json(run.cost)
+    return int(cost["steps"]) if cost.get("stopped_for_time") else run.recipe.training.steps
+
+
+def training_seconds(
+    remaining: Sequence[Recipe], plan: Mapping[str, Any], finished: Mapping[str, Run], seconds_left: float
+) -> float | None:
+    """Seconds that the first of the `remaining` may train: its foreseen share of `seconds_left`, less its evaluation.
+
+    So a machine that becomes slower while it trains ends the run, not the budget. None where nothing was timed.
+    """
+    timings = plan.get("timings") or {}
+    if not timings or any(str(each.design) not in timings for each in remaining):
+        return None
+    evaluation = _evaluation(plan, finished)
+    foreseen = [run_seconds(each.training, _scaled(timings[str(each.design)], 1.0), evaluation) for each in remaining]
+    return max(0.0, seconds_left * foreseen[0] / sum(foreseen) - evaluation)
 
 
 def _slowdown(timings: Mapping[str, Mapping[str, float]], finished: Mapping[str, Run], training: Training) -> float:

@@ -58,7 +58,8 @@ def run_all(
     runs, failures, notes = {}, {}, []
     for number, (design, planned) in enumerate(by_design.items()):
         run = Run(context.out / folder_name(design))
-        recipe = _recipe_within_budget(context, [*by_design.values()][number:], run, runs, plan)
+        remaining = [*by_design.values()][number:]
+        recipe = _recipe_within_budget(context, remaining, run, runs, plan)
         if recipe.training.steps < planned.training.steps:
             notes.append(
                 f"{design} was trained in {recipe.training.steps} of {planned.training.steps} steps, as training took "
@@ -66,13 +67,18 @@ def run_all(
             )
             context.progress.log(notes[-1])
         try:
-            run_one(context, recipe, run)
+            run_one(context, recipe, run, _training_seconds(context, [recipe, *remaining[1:]], runs, plan))
         except TalimError as error:
             if error.exit_code != 1:
                 raise
             failures[design] = str(error)
             context.progress.log(f"{design} failed and is left out: {error}")
             continue
+        if (steps := budget.steps_allowed(run)) < recipe.training.steps:
+            notes.append(
+                f"{design} was stopped after {steps} of {recipe.training.steps} steps, as its time was over; its "
+                "result is not to be compared with that of more steps."
+            )
         runs[design] = run
     if not runs:
         raise TalimError(next(iter(failures.values())))
@@ -88,12 +94,28 @@ def _recipe_within_budget(
         return recipes.load([run.recipe_file], corpus)
     if context.options.hours is None:
         return remaining[0]
-    left = context.seconds_left() + budget.OVERRUN * context.options.hours * 3600
-    return budget.shortened(remaining, plan, finished, left)
+    return budget.shortened(remaining, plan, finished, _seconds_left(context))
 
 
-def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
-    """Train the run unless it is finished, and evaluate it unless its scores are current; returns the scores."""
+def _training_seconds(
+    context: PocContext, remaining: Sequence[Recipe], finished: Mapping[str, Run], plan: Mapping[str, Any]
+) -> float | None:
+    """Seconds that the next run may train; None without a time budget."""
+    if context.options.hours is None:
+        return None
+    return budget.training_seconds(remaining, plan, finished, _seconds_left(context))
+
+
+def _seconds_left(context: PocContext) -> float:
+    """With what may be overrun."""
+    return context.seconds_left() + budget.OVERRUN * 3600 * (context.options.hours or 0.0)
+
+
+def run_one(context: PocContext, recipe: Recipe, run: Run, seconds: float | None = None) -> dict[str, Any]:
+    """Train the run, for at most `seconds`, unless it is finished, and evaluate it unless its scores are current.
+
+    Returns the scores.
+    """
     from talim.evaluation.evaluate import evaluate
     from talim.generation.generate import GenerationOptions
 
@@ -126,7 +148,7 @@ def run_one(context: PocContext, recipe: Recipe, run: Run) -> dict[str, Any]:
                 write_json(run.folder / budget.EVALUATION_TIME, {"seconds": round(time.monotonic() - start, 3)})
                 context.stage_cache.mark_done(stage, key)
 
-            train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device)
+            train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device, seconds=seconds)
     return read_json(run.scores)
 
 

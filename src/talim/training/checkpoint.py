@@ -30,6 +30,7 @@ class TrainerState:
     best_loss: float | None = None  # validation, in the base's loss unit
     evals_without_improvement: int = 0
     stopped_early: bool = False
+    stopped_for_time: bool = False
     log_bytes: int = 0  # the log is truncated to this length on resumption
     usage: dict[str, float] = field(default_factory=dict)  # of the meter and the frozen-layer cache
 

@@ -37,11 +37,13 @@ def train(
     progress: Progress | None = None,
     device: str = "auto",
     backbone: Backbone | None = None,
+    seconds: float | None = None,
 ) -> Run:
     """Train the recipe's adapter into the folder `out`, or resume from its last checkpoint.
 
     A given `backbone` is used as the recipe's base and is unchanged when this returns. Processes that accelerate or
     torchrun started train one adapter together; `out` and the corpus must be the same folders for all of them.
+    After `seconds` from the start of its training it ends with the step that it is at, as if its steps were done.
 
     A finished run is left as it is. Raises UsageError if `out` holds another recipe, TalimError if something
     fails, and `Interrupted` after Ctrl-C, once a checkpoint is written.
@@ -51,12 +53,18 @@ def train(
         if progress is None or not processes.is_main:
             progress = Progress()
         with contextlib.closing(progress):
-            _train(run, recipe, progress, device, backbone, processes)
+            _train(run, recipe, progress, device, backbone, processes, seconds)
     return run
 
 
 def _train(
-    run: Run, recipe: Recipe, progress: Progress, device: str, given: Backbone | None, processes: DistributedContext
+    run: Run,
+    recipe: Recipe,
+    progress: Progress,
+    device: str,
+    given: Backbone | None,
+    processes: DistributedContext,
+    seconds: float | None,
 ) -> None:
     with processes.main_first():
         recipe = start_adapter.complete_recipe(recipe, run)
@@ -94,7 +102,7 @@ def _train(
         if given is not None:
             stack.callback(setattr, given, "transliterate", as_given)
             stack.enter_context(injection.temporary_adapters(backbone.model))
-        Trainer(run, recipe, corpus, backbone, progress, processes, start).fit()
+        Trainer(run, recipe, corpus, backbone, progress, processes, start, seconds).fit()
     processes.barrier()
 
 

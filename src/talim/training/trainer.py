@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,9 @@ class Trainer:
         progress: Progress,
         processes: DistributedContext = SINGLE_PROCESS,
         start: StoredAdapter | None = None,
+        seconds: float | None = None,
     ) -> None:
+        self.deadline = None if seconds is None else time.monotonic() + seconds
         self.run, self.recipe, self.training, self.start = run, recipe, recipe.training, start
         self.corpus, self.backbone, self.progress, self.processes = corpus, backbone, progress, processes
         self.peft = attach_recipe_design(backbone, recipe, start)
@@ -118,6 +121,7 @@ class Trainer:
                 self._validate()
             while self.state.step < self.training.steps and not self.state.stopped_early:
                 self._take_step()
+                self._stop_for_time()
                 if self.processes.any_true(interrupt.requested):
                     self._checkpoint()
                     done = f"stopped after step {self.state.step} of {self.training.steps}"
@@ -166,6 +170,17 @@ class Trainer:
         best = "" if self.state.best_loss is None else f"best validation {self.state.best_loss:.3f}, "
         facts = f"loss {loss.mean.item():.3f}, {best}{speed:.2f} steps/s"
         self.progress.step("training", number, self.training.steps, facts)
+
+    def _stop_for_time(self) -> None:
+        """End the training with this step if its time is over; what it has learnt until then is validated and kept."""
+        state = self.state
+        if self.deadline is None or state.step == self.training.steps or state.stopped_early:
+            return
+        if self.processes.any_true(time.monotonic() > self.deadline):
+            if state.step % self.training.eval_every:
+                self._validate()
+            state.stopped_early = state.stopped_for_time = True
+            self.progress.log(f"stopping at step {state.step} of {self.training.steps}: the time for it is over")
 
     def _update(self, number: int, rate: float) -> Loss:
         """Step `number` at this learning rate. TalimError, with no weight changed, if the loss is not finite."""
@@ -288,6 +303,7 @@ class Trainer:
             "precision": self.backbone.precision_reason,
             "steps": self.state.step,
             "stopped_early": self.state.stopped_early,
+            "stopped_for_time": self.state.stopped_for_time,
             "best_step": self.state.step if self.state.best_loss is None else self.state.best_step,
             "recordings": len({item.clip.sound_group for item in self.train_items}),
             "best_validation_loss": self.state.best_loss,  # None without validation clips
