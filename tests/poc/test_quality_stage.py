@@ -49,6 +49,16 @@ def test_select_design_compares_designs_of_most_steps_only(tmp_path: Path) -> No
     assert quality_stage.select_design(runs, GATES).design == "conv@all:2.7%"
 
 
+def test_select_design_does_not_compare_a_design_whose_time_was_over(tmp_path: Path) -> None:
+    stopped, whole = run_with(tmp_path / "a"), run_with(tmp_path / "b")
+    better = {"mean": 0.9, "ci95": None, "per_recording": {"a": 0.9, "b": 0.9}}
+    write_json(stopped.scores, read_json(stopped.scores) | {"validation_loss": {"loss_reduction": better}})
+    runs = {"linear@all:2.7%": stopped, "conv@all:2.7%": whole}
+    assert quality_stage.select_design(runs, GATES).design == "linear@all:2.7%"
+    write_json(stopped.cost, read_json(stopped.cost) | {"steps": 2, "stopped_for_time": True})
+    assert quality_stage.select_design(runs, GATES).design == "conv@all:2.7%"
+
+
 def test_select_design_sees_validation_only(tmp_path: Path) -> None:
     """A leak that is planted: on the test side the other design is far better, and that changes nothing."""
     runs = {}

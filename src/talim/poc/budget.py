@@ -90,18 +90,19 @@ def shortened(
     """
     from talim.training.time_budget import with_steps
 
-    recipe, timings = remaining[0], plan.get("timings") or {}
-    if not timings or any(str(each.design) not in timings for each in remaining):
+    recipe, timings = remaining[0], _timings_of(remaining, plan)
+    if timings is None:
         return recipe
-    slowdown = _slowdown(timings, finished, recipe.training)
-    seconds = {str(each.design): _scaled(timings[str(each.design)], slowdown) for each in remaining}
-    fixed = sum(timing.startup_seconds for timing in seconds.values()) + len(remaining) * _evaluation(plan, finished)
-    per_step = sum(_seconds_per_step(each.training, seconds[str(each.design)].step_seconds) for each in remaining)
+    slowdown = _slowdown(plan["timings"], finished, recipe.training)
+    seconds = [_scaled(timing, slowdown) for timing in timings]
+    fixed = sum(timing.startup_seconds for timing in seconds) + len(remaining) * _evaluation(plan, finished)
+    rows = zip(remaining, seconds, strict=True)
+    per_step = sum(_seconds_per_step(each.training, timing.step_seconds) for each, timing in rows)
     steps = int(max(0.0, seconds_left - fixed) / per_step)
     steps = min([steps, *(steps_allowed(run) for run in finished.values() if run.recipe_file.is_file())])
     if steps >= recipe.training.steps:
         return recipe
-    training = with_steps(recipe.training, max(1, steps), seconds[str(recipe.design)])
+    training = with_steps(recipe.training, max(1, steps), seconds[0])
     return recipe.model_copy(update={"training": training})
 
 
@@ -118,12 +119,21 @@ def training_seconds(
 
     So a machine that becomes slower while it trains ends the run, not the budget. None where nothing was timed.
     """
-    timings = plan.get("timings") or {}
-    if not timings or any(str(each.design) not in timings for each in remaining):
+    timings = _timings_of(remaining, plan)
+    if timings is None:
         return None
     evaluation = _evaluation(plan, finished)
-    foreseen = [run_seconds(each.training, _scaled(timings[str(each.design)], 1.0), evaluation) for each in remaining]
+    rows = zip(remaining, timings, strict=True)
+    foreseen = [run_seconds(each.training, timing, evaluation) for each, timing in rows]
     return max(0.0, seconds_left * foreseen[0] / sum(foreseen) - evaluation)
+
+
+def _timings_of(recipes: Sequence[Recipe], plan: Mapping[str, Any]) -> list[StepTiming] | None:
+    """The plan's timing of each recipe's design; None where one was not timed."""
+    timings, designs = plan.get("timings") or {}, [str(recipe.design) for recipe in recipes]
+    if not timings or any(design not in timings for design in designs):
+        return None
+    return [StepTiming(timings[each]["step_seconds"], timings[each]["startup_seconds"]) for each in designs]
 
 
 def _slowdown(timings: Mapping[str, Mapping[str, float]], finished: Mapping[str, Run], training: Training) -> float:
@@ -137,8 +147,8 @@ def _slowdown(timings: Mapping[str, Mapping[str, float]], finished: Mapping[str,
     return measured / expected if expected else 1.0
 
 
-def _scaled(timing: Mapping[str, float], factor: float) -> StepTiming:
-    return StepTiming(timing["step_seconds"] * factor, timing["startup_seconds"] * factor)
+def _scaled(timing: StepTiming, factor: float) -> StepTiming:
+    return StepTiming(timing.step_seconds * factor, timing.startup_seconds * factor)
 
 
 def _evaluation(plan: Mapping[str, Any], finished: Mapping[str, Run]) -> float:

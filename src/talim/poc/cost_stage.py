@@ -22,9 +22,7 @@ from talim.reporting.commands import REFERENCE_BASE, training_job
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
-RETRY_FACTOR = (
-    1.25  # of the time that would do: a machine that is a little slower at the next try must not refuse again
-)
+RETRY_FACTOR = 1.25  # of the time that would do: a machine that is slower at the next try must not refuse again
 CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a learning curve takes too much time from the designs
 RATIOS = {"memory": "memory_bytes", "flops": "flops_per_step", "disk": "file_bytes"}
 TRACED = ("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step")

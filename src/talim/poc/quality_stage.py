@@ -11,6 +11,7 @@ from talim.evaluation.intervals import FEW_RECORDINGS
 from talim.evaluation.loss_standing import KEY
 from talim.experiments.recommend import DesignChoice, choose_design
 from talim.html.formatting import format_ci, format_number
+from talim.poc import budget
 from talim.poc.gates import GateThresholds
 from talim.poc.runs import ends_below_predictors, held_out_loss_of, loss_reduction_of, validation_reduction_of
 from talim.reporting.predictor_sentences import calibration_sentence, not_shown_sentence, standing_sentences
@@ -18,12 +19,12 @@ from talim.run import Run
 
 
 def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoice:
-    """The design to continue with, by reduction of the validation loss and FLOPs, of those planned with most steps.
+    """The design to continue with, by reduction of the validation loss and FLOPs, of those given most steps.
 
-    A design that got fewer, as time ran out, is not compared with them. Without validation clips nothing tells which is
-    better before the test, so it is the one with the fewest FLOPs.
+    A design that was given fewer, or stopped before its last as time ran out, is not compared with them. Without
+    validation clips nothing tells which is better before the test, so it is the one with the fewest FLOPs.
     """
-    steps = {design: run.recipe.training.steps for design, run in runs.items()}
+    steps = {design: budget.steps_allowed(run) for design, run in runs.items()}
     runs = {design: run for design, run in runs.items() if steps[design] == max(steps.values())}
     flops = {design: float(read_json(run.cost)["flops"]) for design, run in runs.items()}
     reductions = {design: validation_reduction_of(run) for design, run in runs.items()}

@@ -111,8 +111,8 @@ def _seconds_left(context: PocContext) -> float:
     return context.seconds_left() + budget.OVERRUN * 3600 * (context.options.hours or 0.0)
 
 
-def run_one(context: PocContext, recipe: Recipe, run: Run, seconds: float | None = None) -> dict[str, Any]:
-    """Train the run, for at most `seconds`, unless it is finished, and evaluate it unless its scores are current.
+def run_one(context: PocContext, recipe: Recipe, run: Run, training_seconds: float | None = None) -> dict[str, Any]:
+    """Train the run, within `training_seconds`, unless it is finished; evaluate it unless its scores are current.
 
     Returns the scores.
     """
@@ -148,7 +148,7 @@ def run_one(context: PocContext, recipe: Recipe, run: Run, seconds: float | None
                 write_json(run.folder / budget.EVALUATION_TIME, {"seconds": round(time.monotonic() - start, 3)})
                 context.stage_cache.mark_done(stage, key)
 
-            train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device, seconds=seconds)
+            train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device, seconds=training_seconds)
     return read_json(run.scores)
 
 
