@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,6 +80,22 @@ def test_notes_are_counted_from_the_given_tonic_and_from_an_estimated_one(corpus
     in_scale = [round(cents / 10) % 120 for cents in load("hindustani").mode("Yaman").degrees_cents]
     on_scale = [sum(degrees[(each + shift) % 120] for each in in_scale) for shift in range(120)]
     assert int(np.argmax(on_scale)) in (0, 1, 119)  # both recordings, at no other tonic
+
+
+@pytest.mark.parametrize(("gain", "left_out"), [(1e-3, False), (1e-6, True)])
+def test_gain_does_not_matter_and_silence_is_left_out(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gain: float, left_out: bool
+) -> None:
+    read = Corpus.read_clip
+
+    def quiet(self: Corpus, clip: Any) -> audio.Audio:
+        sound = read(self, clip)
+        return replace(sound, samples=sound.samples * gain) if clip.recording == "a" else sound
+
+    monkeypatch.setattr(Corpus, "read_clip", quiet)
+    result = fit_corpus(corpus, tmp_path / "fitted.npz")
+    assert result["modes"]["Yaman"] == (1 if left_out else 2)
+    assert ("silent" in result["left_out"].get("a", "")) == left_out
 
 
 def test_held_out_recordings_are_not_used(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

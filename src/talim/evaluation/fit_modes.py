@@ -11,9 +11,8 @@ import numpy as np
 
 from talim.corpus.manifest import Clip, Corpus
 from talim.errors import TalimError
-from talim.evaluation.recognize_mode import TRACKING_RATE_HZ, resolve_tradition
+from talim.evaluation.recognize_mode import NO_MELODY, TRACKING_RATE_HZ, peak_of, resolve_tradition, track_melody
 from talim.html.formatting import format_counted
-from talim.metrics import pitch
 from talim.progress import Progress
 from talim.traditions import mode_recognition, note_transcription
 from talim.traditions.fitted_modes import fit_modes, save_fitted
@@ -88,10 +87,13 @@ def _labelled_melody(corpus: Corpus, clips: Sequence[Clip], tradition: Tradition
     if len(modes) != 1:
         raise TalimError("names no mode" if not modes else f"changes its mode: {', '.join(sorted(modes))}")
     mode = tradition.mode(modes.pop())
-    blocks = (corpus.read_clip(clip).mono().resample(TRACKING_RATE_HZ).samples[0] for clip in clips)
-    track = pitch.yin_f0_of_blocks(blocks, TRACKING_RATE_HZ)
+
+    def blocks() -> Iterator[np.ndarray]:
+        return (corpus.read_clip(clip).mono().resample(TRACKING_RATE_HZ).samples[0] for clip in clips)
+
+    track = track_melody(blocks(), peak_of(blocks()))
     if not np.isfinite(track.hz).any():
-        raise TalimError("unvoiced from end to end")
+        raise TalimError(f"unvoiced from end to end; {NO_MELODY}")
     tonic_hz = next((clip.tonic_hz for clip in clips if clip.tonic_hz), None)
     reference_hz = tonic_hz or float(np.nanmedian(track.hz))
     notes = note_transcription.transcribe_notes(1200 * np.log2(track.hz / reference_hz), track.hop_seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,14 +117,26 @@ def read_melody(file: Path, progress: Progress | None = None) -> PitchTrackInput
 def track_audio_melody(file: Path, progress: Progress | None = None) -> PitchTrackInput:
     """The melody of an audio file, by pitch tracking."""
     remarks: list[str] = []
-    peak = max(float(np.abs(block).max(initial=0.0)) for block in read_mono_blocks(file, TRACKING_RATE_HZ, remarks))
+    peak = peak_of(read_mono_blocks(file, TRACKING_RATE_HZ, remarks))
     progress = progress or Progress()
     for remark in remarks:
         progress.log(f"note: {file}: {remark}")
+    try:
+        return track_melody(read_mono_blocks(file, TRACKING_RATE_HZ, []), peak)
+    except TalimError as error:
+        raise TalimError(f"{file}: {error}") from error
+
+
+def peak_of(blocks: Iterable[np.ndarray]) -> float:
+    """The largest absolute value of a sound in blocks."""
+    return max((float(np.abs(block).max(initial=0.0)) for block in blocks), default=0.0)
+
+
+def track_melody(blocks: Iterable[np.ndarray], peak: float) -> PitchTrackInput:
+    """The melody of a sound in blocks float32 [n] at TRACKING_RATE_HZ, at whatever gain; TalimError if it is silent."""
     if peak < 1e-4:
-        raise TalimError(f"{file}: silent (peak {peak:.1e} of full scale); {NO_MELODY}")
-    blocks = (block / peak for block in read_mono_blocks(file, TRACKING_RATE_HZ, []))
-    tracked = pitch.yin_f0_of_blocks(blocks, TRACKING_RATE_HZ)
+        raise TalimError(f"silent (peak {peak:.1e} of full scale); {NO_MELODY}")
+    tracked = pitch.yin_f0_of_blocks((block / peak for block in blocks), TRACKING_RATE_HZ)
     return PitchTrackInput(tracked.hz, tracked.hop_seconds)
 
 
