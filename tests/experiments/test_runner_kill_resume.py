@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fixtures.fake_trials import QUICK, write_study
+from fixtures.killed_studies import run_undisturbed_and_killed
 
 from talim.atomic_io import read_jsonl
 
@@ -26,21 +23,7 @@ def measures_of(out: Path) -> dict[str, dict]:
 def test_study_killed_ten_times_has_the_same_results(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> None:
     overrides = {**QUICK, "training.steps": 40, "training.checkpoint_every": 5, "training.eval_every": 40}
     file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, overrides=overrides)
-
-    def start(out: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "talim", "study", str(file), "--out", str(tmp_path / out)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    start_time = time.monotonic()
-    assert start("undisturbed").wait(600) == 0
-    duration = time.monotonic() - start_time
-    rng = np.random.default_rng(0)
-    for _ in range(10):
-        process = start("killed")
-        time.sleep(float(rng.uniform(0.5, 1.0)) * duration)
-        process.kill()
-        process.wait()
-    assert start("killed").wait(600) == 0
+    run_undisturbed_and_killed(file, tmp_path, (0.5, 1.0), 600)
     assert measures_of(tmp_path / "killed") == measures_of(tmp_path / "undisturbed")
     adapters = [
         {path.parts[-3]: path.read_bytes() for path in (tmp_path / out).glob("runs/*/adapter/*.safetensors")}

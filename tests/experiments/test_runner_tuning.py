@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.fake_trials import QUICK, fake_executor, fake_trial, write_study
+from fixtures.killed_studies import run_undisturbed_and_killed
 
 from talim.atomic_io import read_jsonl
 from talim.experiments.local_executor import ProcessExecutor
@@ -157,21 +156,7 @@ def test_study_with_tuning_killed_ten_times_has_the_same_results(tmp_path: Path)
     file = write_study(
         tmp_path / "s.yaml", tmp_path, tmp_path, overrides=overrides, plateau={"max_steps": 20}, **changes
     )
-
-    def start(out: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "talim", "study", str(file), "--out", str(tmp_path / out)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    begin = time.monotonic()
-    assert start("undisturbed").wait(900) == 0
-    duration = time.monotonic() - begin
-    rng = np.random.default_rng(0)
-    for _ in range(10):
-        process = start("killed")
-        time.sleep(float(rng.uniform(0.2, 0.5)) * duration)
-        process.kill()
-        process.wait()
-    assert start("killed").wait(900) == 0
+    run_undisturbed_and_killed(file, tmp_path, (0.2, 0.5), 900)
     found, wanted = content(tmp_path / "killed"), content(tmp_path / "undisturbed")
     assert found["tuning.json"] == wanted["tuning.json"]
     assert (tmp_path / "killed/plateau.json").read_bytes() == (tmp_path / "undisturbed/plateau.json").read_bytes()

@@ -22,13 +22,6 @@ from talim.run import Run
 from talim.training.batches import encode_clips
 
 
-@pytest.fixture
-def jobs(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> list[TrialJob]:
-    grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@post:300", "conv@post:300"]}}
-    file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, grids=grids)
-    return [TrialJob(spec, tmp_path, corpus_folder, base) for spec, _, base in list_trials(file, tmp_path)]
-
-
 def test_train_and_evaluate_trains_a_run_once_and_measures_its_memory(
     quick_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,20 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.fake_trials import write_study
 
 from talim.experiments import worker_cache
-from talim.experiments.runner import list_trials
 from talim.experiments.trial import TrialJob
 from talim.experiments.worker_cache import TrialWorkerCache
 from talim.progress import Progress
-
-
-@pytest.fixture
-def jobs(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> list[TrialJob]:
-    grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@post:300", "conv@post:300"]}}
-    file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, grids=grids)
-    return [TrialJob(spec, tmp_path, corpus_folder, base) for spec, _, base in list_trials(file, tmp_path)]
 
 
 def test_a_process_keeps_one_base_and_its_losses_until_another_is_asked_for(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from talim.adapters import injection, serialization
@@ -13,6 +13,8 @@ from talim.evaluation.ornament_gain import ornament_gains
 from talim.evaluation.return_gain import ReturningClip, gains_on_returns, returning_clips
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from talim.backbones.protocol import Backbone
     from talim.corpus.manifest import Corpus
     from talim.experiments.study_file import TrialSpec
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from talim.progress import Progress
     from talim.recipe import Recipe
     from talim.run import Run
+    from talim.training.crops import EncodedClip
 
 Measures = dict[str, dict[str, float]]  # measure -> recording (or "run") -> value
 RETURN_GAIN = "repeat_gain"
@@ -74,12 +77,8 @@ def loss_measures(
             )
             for name, items in sets.items()
         }  # fmt: skip
+    measures = reduction_measures(clips, base[AS_PLAYED], adapted[AS_PLAYED])
     names = [item.clip.sound_group for item in clips]
-    measures: Measures = {
-        f"{name}_loss": intervals.mean_by_recording([float(row.mean()) for row in losses[AS_PLAYED]], names)
-        for name, losses in (("base", base), ("adapted", adapted))
-    }
-    measures["loss_reduction"] = difference(measures["base_loss"], measures["adapted_loss"])
     references = cache.reference_losses(key, corpus, backbone, clips, batch_size, progress)
     for predictor, rows in references.items():
         measures[f"{predictor}_loss"] = intervals.mean_by_recording(rows.mean(axis=1).tolist(), names)
@@ -96,6 +95,18 @@ def loss_measures(
         )
         measures |= {RETURN_GAIN: difference(gains, control), f"{RETURN_GAIN}_control": control}
     return {name: values for name, values in measures.items() if values}, notes
+
+
+def reduction_measures(
+    clips: Sequence[EncodedClip], base: Sequence[np.ndarray], adapted: Sequence[np.ndarray]
+) -> Measures:
+    """`base_loss`, `adapted_loss` and `loss_reduction` by recording, of losses by frame [K, T] a clip."""
+    names = [item.clip.sound_group for item in clips]
+    measures = {
+        f"{name}_loss": intervals.mean_by_recording([float(row.mean()) for row in losses], names)
+        for name, losses in (("base", base), ("adapted", adapted))
+    }
+    return {**measures, "loss_reduction": difference(measures["base_loss"], measures["adapted_loss"])}
 
 
 def difference(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:

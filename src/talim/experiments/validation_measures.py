@@ -11,9 +11,9 @@ import numpy as np
 from talim.adapters import injection, serialization
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation import intervals
 from talim.evaluation.held_out_loss import prepare_held_out
 from talim.evaluation.loss_by_event import frame_losses
+from talim.experiments.loss_measures import reduction_measures
 from talim.progress import Progress
 from talim.recipe import Recipe
 
@@ -44,8 +44,4 @@ def validation_measures(
         serialization.load(backbone, adapter)
         backbone.model.eval()
         adapted_losses = frame_losses(backbone, clips, batch_size, progress, "validation loss", frozen_cache)
-    names = [item.clip.sound_group for item in clips]
-    losses = [[float(row.mean()) for row in rows] for rows in (base_losses, adapted_losses)]
-    base, adapted = (intervals.mean_by_recording(values, names) for values in losses)
-    reduction = {name: base[name] - adapted[name] for name in base}
-    return {"base_loss": base, "adapted_loss": adapted, "loss_reduction": reduction}
+    return reduction_measures(clips, base_losses, adapted_losses)
