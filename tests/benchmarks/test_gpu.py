@@ -56,21 +56,41 @@ def test_a_decoding_row_compares_in_turn_and_a_fallback_is_no_measurement(monkey
         gpu.check_decoder(base, CPU)
 
 
-def test_step_seconds_leaves_the_first_steps_out() -> None:
+class Clock:
+    """Stands in for the clocks of `time`, so that a busy machine changes nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 100.0
+        clock = SimpleNamespace(monotonic=lambda: self.seconds, perf_counter=lambda: self.seconds)
+        monkeypatch.setattr(gpu, "time", clock)
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def test_step_seconds_leaves_the_first_steps_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
     def call(report: Any) -> None:
         for step in range(gpu.WARM_UP_STEPS + 4):
-            time.sleep(0.05 if step < gpu.WARM_UP_STEPS else 0.005)
+            clock.sleep(2.0 if step < gpu.WARM_UP_STEPS else 0.5)
             report(step, 0)
 
-    assert 0.005 <= gpu.step_seconds(call, CPU) < 0.02
+    assert gpu.step_seconds(call, CPU) == 0.5
 
 
-def test_measured_goes_on_after_a_failure_and_stops_when_a_row_would_not_fit() -> None:
+def test_measured_goes_on_after_a_failure_and_stops_when_a_row_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
     def fail() -> gpu.Row:
         raise ValueError("wrong | shape\nmore")
 
-    machine = gpu.Machine("cpu", time.monotonic() + 0.25)
-    rows = [({"what": "a"}, fail), ({"what": "b"}, lambda: time.sleep(0.2) or {"tokens": 1}), ({"what": "c"}, dict)]
+    def take_two_seconds() -> gpu.Row:
+        clock.sleep(2.0)
+        return {"tokens": 1}
+
+    machine = gpu.Machine("cpu", clock.seconds + 3.0)
+    rows = [({"what": "a"}, fail), ({"what": "b"}, take_two_seconds), ({"what": "c"}, dict)]
     found = list(gpu.measured(rows, machine))
     assert found == [
         {"what": "a", "failed": "ValueError: wrong | shape"},
