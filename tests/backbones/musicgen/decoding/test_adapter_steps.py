@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from talim.backbones.musicgen.decoding import products
-from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, adapter_step
+from talim.backbones.musicgen.decoding import fused_steps
+from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep
 from talim.backbones.musicgen.decoding.decoder import StaticStep, Step
+from talim.backbones.musicgen.decoding.layer_steps import adapter_step
 from talim.backbones.musicgen.decoding.slots import History
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 
@@ -23,11 +24,11 @@ FEATURES, WIDTH, SIZE = 6, 5, 40
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=["small", "large"])
+@pytest.fixture(params=["compiled", "torch"])
 def one_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """With either kind of product, by one thread, as a layer runs adapters of few rows."""
-    if request.param == "large":
-        monkeypatch.setattr(products, "SMALL_WEIGHT", 0)
+    """Compiled, or by torch with one thread, as a layer runs larger adapters of few rows."""
+    if request.param == "torch":
+        monkeypatch.setattr(fused_steps, "MOST_WEIGHTS", 0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -69,7 +70,7 @@ class RowsUnderWay:
         else:
             seen = self.history.visible(self.now, 1)
             moment = Step(self.now, self.now % SIZE, seen, seen, self.frames, 1, CPU)
-        output = self.step.step(states, moment)
+        output = self.step.step(states.clone(), moment)
         self.now += 1
         self.frames = [frames + 1 for frames in self.frames]
         return output
@@ -167,7 +168,10 @@ def test_another_kind_runs_its_own_pass(one_thread: None) -> None:
     torch.testing.assert_close(found, states + 0.5 * block.up(block.down(states) * 2.0))
 
 
-def test_few_rows_take_one_thread_and_give_the_others_back(base_with: BaseWith) -> None:
+def test_few_rows_take_one_thread_and_give_the_others_back(
+    base_with: BaseWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_steps, "MOST_WEIGHTS", 0)
     base = base_with("conv@all:width8")
     base.generate_tokens(["slow"], 0.02, seed=0)
     layer: Any = base._kept_decoder[1].layers[0]
@@ -196,11 +200,13 @@ def test_few_rows_take_one_thread_and_give_the_others_back(base_with: BaseWith) 
     assert seen == [1, 3, 1]
 
 
-def test_adapters_of_many_rows_take_all_threads_unless_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapters_of_many_rows_take_all_threads_and_compiled_ones_leave_them_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     small = adapter_step(block_of(Linear), 1.0, "x")
-    monkeypatch.setattr(products, "SMALL_WEIGHT", 0)
+    monkeypatch.setattr(fused_steps, "MOST_WEIGHTS", 0)
     large = adapter_step(block_of(Linear), 1.0, "x")
-    for rows, expected in ((2, (True, True)), (8, (True, True)), (9, (True, False)), (32, (True, False))):
+    for rows, expected in ((2, (False, True)), (8, (False, True)), (9, (False, False)), (32, (False, False))):
         small.allocate(rows, SIZE)
         large.allocate(rows, SIZE)
         assert (small.one_thread, large.one_thread) == expected

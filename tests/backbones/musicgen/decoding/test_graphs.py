@@ -18,11 +18,17 @@ from torch.utils._pytree import tree_flatten
 
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.backbones.musicgen.decoding import Piece, PieceDecoder
+from talim.backbones.musicgen.decoding import Piece, PieceDecoder, fused_steps
 
 BaseWith = Callable[..., MusicGen]
 PROMPTS = ["slow", "a lively dance with drums and a long caption", "ney", ""]
 WARM_UP_STEPS = 3
+
+
+@pytest.fixture(autouse=True)
+def adapters_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where nothing is compiled."""
+    monkeypatch.setattr(fused_steps, "MOST_WEIGHTS", 0)
 
 
 class Recorder(TorchDispatchMode):

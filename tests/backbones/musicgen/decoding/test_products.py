@@ -14,11 +14,8 @@ from torch import nn
 import talim.adapters as adapters
 from talim.adapters import injection
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.backbones.musicgen.decoding import products
 from talim.backbones.musicgen.decoding.products import (
-    SmallProduct,
     UnsupportedError,
-    is_small,
     join_affine,
     make_product,
     product_of,
@@ -84,11 +81,8 @@ def test_product_equals_linear(rows: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("inputs", [24, 300, 4096])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_row_of_a_packed_product_is_the_same_in_every_batch(
-    dtype: torch.dtype, inputs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_of_a_packed_product_is_the_same_in_every_batch(dtype: torch.dtype, inputs: int) -> None:
     """Bit for bit, with GELU and sum too."""
-    monkeypatch.setattr(products, "SMALL_WEIGHT", 0)
     states, others = torch.randn(33, inputs, dtype=dtype), torch.randn(33, 40, dtype=dtype)
     product = make_product(torch.randn(40, inputs, dtype=dtype), None)
     for call in (product, product.gelu, lambda rows: product.add(rows, others[: len(rows)])):
@@ -97,52 +91,6 @@ def test_a_row_of_a_packed_product_is_the_same_in_every_batch(
             assert torch.equal(call(states[:rows]), together[:rows])
     torch.testing.assert_close(product.gelu(states), torch.nn.functional.gelu(product(states)), atol=0.03, rtol=0.03)
     torch.testing.assert_close(product.add(states, others), product(states) + others, atol=2.0, rtol=0.03)
-
-
-@pytest.mark.parametrize("inputs", [8, 36, 128])
-@pytest.mark.parametrize("outputs", [8, 12, 33, 36, 256])
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_row_of_a_small_product_is_the_same_in_every_batch(inputs: int, outputs: int, bias: bool) -> None:
-    """Bit for bit, wherever it stands, whatever the threads."""
-    linear = nn.Linear(inputs, outputs, bias=bias).requires_grad_(False)
-    states, others = torch.randn(33, inputs), torch.randn(33, outputs)
-    product = product_of(linear, scale=0.5)
-    assert isinstance(product, SmallProduct)
-    order, expected = torch.randperm(33), 0.5 * linear(states)
-    together = product.gelu(states)
-    assert all(torch.equal(product.gelu(states[row : row + 1])[0], together[row]) for row in range(33))
-    for call in (lambda at: product(states[at]), lambda at: product.add(states[at], others[at])):
-        together = call(slice(None))
-        for rows in (1, 2, 3, 5, 8, 31):
-            assert torch.equal(call(slice(rows)), together[:rows])
-            assert torch.equal(call(order[:rows]), together[order[:rows]])
-    assert torch.equal(product.gelu(states), nn.functional.gelu(product(states)))
-    torch.testing.assert_close(product(states), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(product.add(states, others), expected + others, atol=1e-5, rtol=1e-5)
-
-
-def test_a_small_product_of_few_outputs_is_packed_where_its_digits_depend_on_the_row() -> None:
-    made = {outputs: type(product_of(nn.Linear(36, outputs).requires_grad_(False))) for outputs in range(1, 14)}
-    assert {outputs for outputs, kind in made.items() if kind is not SmallProduct} == {1, 2, 3, 5, 6, 7, 9, 10, 11}
-
-
-def test_small_products_run_in_one_thread_and_give_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads, seen, product = torch.get_num_threads(), [], product_of(nn.Linear(4, 4))
-    monkeypatch.setattr(torch, "addmm", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
-    torch.set_num_threads(3)
-    try:
-        with pytest.raises(ZeroDivisionError):
-            product(torch.zeros(4, 4))
-        assert (seen, torch.get_num_threads()) == ([1], 3)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_only_small_float32_weights_are_small() -> None:
-    assert is_small(nn.Linear(128, 256))
-    assert not is_small(nn.Linear(128, 257))
-    assert not is_small(nn.Linear(4, 4).to(torch.bfloat16))
-    assert not is_small(nn.Sequential(nn.Linear(4, 4), nn.Linear(300, 300)))
 
 
 @settings(max_examples=25)

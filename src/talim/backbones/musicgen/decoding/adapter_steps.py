@@ -2,7 +2,7 @@
 
 A kind with context is first run over a row's given frames with the `StreamingState` of that pass, whose content is then
 written into buffers of constant shape: a ring of past frames for convolutions, sums and gates for the excitation, keys
-and values for attention.
+and values for attention. Those of few weights on a CPU are in `fused_steps`.
 """
 
 # pyright: reportReturnType=false
@@ -10,22 +10,16 @@ and values for attention.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from talim.backbones.musicgen.decoding.products import (
-    SMALL_ROWS_MULTIPLE,
-    Norm,
-    UnsupportedError,
-    elementwise,
-    is_small,
-    product_of,
-)
+from talim.backbones.musicgen.decoding.products import Norm, elementwise, product_of
 from talim.backbones.musicgen.decoding.slots import Place, Visible, write
-from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
+from talim.design.adapter_kinds import Conv, Kind, Transformer
 from talim.design.streaming import StreamingState
 from talim.design.temporal_layers import TemporalConv
 
@@ -48,6 +42,9 @@ class Moment(Protocol):
     def behind(self) -> Tensor:
         """Music frames behind each row, int64 [R, 1]."""
 
+    def numbers(self) -> tuple[int, np.ndarray]:
+        """The time, and the music frames behind each row, int64 [R], for what is computed without torch."""
+
 
 class AdapterStep:
     """One adapter block behind a layer, with a scale; this one is for kinds that look at single frames."""
@@ -55,18 +52,13 @@ class AdapterStep:
     def __init__(self, block: Kind, scale: float) -> None:
         self.block, self.scale = block, scale
         self.dtype, self.device = block.up.weight.dtype, block.up.weight.device
-        self.small = type(block) in (Linear, Conv, Transformer) and is_small(block)
         self.down, self.up = product_of(block.down), product_of(block.up, scale)
 
     def allocate(self, rows: int, size: int) -> None:
         """Buffers for `rows` rows of at most `size` frames; `buffers` are those with the row as first dimension."""
         self.rows, self.size = rows, size
-        extra = -rows % SMALL_ROWS_MULTIPLE if self.small else 0
-        self.computed_rows = rows + extra
-        # beside the rows, so that small products need not add some in each call
-        self.spare = torch.zeros(extra, self.block.features, dtype=self.dtype, device=self.device) if extra else None
         few = rows <= ROWS_OF_ONE_THREAD and self.dtype == torch.float32
-        self.one_thread = self.device.type == "cpu" and (self.small or few)
+        self.one_thread = self.device.type == "cpu" and few
 
     def keep(self, rows: list[int]) -> None:
         """Only these rows go on, in this order."""
@@ -88,18 +80,13 @@ class AdapterStep:
         """These rows begin without any past."""
 
     def step(self, states: Tensor, moment: Moment) -> Tensor:
-        """States [R, D] of one frame -> with the residual."""
+        """States [R, D] of one frame -> with the residual; the given ones may be written to."""
         if states.dtype != self.dtype:
-            computed = states.to(self.dtype)
-            computed = computed if self.spare is None else torch.cat([computed, self.spare])
-            return states + self.up(self._hidden(computed, moment))[: self.rows].to(states.dtype)
-        if self.spare is None:
-            return self.up.add(self._hidden(states, moment), states)
-        computed = torch.cat([states, self.spare])
-        return self.up.add(self._hidden(computed, moment), computed)[: self.rows]
+            return states + self.up(self._hidden(states.to(self.dtype), moment)).to(states.dtype)
+        return self.up.add(self._hidden(states, moment), states)
 
     def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
-        """States [computed_rows, D] -> what the up-projection is given."""
+        """States [R, D] -> what the up-projection is given."""
         return self.down.gelu(states)
 
     def _added(self, states: Tensor, residual: Tensor) -> Tensor:
@@ -134,7 +121,6 @@ class ConvStep(AdapterStep):
 
     def allocate(self, rows: int, size: int) -> None:
         super().allocate(rows, size)
-        rows = self.computed_rows
         self.written: list[list[Tensor]] = []  # both places of a frame, by time modulo the ring's size
         self.windows: list[list[Tensor]] = []  # its taps
         for index, (layer, reach) in enumerate(zip(self.convolutions, self.reaches, strict=True)):
@@ -192,12 +178,10 @@ class ConvStep(AdapterStep):
 
     def _update_gate(self, due: bool | Tensor, moment: Moment) -> None:
         """New gates from the means of all frames before this one, for the rows where they are due."""
-        extra = self.computed_rows - self.rows
-        behind = F.pad(moment.behind(), (0, 0, 0, extra)).clamp(min=1)
-        hidden = self.squeeze.gelu((self.total / behind).to(self.dtype))
+        hidden = self.squeeze.gelu((self.total / moment.behind().clamp(min=1)).to(self.dtype))
         gate = elementwise(torch.sigmoid, self.excite(hidden))
         if isinstance(due, Tensor):
-            gate = torch.where(F.pad(due, (0, 0, 0, extra)), gate, self.gate)
+            gate = torch.where(due, gate, self.gate)
         self.gate.copy_(gate)
 
 
@@ -216,8 +200,6 @@ class TransformerStep(AdapterStep):
         heads, width = self.attention.num_heads, self.attention.head_width
         self.past = torch.zeros(rows, 2, heads, size, width, dtype=self.dtype, device=self.device)
         self.keys, self.values = self.past.unbind(1)
-        if self.spare is not None:
-            self.spare_attended = self.spare.new_zeros(len(self.spare), heads * width)
 
     @property
     def buffers(self) -> list[str]:
@@ -235,23 +217,9 @@ class TransformerStep(AdapterStep):
     def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
         hidden, rows = self.down(states), self.rows
         packed = self.qkv(self.attention_norm(hidden))
-        packed = packed if self.spare is None else packed[:rows]
         packed = packed.view(rows, 3, self.attention.num_heads, 1, self.attention.head_width)
         write(self.past, 3, moment.place, packed[:, 1:])
         keys, values = moment.music.of(self.past)
         attended = F.scaled_dot_product_attention(packed[:, 0], keys, values, moment.music.mask).flatten(1)
-        if self.spare is not None:
-            attended = torch.cat([attended, self.spare_attended])
         hidden = self.out.add(attended, hidden)
         return self.fc2.add(self.fc1.gelu(self.norm(hidden)), hidden)
-
-
-def adapter_step(block: Any, scale: float, path: str) -> AdapterStep:
-    """The step of one block; UnsupportedError for a kind with context that is not talim's own."""
-    if isinstance(block, Kind) and not block.uses_context:
-        return (AdapterStep if type(block) is Linear else OtherStep)(block, scale)
-    if type(block) is Conv and block.causal:
-        return ConvStep(block, scale)
-    if type(block) is Transformer and block.causal:
-        return TransformerStep(block, scale)
-    raise UnsupportedError(f"{path}: adapters of the kind {type(block).__name__} have no step of their own")

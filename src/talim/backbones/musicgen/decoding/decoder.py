@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -46,6 +47,7 @@ class Step:
     device: torch.device
     _due: dict[int, bool | Tensor] = field(default_factory=dict)
     _behind: Tensor | None = None
+    _numbers: tuple[int, np.ndarray] | None = None
 
     def ring(self, size: int) -> Place:
         return self.now % size
@@ -63,6 +65,11 @@ class Step:
         if self._behind is None:
             self._behind = torch.tensor(self.frames * self.copies, device=self.device)[:, None]
         return self._behind
+
+    def numbers(self) -> tuple[int, np.ndarray]:
+        if self._numbers is None:
+            self._numbers = self.now, np.array(self.frames * self.copies, np.int64)
+        return self._numbers
 
 
 class StaticStep:
@@ -84,6 +91,9 @@ class StaticStep:
 
     def behind(self) -> Tensor:
         return self.frames.repeat(self.copies)[:, None]
+
+    def numbers(self) -> tuple[int, np.ndarray]:
+        return int(self.clock), self.frames.repeat(self.copies).numpy()
 
 
 @dataclass(frozen=True)

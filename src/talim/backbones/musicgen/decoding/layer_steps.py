@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from transformers.models.musicgen.modeling_musicgen import MusicgenDecoderLayer
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyDecoderLayer
 
-from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, Moment, adapter_step
+from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, OtherStep, TransformerStep
+from talim.backbones.musicgen.decoding.fused_steps import can_be_fused, fused_step
 from talim.backbones.musicgen.decoding.products import (
     Form,
     Norm,
@@ -22,6 +23,7 @@ from talim.backbones.musicgen.decoding.products import (
     read_affine,
 )
 from talim.backbones.musicgen.decoding.slots import Visible, write
+from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 
 
 class LayerStep:
@@ -176,6 +178,19 @@ def read_layer(layer: nn.Module, path: str, form: Form) -> LayerStep:
     step = LayerStep(layer, path, form)
     step.adapters = adapters
     return step
+
+
+def adapter_step(block: Any, scale: float, path: str) -> AdapterStep:
+    """The step of one block; UnsupportedError for a kind with context that is not talim's own."""
+    if can_be_fused(block):
+        return fused_step(block, scale)
+    if isinstance(block, Kind) and not block.uses_context:
+        return (AdapterStep if type(block) is Linear else OtherStep)(block, scale)
+    if type(block) is Conv and block.causal:
+        return ConvStep(block, scale)
+    if type(block) is Transformer and block.causal:
+        return TransformerStep(block, scale)
+    raise UnsupportedError(f"{path}: adapters of the kind {type(block).__name__} have no step of their own")
 
 
 def _is_gelu(activation: Any) -> bool:

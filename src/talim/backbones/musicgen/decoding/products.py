@@ -18,9 +18,6 @@ from torch.nn import functional as F
 Form = Literal["plain", "packed", "int8"]
 INT8_WEIGHT_MAXIMUM = 63
 PACKED_ROWS = 32  # that the order of a packed weight is chosen for
-SMALL_WEIGHT = 2**15  # numbers; with fewer, oneDNN takes longer to look up its kernel than to run it
-SMALL_ROWS_MULTIPLE = 4  # the other rows would have another kernel of BLAS, and so other last digits
-SMALL_OUTPUTS = 12  # with fewer that are no multiple of 4, last digits depend on where in the four a row stands
 LANES = 32  # numbers that a CPU takes at once; what is left over is computed otherwise, with other last digits
 PROBED_INPUTS = 512  # at a time
 # relative to the largest output; the probe of a module that is no affine function of its input is far off
@@ -92,40 +89,6 @@ class PackedProduct(Product):
         if states.shape[0] == 1:
             return self.add(states.expand(2, -1), others.expand(2, -1))[:1]
         return self.run_with(states, others, self.weight, self.bias, "add")
-
-
-class SmallProduct(Product):
-    """On a CPU, for small weights in float32: by BLAS, which has nothing to look up in each call.
-
-    One thread computes a multiple of `SMALL_ROWS_MULTIPLE` rows, so that a row is the same in every batch.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__(weight.t().contiguous(), bias)  # [inputs, outputs]
-
-    def __call__(self, states: Tensor) -> Tensor:
-        return self._product(states, self.bias)
-
-    def add(self, states: Tensor, others: Tensor) -> Tensor:
-        product = self._product(states, others)
-        return product if self.bias is None else product.add_(self.bias)
-
-    def _product(self, states: Tensor, added: Tensor | None) -> Tensor:
-        rows = states.shape[0]
-        if rows % SMALL_ROWS_MULTIPLE:
-            added = added if added is None or added.ndim == 1 else _more_rows(added)
-            return self._product(_more_rows(states), added)[:rows]
-        if added is None:
-            return in_one_thread(torch.mm, states, self.weight)
-        return in_one_thread(torch.addmm, added, states, self.weight)
-
-
-def _more_rows(states: Tensor) -> Tensor:
-    """Rows repeated up to the next multiple of `SMALL_ROWS_MULTIPLE`."""
-    rows = states.shape[0]
-    if rows == 1:
-        return states.expand(SMALL_ROWS_MULTIPLE, -1)
-    return torch.cat([states, states[: -rows % SMALL_ROWS_MULTIPLE]])
 
 
 class Int8Product(Product):
@@ -276,8 +239,6 @@ def make_product(weight: Tensor, bias: Tensor | None, form: Form = "packed", shi
         return Product(weight, bias)
     if form == "int8":
         return Int8Product(weight, bias, shifted)
-    if _is_small(weight) and (len(weight) >= SMALL_OUTPUTS or len(weight) % 4 == 0):
-        return SmallProduct(weight, bias)
     return (PackedProduct if _can_be_packed(weight.dtype) else Product)(weight, bias)
 
 
@@ -297,12 +258,3 @@ def product_of(linear: nn.Module, scale: float = 1.0) -> Product:
     if scale != 1.0:
         weight, bias = weight * scale, None if bias is None else bias * scale
     return make_product(weight, bias)
-
-
-def _is_small(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() <= SMALL_WEIGHT
-
-
-def is_small(module: nn.Module) -> bool:
-    """Whether the products of all weights of a module are small."""
-    return all(_is_small(weight) for weight in module.parameters())

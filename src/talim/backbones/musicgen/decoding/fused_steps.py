@@ -1,0 +1,171 @@
+"""Adapters of few weights in float32 on a CPU, a frame at a time in compiled functions (`adapter_kernels`)."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, Moment
+from talim.compiled_modules import import_compiled
+from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
+from talim.design.streaming import StreamingState
+
+MOST_WEIGHTS = 2**20  # beyond which reading them takes longer than everything else, and several threads read faster
+
+
+@cache
+def kernels() -> Any:
+    """The module of compiled functions."""
+    name = "talim.backbones.musicgen.decoding.adapter_kernels"
+    import_compiled(name.rpartition(".")[0], (name,), "the adapters' decoding")
+    return importlib.import_module(name)
+
+
+def can_be_fused(block: Any) -> bool:
+    """Whether there is a compiled function for a block on its device, in its precision, and it is small enough."""
+    if type(block) not in (Linear, Conv, Transformer) or not block.causal:
+        return False
+    weights = list(block.parameters())
+    on_cpu = all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights)
+    return on_cpu and sum(weight.numel() for weight in weights) <= MOST_WEIGHTS
+
+
+def fused_step(block: Any, scale: float) -> AdapterStep:
+    """The step of a block that can be fused."""
+    kinds: dict[type[Kind], type[AdapterStep]] = {
+        Linear: FusedLinearStep,
+        Conv: FusedConvStep,
+        Transformer: FusedTransformerStep,
+    }
+    return kinds[type(block)](block, scale)
+
+
+def _flat(*layers: nn.Module, scale: float = 1.0) -> np.ndarray:
+    """Weights [inputs, outputs] and biases one after the other; the last layer's times `scale`."""
+    parts: list[Tensor] = []
+    for layer in layers:
+        factor = scale if layer is layers[-1] else 1.0
+        assert isinstance(layer, nn.Linear | nn.LayerNorm)
+        weight, bias = layer.weight.detach(), layer.bias.detach()
+        parts += [(weight.t() if weight.ndim == 2 else weight).flatten() * factor, bias * factor]
+    return torch.cat(parts).numpy()
+
+
+class FusedLinearStep(AdapterStep):
+    """Down, GELU, up in one call."""
+
+    def __init__(self, block: Any, scale: float) -> None:
+        self.block, self.scale, self.width = block, scale, int(block.width)
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+        self.kernels = kernels()
+        self._read(block)
+
+    def _read(self, block: Any) -> None:
+        self.weights = _flat(block.down, block.up, scale=self.scale)
+
+    def allocate(self, rows: int, size: int) -> None:
+        self.rows, self.size, self.one_thread = rows, size, False  # nothing here asks torch for threads
+        self.hidden = np.zeros((rows, self.width), np.float32)
+
+    def step(self, states: Tensor, moment: Moment) -> Tensor:
+        added = states if states.dtype == torch.float32 and states.is_contiguous() else states.float().contiguous()
+        self._add(added.numpy(), moment)
+        return added.to(states.dtype)
+
+    def _add(self, states: np.ndarray, moment: Moment) -> None:
+        """Add the residual to states [R, D]."""
+        self.kernels.linear_frame(states, self.weights, self.hidden)
+
+
+class FusedConvStep(FusedLinearStep):
+    """Convolutions over rings of past frames, and the excitation's sums and gates, in one call."""
+
+    def _read(self, block: Any) -> None:
+        excitation, self.convolutions = block.excitation, list(block.convolutions)
+        self.excitation = excitation
+        taps = [convolution.taps for convolution in self.convolutions]
+        self.weights = _flat(block.down, *taps, excitation.squeeze, excitation.excite, block.up, scale=self.scale)
+        self.dilations = np.array([layer.dilation for layer in self.convolutions], np.int64)
+        self.kernel_size = self.convolutions[0].kernel_size if self.convolutions else 1
+        self.lengths = [(self.kernel_size - 1) * int(dilation) + 1 for dilation in self.dilations]
+
+    def allocate(self, rows: int, size: int) -> None:
+        super().allocate(rows, size)
+        width, squeezed = self.width, self.excitation.squeeze.out_features
+        self.rings = torch.zeros(rows, sum(self.lengths), width)
+        self.total, self.gate = torch.zeros(rows, width), torch.zeros(rows, width)
+        self.inner = np.zeros((rows, squeezed), np.float32)
+        self.room = [self.rings.numpy(), self.total.numpy(), self.gate.numpy()]
+
+    @property
+    def buffers(self) -> list[str]:
+        return ["rings", "total", "gate"]
+
+    def begin(self, rows: Tensor) -> None:
+        for name in self.buffers:
+            getattr(self, name)[rows] = 0
+
+    def prefill(self, states: Tensor, rows: Tensor, now: int, size: int) -> Tensor:
+        state, first = StreamingState(), 0
+        residual = self.block(states.to(self.dtype), state)
+        for layer, length in zip(self.convolutions, self.lengths, strict=True):
+            if length > 1:
+                frames = torch.cat(state.tensors[layer.name], 1)  # the last ones, oldest first
+                places = torch.arange(now - length + 1, now) % length
+                self.rings[rows[:, None], first + places] = frames
+            first += length
+        name = self.excitation.name
+        self.total[rows] = state.tensors[name][0][:, 0]
+        self.gate[rows] = state.tensors[f"{name} gate"][:, 0]
+        return self._added(states, residual)
+
+    def _add(self, states: np.ndarray, moment: Moment) -> None:
+        now, frames = moment.numbers()
+        every = self.excitation.update_every
+        counts = frames, now, self.kernel_size, self.dilations, every
+        self.kernels.conv_frame(states, self.weights, *self.room, *counts, self.hidden, self.inner)
+
+
+class FusedTransformerStep(FusedLinearStep):
+    """Attention over keys and values in the places that the decoder's own have, and a feed-forward, in one call."""
+
+    def _read(self, block: Any) -> None:
+        attention = block.attention
+        layers = block.down, block.attention_norm, attention.in_proj, attention.out_proj, block.norm
+        self.weights = _flat(*layers, block.fc1, block.fc2, block.up, scale=self.scale)
+        self.eps = np.float32(block.attention_norm.eps), np.float32(block.norm.eps)
+        self.heads, self.head_width, self.name = attention.num_heads, attention.head_width, attention.name
+        self.feed_forward = int(block.fc1.out_features)
+
+    def allocate(self, rows: int, size: int) -> None:
+        super().allocate(rows, size)
+        heads, width = self.heads, self.head_width
+        self.keys, self.values = torch.zeros(rows, heads, width, size), torch.zeros(rows, heads, size, width)
+        shapes = self.hidden.shape, (rows, 3 * heads * width), (rows, heads * width)
+        rooms = [np.zeros(shape, np.float32) for shape in (*shapes, (rows, self.feed_forward))]
+        self.past, self.room = (self.keys.numpy(), self.values.numpy()), [self.hidden, *rooms]
+        self.scores, self.nothing = np.zeros(size, np.float32), np.zeros((0, 0), np.bool_)
+
+    @property
+    def buffers(self) -> list[str]:
+        return ["keys", "values"]
+
+    def prefill(self, states: Tensor, rows: Tensor, now: int, size: int) -> Tensor:
+        state, frames = StreamingState(), states.shape[1]
+        residual = self.block(states.to(self.dtype), state)
+        places = torch.arange(now - frames, now) % size
+        keys, values = (state.tensors[f"{self.name} {kind}"][:, :, :frames] for kind in self.buffers)  # [b, H, T, d]
+        self.keys[rows[:, None], :, :, places] = keys.transpose(1, 2)
+        self.values[rows[:, None], :, places] = values.transpose(1, 2)
+        return self._added(states, residual)
+
+    def _add(self, states: np.ndarray, moment: Moment) -> None:
+        seen = moment.music
+        mask = self.nothing if seen.mask is None else seen.mask[:, 0, 0].numpy()
+        where = int(moment.place), (seen.start, seen.stop), mask, self.scores
+        self.kernels.transformer_frame(states, self.weights, self.eps, *self.past, *where, *self.room)
