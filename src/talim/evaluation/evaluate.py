@@ -27,6 +27,9 @@ from talim.training.crops import EncodedClip
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
+# training settings that change what a base without an adapter gives: the others, as its rate, differ between runs
+OF_THE_BASE = ("batch_size", "predict_beats_chords", "melody_from", "loss_weighting")
+
 
 @dataclass(frozen=True)
 class ScoredAdapter:
@@ -135,11 +138,12 @@ def score_adapter(  # noqa: PLR0913
     kept.use(
         (
             *(corpus.hash, backbone.fingerprint, backbone.dtype, backbone.device, backbone.transliterate),
-            *(recipe.training, num_prompts, num_continuations, seconds, seed, options),
+            *(getattr(recipe.training, name) for name in OF_THE_BASE),
+            *(num_prompts, num_continuations, seconds, seed, options),
         )
     )
     training = batches.encode_clips(corpus, corpus.train, backbone, progress)
-    references = measure_reference_losses(training, clips, backbone, batch_size)
+    references = kept.get("predictors", lambda: measure_reference_losses(training, clips, backbone, batch_size))
 
     def losses_on(
         clips: Sequence[EncodedClip], condition: str = "", references: ReferenceLosses | None = None
