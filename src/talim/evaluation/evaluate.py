@@ -192,7 +192,10 @@ def score_adapter(  # noqa: PLR0913
         real = music_scores.choose_real_clips(corpus.held_out, seconds)
         tokens = [item.targets for item in training], [targets[clip.id] for clip in real], backbone.frame_rate_hz
     sources = music_scores.choose_real_clips(corpus.held_out, seconds, music_scores.MAX_RESYNTHESIZED)
-    decoded = kept.get("resynthesis", lambda: [backbone.decode(targets[clip.id]) for clip in sources])
+    decoded = kept.get(
+        "resynthesis",
+        lambda: [music_scores.as_compared(backbone.decode(targets[clip.id]), seconds) for clip in sources],
+    )
     resynthesis = list(zip(sources, decoded, strict=True))
     continued = num_prompts if num_continuations is None else num_continuations
     continuations = continuation.evaluate_continuations(
