@@ -41,7 +41,8 @@ def test_options_reach_the_pipeline(
     calls: list[Any] = []
     monkeypatch.setattr("talim.poc.pipeline.poc", lambda *arguments: calls.append(arguments) or RESULT)
     options = ["--hours", "1.5", "--design", "conv@post:500", "--set", "training.batch_size=2", "--use", "commercial"]
-    options += ["--held-out", "take-1", "--price-per-hour", "0.5", "--no-learning-curve", "--continue", "extend"]
+    options += ["--held-out", "take-1", "--price-per-hour", "0.5", "--no-learning-curve", "--no-tune"]
+    options += ["--continue", "extend"]
     status, out, _ = run(capsys, "poc", recordings, "--out", tmp_path / "out", *options)
     assert status == 0
     assert "Make music now: talim generate" in out
@@ -49,7 +50,7 @@ def test_options_reach_the_pipeline(
     assert (folder, target, continuation) == (recordings, tmp_path / "out", "extend")
     assert (given.hours, given.designs, given.license_use) == (1.5, ("conv@post:500",), "commercial")
     assert (given.settings, given.held_out) == ((("training.batch_size", 2),), ("take-1",))
-    assert (given.price_per_hour, given.learning_curve) == (0.5, False)
+    assert (given.price_per_hour, given.learning_curve, given.tune) == (0.5, False, False)
     status, out, _ = run(capsys, "poc", recordings, "--out", tmp_path / "out", "--json")
     assert json.loads(out) == RESULT
 

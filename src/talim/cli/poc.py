@@ -36,6 +36,9 @@ def poc(
         typer.Option("--continue", help="Continue from the finished runs: extend (more steps and seeds) or hybrid."),
     ] = None,
     learning_curve: Annotated[bool, typer.Option(help="Also train on a quarter and on half of the recordings.")] = True,
+    tune: Annotated[
+        bool, typer.Option(help="Try learning rates for each kind of design on validation first, where time allows.")
+    ] = True,
     price_per_hour: Annotated[
         float | None, typer.Option(help="Price of this machine per hour, in any currency: costs are told in it too.")
     ] = None,
@@ -67,6 +70,7 @@ def poc(
         license_use=use,
         gates=gates,
         learning_curve=learning_curve,
+        tune=tune,
         device=device,
         price_per_hour=price_per_hour,
     )

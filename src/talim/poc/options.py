@@ -60,6 +60,7 @@ class PocOptions:
     license_use: str = "any"  # "commercial" excludes recordings whose licence forbids it or is unknown
     gates: Path | None = None  # YAML file with thresholds
     learning_curve: bool = True  # also train on a quarter and on a half of the recordings
+    tune: bool = True  # try learning rates for each kind of design first, where time allows
     device: str = "auto"
     larger_base: bool = True  # predict the time of the same training on a base that makes usable music
     price_per_hour: float | None = None  # of this machine, in any currency; for the report only
@@ -138,6 +139,7 @@ def poc_command(folder: Path, out: Path, options: PocOptions, *more: str) -> str
     words += [word for name in options.held_out for word in ("--held-out", name)]
     words += [word for key, value in options.settings for word in ("--set", f"{key}={json.dumps(value)}")]
     words += [] if options.learning_curve else ["--no-learning-curve"]
+    words += [] if options.tune else ["--no-tune"]
     return shlex.join([*words, *more])
 
 
