@@ -105,7 +105,7 @@ def test_expand_kind_options_apply_to_their_kinds_only() -> None:
         ({"overrides": {"training.stepz": 3}}, "did you mean training.steps"),
         ({"overrides": {"design": "conv@all:2%"}}, "belongs into a grid"),
         ({"base_overrides": {"musicgen-smal": {}}}, "no grid has this base"),
-        ({"generation": {"clips": 0}}, "greater than or equal to 1"),
+        ({"generation": {"clips": 0}}, "at least 1"),
         ({"retain": "nothing"}, "'adapters' or 'results'"),
     ],
 )  # fmt: skip
