@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,17 @@ def generate_ten_seconds(model: Any, folder: Path) -> np.ndarray:
     text = AutoTokenizer.from_pretrained(folder)([PROMPT], return_tensors="pt")
     steps = 10 * model.config.audio_encoder.frame_rate
     return model.generate(**text, do_sample=True, guidance_scale=3.0, max_new_tokens=steps)[0, 0].numpy()
+
+
+def test_script_names_a_base_of_the_hub_with_its_commit_and_the_guide_shows_it() -> None:
+    cls, info = "MusicgenForConditionalGeneration", {"base": {"name": "facebook/musicgen-small"}}
+    pinned, plain = (
+        transformers_model.script_lines(SimpleNamespace(local_base="", run=SimpleNamespace(base=name), info=info), cls)  # type: ignore[arg-type]
+        for name in ("musicgen-small@" + "a" * 40, "musicgen-small")
+    )
+    assert pinned.count(f", revision='{'a' * 40}'") == 2
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "export.md").read_text(encoding="utf-8")
+    assert f"```python\n{plain}```" in guide
 
 
 def test_inexact_merge_is_refused_and_leaves_nothing(

@@ -87,8 +87,10 @@ class ExportedRun:
     @cached_property
     def _known_folders(self) -> dict[str, str]:
         """Paths that the run's files hold, the longest first, and what is written instead."""
-        folders = [self.run.folder.resolve(), self.run.folder.absolute(), *map(Path, self._recipe_paths)]
-        names = {str(folder): folder.name for folder in folders if folder.is_absolute()}
+        named = [Path(path).expanduser() for path in self._recipe_paths]
+        folders = [self.run.folder, *(path for path in named if path.is_dir() or path.is_absolute())]
+        folders = [form for folder in folders for form in (folder.absolute(), folder.resolve())]
+        names = {str(folder): folder.name for folder in folders}
         names |= {str(Path.home()): "~"} if Path.home() != Path("/") else {}
         return dict(sorted(names.items(), key=lambda item: -len(item[0])))
 

@@ -112,7 +112,7 @@ def _write_merged(exported: ExportedRun, out: Path, backbone: Backbone, cls: str
     files, left_out = _shared_files(exported)
     source = _base_folder(exported)
     copied = [path for path in sorted(source.iterdir()) if path.is_file() and COPIED.fullmatch(path.name)]
-    script = _script(exported, cls, merged=True)
+    script = script_lines(exported, cls, merged=True)
     files |= {SCRIPT: script.encode(), "README.md": _card(exported, cls, script, "").encode()}
     tokenizer: Any = backbone.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
     difference = 0.0
@@ -220,7 +220,7 @@ def _write_adapter(exported: ExportedRun, out: Path, cls: str, reason: str, prog
     adapter, others = contents.adapter_files(exported)
     base = exported.info["base"]["name"]
     left_out = [f"the base {base}: {SCRIPT} loads it by its name", *left_out, *others]
-    script = _script(exported, cls, merged=False)
+    script = script_lines(exported, cls)
     files = adapter | files | {SCRIPT: script.encode(), "README.md": _card(exported, cls, script, reason).encode()}
     for line in left_out:
         progress.log(f"left out: {line}")
@@ -244,7 +244,7 @@ def _base_folder(exported: ExportedRun) -> Path:
     return Path(resolve.fetched(resolve.resolve_source(exported.run.base)).path_or_id)
 
 
-def _script(exported: ExportedRun, cls: str, merged: bool) -> str:
+def script_lines(exported: ExportedRun, cls: str, merged: bool = False) -> str:
     """The lines that generate with the folder: transformers alone, or with PEFT and talim."""
     if merged:
         return LINES.format(
