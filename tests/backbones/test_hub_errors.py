@@ -145,7 +145,7 @@ HUB = "https://hub.example"
 COMMIT = "4c8334b02c6ec4e8664a91979669a501ec497792"
 FACTS = {"name": SMALL, "hub_id": SMALL, "host": "hub.example", "commit": COMMIT}
 ELSEWHERE = hub_errors.ELSEWHERE.format(**FACTS, folder="musicgen-small", instead=hub_errors.instead(SMALL))
-CLOSED = {"name": "someone/closed", "hub_id": "someone/closed", "host": HUB}
+CLOSED: dict[str, object] = {"name": "someone/closed", "hub_id": "someone/closed", "host": HUB}
 # what the guide's examples are about; every text that the modules can say has one
 EXAMPLES: dict[str, dict[str, object]] = {
     "NOT_HERE": {"reason": "hub.example cannot be reached", "hint": "", "elsewhere": ELSEWHERE},
