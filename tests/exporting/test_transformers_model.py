@@ -18,6 +18,7 @@ import soundfile
 import torch
 import transformers
 import yaml
+from fixtures import released_musicgen
 from transformers import AutoTokenizer, GenerationConfig, MusicgenForConditionalGeneration
 
 import talim
@@ -90,6 +91,20 @@ def test_merged_model_is_a_base_of_talim_that_generates_the_same(trained: Callab
     options = {"seconds": 0.4, "seed": 2, "device": "cpu", "top_k": 1}
     pair = [talim.generate(source, PROMPT, **options)[0] for source in (run, str(tmp_path / "model"))]
     assert np.allclose(pair[0].samples, pair[1].samples, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("channels", "melody"), [(2, False), (1, True)])
+def test_merged_stereo_and_melody_models_are_exact(
+    quick_recipe: Any, tmp_path: Path, channels: int, melody: bool
+) -> None:
+    base = released_musicgen.write(tmp_path / "base", channels=channels, melody=melody)
+    changes = {"training__steps": 2, "training__eval_every": 2, "training__crop_seconds": 0.3}
+    run = train(quick_recipe(base=str(base), design="lora@all:r2", **changes), tmp_path / "run")
+    result = talim.export(run, "transformers", tmp_path / "model")
+    assert result["class"] == f"Musicgen{'Melody' * melody}ForConditionalGeneration"
+    assert (result["merged"], result["largest_difference"] < 1e-4) == (True, True)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
 
 
 def run_script(folder: Path, where: Path) -> np.ndarray:
