@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.fake_pipeline import CollectedProgress, FakeRuns, by_kind, fake_runs, short_options
+from fixtures.fake_pipeline import CollectedProgress, FakeRuns, by_kind, fake_runs, fake_traces, short_options
 
 from talim.atomic_io import read_json, read_jsonl, write_json
 from talim.corpus.manifest import Corpus
@@ -275,6 +275,24 @@ def test_short_trainings_move_away_with_the_plan_that_chose_by_them(
     shutil.rmtree(out / "tuning")  # what was chosen stays
     assert poc(short_takes, out, rate_options())["tuning"] == first["tuning"]
     assert len(fakes.trained) == count + 3
+
+
+@pytest.mark.slow
+def test_rates_are_tried_with_a_real_model(
+    tmp_path: Path, short_takes: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_traces(monkeypatch)
+    monkeypatch.setattr(rate_search, "MIN_STEPS", 8)
+    training = {"steps": 8, "batch_size": 2, "warmup_steps": 1, "eval_every": 2, "eval_clips": 2, "precision": "fp32"}
+    settings = tuple((f"training.{name}", value) for name, value in training.items())
+    options = rate_options(base=str(tiny_base), designs=("linear@all:10%",), settings=settings)
+    result = poc(short_takes, tmp_path / "out", options)
+    (family,) = result["tuning"]["families"]
+    losses = {each["values"]["training.learning_rate"]: each["loss"] for each in family["candidates"]}
+    assert set(losses) >= {0.0003, 0.001, 0.003}
+    assert len({*losses.values()}) == len(losses)  # each was trained
+    assert family["chosen"]["training.learning_rate"] == min(losses, key=lambda rate: losses[rate])
+    assert Run(Path(result["run"])).recipe.training.learning_rate == family["chosen"]["training.learning_rate"]
 
 
 def test_the_demonstration_tries_none() -> None:
