@@ -79,6 +79,17 @@ def test_mistakes_are_told_before_the_pipeline_starts(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_base_that_the_use_forbids_is_refused_before_it_is_fetched(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recordings: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("talim.backbones.hub_download.check", lambda _: pytest.fail("the base was looked for"))
+    options = ["--use", "commercial", "--base", "musicgen-small"]
+    status, _, err = run(capsys, "poc", recordings, "--out", tmp_path / "out", *options)
+    assert status == 2
+    assert "usable are" in err
+    assert "mustango" in err
+
+
 def test_missing_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, err = run(capsys, "poc", tmp_path / "takes", "--out", tmp_path / "out")
     assert status == 1

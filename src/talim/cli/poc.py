@@ -52,11 +52,13 @@ def poc(
     """
     early_checks.check_name(out)
     early_checks.require_folder(folder, "your own recordings")
+    from talim.poc.options import DESIGNS, PocOptions, check_base_use, check_budget
+
+    check_base_use(base, use)  # before anybody is told to fetch a base that this use does not allow
     early_checks.check_loadable(base, device, design or ())
     if gates is not None:
         early_checks.require_yaml(gates, "a YAML file of thresholds")
     from talim.poc.gates import read_gates
-    from talim.poc.options import DESIGNS, PocOptions, check_budget
     from talim.recipe import parse_setting
 
     options = PocOptions(

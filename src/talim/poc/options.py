@@ -95,13 +95,18 @@ def check_base(options: PocOptions) -> None:
 
     TalimError if the base is neither on this machine nor reachable.
     """
-    source = resolve.resolve_source(options.base)
-    objection = commercial_use_objection(resolve.source_licence(source))
-    if options.license_use == "commercial" and objection:
+    check_base_use(options.base, options.license_use)
+    resolve.check_reachable(resolve.resolve_source(options.base))
+
+
+def check_base_use(base: str, license_use: str) -> None:
+    """UsageError, naming usable bases, if the base's licence does not allow the intended use; fetches nothing."""
+    if license_use != "commercial":
+        return
+    if objection := commercial_use_objection(resolve.source_licence(resolve.resolve_source(base))):
         usable = [entry for entry in registry.MODELS.values() if allows_commercial_use(entry.licence) == "allowed"]
         names = [f"{entry.name} (a miniature, to try the way)" if not entry.hub_id else entry.name for entry in usable]
-        raise UsageError(f"--use commercial: base {options.base}: {objection}; usable are {', '.join(names)}")
-    resolve.check_reachable(source)
+        raise UsageError(f"--use commercial: base {base}: {objection}; usable are {', '.join(names)}")
 
 
 def build_recipes(options: PocOptions, out: Path) -> dict[str, Recipe]:
