@@ -124,8 +124,8 @@ def distance_agreements(data: Path) -> list[Agreement]:
     drawn = f"{len(SIZES) * 3} pairs of normal sets, {min(SIZES)[0]} to {max(SIZES)[0]} rows of 8 to 100 values"
     gaps: dict[tuple[str, str, str], list[float]] = {}
 
-    def note(function: str, reference: str, of: str, ours: float, theirs: float) -> None:
-        gaps.setdefault((function, reference, of), []).append(abs(ours - theirs) / max(1.0, abs(theirs)))
+    def note(function: str, reference: str, of: str, found: float, expected: float) -> None:
+        gaps.setdefault((function, reference, of), []).append(abs(found - expected) / max(1.0, abs(expected)))
 
     for one, other in sets():
         note("kernel_distance", "torch-fidelity `mmd2`, unbiased, with the kernel -\\|x - y\\|", drawn,
@@ -133,20 +133,20 @@ def distance_agreements(data: Path) -> list[Agreement]:
              mmd2_of_distances(kid.mmd2, one, other))  # fmt: skip
         note("frechet_distance", "torch-fidelity `fid_statistics_to_metric`", drawn,
              distances.frechet_distance(one, other), _fid(fid, one, other))  # fmt: skip
-        ours, theirs = distances.knn_measures(one, other, NEAREST), reference_prdc(one, other, NEAREST)
-        for name, value in theirs.items():
-            note(f"knn_measures, {name}", "prdc", drawn, getattr(ours, name), value)
+        found, expected = distances.knn_measures(one, other, NEAREST), reference_prdc(one, other, NEAREST)
+        for name, value in expected.items():
+            note(f"knn_measures, {name}", "prdc", drawn, getattr(found, name), value)
     for pairs, of in ((sets(), drawn), (tied_sets(), f"{len(SIZES)} pairs of sets of -1, 0 and 1")):
         for one, other in pairs:
-            ours = distances.knn_measures(one, other, NEAREST)
-            theirs = _precision_recall(prc, one, other)
-            for name, value in zip(("precision", "recall"), theirs, strict=True):
-                note(f"knn_measures, {name}", "torch-fidelity `metric_prc`", of, getattr(ours, name), value)
+            found = distances.knn_measures(one, other, NEAREST)
+            expected = _precision_recall(prc, one, other)
+            for name, value in zip(("precision", "recall"), expected, strict=True):
+                note(f"knn_measures, {name}", "torch-fidelity `metric_prc`", of, getattr(found, name), value)
     for one, other in tied_sets():
-        ours, theirs = distances.knn_measures(one, other, NEAREST), reference_prdc(one, other, NEAREST)
-        for name, value in theirs.items():
+        found, expected = distances.knn_measures(one, other, NEAREST), reference_prdc(one, other, NEAREST)
+        for name, value in expected.items():
             note(f"knn_measures, {name}", "prdc, whose balls are open", "the same sets of -1, 0 and 1",
-                 getattr(ours, name), value)  # fmt: skip
+                 getattr(found, name), value)  # fmt: skip
     return [Agreement(*names, len(each), max(each)) for names, each in gaps.items()]
 
 
@@ -225,15 +225,15 @@ def melody_agreements(checkout: Path) -> list[Agreement]:
         truth, true_cents, detected, cents = measures.to_cent_voicing(*series[0], *series[1])
         hz = np.where(detected > 0, 10 * 2 ** (cents / 1200), np.nan)
         found = pitch_tracking.judge(hz, np.where(truth > 0, 10 * 2 ** (true_cents / 1200), np.nan))
-        heard = np.where(detected > 0, cents, 0.0)  # a pitch guessed for an unvoiced frame is none
-        theirs = {
-            "raw_pitch_accuracy": measures.raw_pitch_accuracy(truth, true_cents, detected, heard),
-            "raw_chroma_accuracy": measures.raw_chroma_accuracy(truth, true_cents, detected, heard),
+        voiced = np.where(detected > 0, cents, 0.0)  # a pitch guessed for an unvoiced frame is none
+        expected = {
+            "raw_pitch_accuracy": measures.raw_pitch_accuracy(truth, true_cents, detected, voiced),
+            "raw_chroma_accuracy": measures.raw_chroma_accuracy(truth, true_cents, detected, voiced),
             "voicing_measures": measures.voicing_measures(truth, detected)[1],
         }
-        for name, ours in zip(theirs, found.values(), strict=True):
-            if np.isfinite(ours):
-                gaps[name].append(abs(ours - theirs[name]))
+        for name, value in zip(expected, found.values(), strict=True):
+            if np.isfinite(value):
+                gaps[name].append(abs(value - expected[name]))
     names = ("accuracy", "octave_errors_ignored", "false_alarm")
     return [
         Agreement(f"pitch_tracking.judge, {name}", f"mir_eval.melody `{key}`", "its melodies", len(each), max(each))
@@ -286,8 +286,8 @@ def judged_estimators(checkout: Path) -> list[tuple[str, str, int, str]]:
         seconds, hz = package.io.load_time_series(str(reference))
         samples = package.sonify.pitch_contour(seconds, hz, RATE_HZ, function=_tone)
         track = pitch.track_pitch(samples.astype(np.float32), RATE_HZ)
-        heard = np.nan_to_num(track.hz)
-        scores = package.melody.evaluate(seconds, hz, np.arange(heard.size) * track.hop_seconds, heard)
+        tracked = np.nan_to_num(track.hz)
+        scores = package.melody.evaluate(seconds, hz, np.arange(tracked.size) * track.hop_seconds, tracked)
         accuracy.append(scores["Raw Pitch Accuracy"])
         chroma.append(scores["Raw Chroma Accuracy"])
         alarms.append(scores["Voicing False Alarm"])
@@ -329,8 +329,8 @@ python -m research.validation.reference_implementations DATA
 pairs that are judged otherwise. Goal: 1e-6.
 """
 NOTES = """\
-- `kernel_distance` is not KID: KID's kernel is a cubic polynomial, ours the distance -|x - y|, which needs no gamma and
-  takes clips of one recording out. The estimator is KID's unbiased one, here beside torch-fidelity's with our kernel.
+- `kernel_distance` is not KID: KID's kernel is a cubic polynomial, talim's the distance -|x - y|, which needs no gamma
+  and takes clips of one recording out. The estimator is KID's unbiased one, beside torch-fidelity's with this kernel.
 - Balls around a row contain their surface here, as in Kynkäänniemi et al. 2019 and torch-fidelity; prdc's do not. This
   differs only where distances are exactly equal, as among sets of whole numbers; on measured embeddings it does not.
 - The accuracy of `pitch_tracking.judge` counts a voiced frame only if it is detected as voiced: mir_eval's raw pitch
@@ -377,7 +377,7 @@ def _difference(agreement: Agreement) -> str:
 
 
 def published_lines(seeds: Sequence[int]) -> list[str]:
-    """The table of the published example beside ours, one column per seed."""
+    """The table of the published example, one column per seed of talim's."""
     if not seeds:
         return ["Not measured in this run."]
     found = [published_example(seed) for seed in seeds]
@@ -387,13 +387,13 @@ def published_lines(seeds: Sequence[int]) -> list[str]:
 def example_table(
     seeds: Sequence[int], found: Sequence[distances.PrdcScores], others: Sequence[distances.PrdcScores]
 ) -> list[str]:
-    """The published figures, ours, and the range of ours over other seeds."""
+    """The published figures, those of talim, and their range over all seeds."""
     expected = distances.expected_coverage(PUBLISHED_ROWS, PUBLISHED_ROWS, NEAREST)
     rows = []
     for name, value in PUBLISHED.items():
         spread = [getattr(each, name) for each in (*found, *others)]
-        ours = [f"{getattr(each, name):.4f}" for each in found]
-        rows.append([name, f"{value:.4f}", *ours, f"{min(spread):.4f} to {max(spread):.4f}"])
+        cells = [f"{getattr(each, name):.4f}" for each in found]
+        rows.append([name, f"{value:.4f}", *cells, f"{min(spread):.4f} to {max(spread):.4f}"])
     head = ("measure", "published", *(f"`knn_measures`, seed {seed}" for seed in seeds), f"{len(spread)} seeds")
     text = f"""Two sets N(0, I) of {PUBLISHED_ROWS} rows of {PUBLISHED_DIMS} values, k = {NEAREST}. The README names no
     seed ("may fluctuate due to randomness"), so that figures can only be near; on equal numbers they are equal (table
