@@ -1,4 +1,4 @@
-"""Sensitivity, copies and recognition on public recordings that were set aside, beside those constants were chosen on.
+"""Sensitivity, copies and false alarms on recordings that were set aside, beside those that constants were chosen on.
 
 python -m research.validation.set_aside --chosen DIR --otmm DIR --tonics annotations.json --excerpts DIR
     --work DIR --out PAGE.md
@@ -34,7 +34,6 @@ from talim.errors import TalimError
 from talim.evaluation.intervals import mean_interval, wilson_interval
 from talim.progress import Progress, default
 from talim.traditions import note_transcription
-from talim.traditions.mode_recognition import ModeRecognizer
 from talim.traditions.tradition import Tradition, load
 
 PAGE = Path("docs/reports/set-aside.md")
@@ -131,29 +130,6 @@ def _share(count: float, of: int) -> str:
     return f"{100 * count / of:.1f} % ({100 * low:.0f} to {100 * high:.0f})"
 
 
-def recognition_rows(chosen: Sequence[ModeTrial], aside: Sequence[ModeTrial], tradition: Tradition) -> list[list[str]]:
-    """Makams recognised by facts alone among all of the tradition, by both sets, and the makams of the first."""
-    makams = {trial.truth for trial in chosen}
-    sets = (chosen, [trial for trial in aside if trial.truth in makams], aside)
-    recognizer = ModeRecognizer([tradition])
-    rows = []
-    for known in (True, False):
-        ranks = [
-            np.array(
-                [_rank(recognizer.recognize(trial.notes, tonic_known=known).scores, trial.truth) for trial in each]
-            )
-            for each in sets
-        ]
-        for limit, name in ((1, "the best"), (3, "among the best three")):
-            cells = [_share(int((each <= limit).sum()), each.size) for each in ranks]
-            rows.append([f"{name}, tonic {'given' if known else 'estimated'}", *cells])
-    return rows
-
-
-def _rank(scores: np.ndarray, truth: int) -> int:
-    return int((scores >= scores[truth]).sum())
-
-
 @dataclass(frozen=True)
 class Excerpts:
     """A set of recordings, and those of them without sequenced music, whose clips can be compared with one another."""
@@ -246,7 +222,6 @@ def report(
         Excerpts("set aside", new, new),
         Excerpts("all eleven excerpts", unused, unused),
     )
-    columns = [f"chosen on ({len(before)})", f"set aside ({len(aside)})"]
     degraded = {"chosen on": before, "set aside": aside[:ranked]}
     lines: list[Any] = [OPENING, LISTS.format(otmm=len(listed(OTMM)), excerpts=len(new)), "", "## Pitch tracks", ""]
     head = ["change", *(f"{name} ({len(each)})" for name, each in degraded.items())]
@@ -259,17 +234,7 @@ def report(
         lines.append(f"- {name}: of {tested} pairs of score and invariance not still: {', '.join(moved) or 'none'}")
     lines += ["", "## Copies and false alarms", "", COPIES, ""]
     head = ["set", "compared with", "recordings", "clips", "found", "located", "false alarms"]
-    lines += [
-        *markdown.table(head, copy_rows(sets, work, progress)),
-        "",
-        "## Recognition of makams",
-        "",
-        RECOGNITION,
-        "",
-    ]
-    six = sum(trial.truth in {one.truth for one in before} for trial in aside)
-    head = ["by facts alone", columns[0], f"set aside, the same six makams ({six})", f"{columns[1]}, twenty makams"]
-    lines += markdown.table(head, recognition_rows(before, aside, makam))
+    lines += markdown.table(head, copy_rows(sets, work, progress))
     if missing:
         lines += ["", f"On the list, but without a pitch track or a tonic: {', '.join(missing)}."]
     return "\n".join(lines).rstrip() + "\n"
@@ -278,12 +243,12 @@ def report(
 OPENING = """# Recordings that nothing was chosen on
 
 The constants of talim's scores and searches were chosen on the recordings on which [Metric
-sensitivity](metric-sensitivity.md), [Copy detection](copy-detection.md) and [Mode recognition](mode-recognition.md)
-measure them. Here they are measured again, by the same code, on recordings that were set aside. None of them is part of
-the project.
+sensitivity](metric-sensitivity.md) and [Copy detection](copy-detection.md) measure them. Here they are measured again,
+by the same code, on recordings that were set aside. None of them is part of the project.
 
 ```sh
-python -m research.validation.set_aside --chosen DIR --otmm DIR --tonics annotations.json --excerpts DIR --work DIR
+python -m research.validation.set_aside --chosen DIR --otmm DIR --tonics annotations.json --excerpts DIR --work DIR \\
+    --ranked 100
 ```
 
 Brackets are 95 % intervals: of proportions Wilson's, of means by recording.
@@ -300,16 +265,16 @@ the list. No constant may be chosen on them from now on.
 | search for copies | the clips of Copy detection, synthetic performances | no |
 | pitch tracker | the real excerpts of [Pitch tracking](pitch-tracking.md), synthetic performances | no |
 | facts about makams | books; weights and frequencies: 2200 scores | no; scores may hold works performed here |
-| two constants of recognition | the tracks of Mode recognition, [the folds](makam-folds.md) | yes, all folds |"""
+| recognition of modes | [its tracks](mode-recognition.md), [the folds](makam-folds.md) | yes: not measured here |"""
 RANKS = """Percentage of makam tracks that score better than their degraded copies, by `intonation_z_rms` for shifts and
 by `ornament_score` for the others, for which the ratio of the mean scores after and before follows. The set-aside
 tracks are of twenty makams, the others of six. A track's intonation is compared with that of other tracks of its set.
+In brackets the number of tracks, of the set-aside ones the first of the list.
 """
 AUDIO = "Change of each score by a degradation that it must respond to, on the first 14 s of each recording."
 COPIES = """Five seconds of one clip of ten seconds, transformed, are inserted into another; found, and false alarms in
 clips without a copy, at p <= 0.01 by the null distribution of each set's own clips. Nothing was chosen on any of the
 eleven excerpts either."""
-RECOGNITION = """`talim modes` on pitch tracks, among all makams of the tradition, with their frequencies as prior."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
