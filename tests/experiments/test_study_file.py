@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.experiments import study_file
 from talim.experiments.study_file import StudyConfig
@@ -186,13 +187,19 @@ def test_expand_nano_study_runs_the_kinds_first_and_the_controls_last() -> None:
 
 
 def test_expand_paper_study_has_the_settings_of_the_paper() -> None:
-    trials = study_file.expand(study_file.load(STUDIES / "paper/full.yaml"))
+    study = study_file.load(STUDIES / "paper/full.yaml")
+    trials = study_file.expand(study)
     assert {trial.base for trial in trials} == {"facebook/musicgen-medium", "declare-lab/mustango"}
-    sizes = {str(trial.design).rpartition(":")[2] for trial in trials if "full" not in str(trial.design)}
-    assert sizes == {"2M", "8M", "20M", "40M", "70M"}
+    adapters = {str(trial.design) for trial in trials if "full" not in str(trial.design)}
+    assert {design.rpartition(":")[2] for design in adapters} == {"2M", "40M", "70M"}
+    kinds = {part.kind for trial in trials for part in trial.design.parts}
+    assert kinds == {"linear", "conv", "transformer", "lora", "full"}
+    hybrid = Design.parse("conv@deep:27.4M+full@post")
+    assert {Design.parse("full@post"), hybrid} <= {trial.design for trial in trials}
     training = trials[0].recipe.training
     assert (training.learning_rate, training.weight_decay, training.batch_size) == (5e-5, 0.05, 4)
-    assert training.save_weights == "best"
+    assert study.tune is not None
+    assert study.tune.learning_rate[0] < 5e-5 < study.tune.learning_rate[-1]
     linear = {trial.base for trial in trials if str(trial.design).startswith("linear")}
     assert linear == {"facebook/musicgen-medium"}
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from talim.experiments import controls, hypotheses, study_corpora
+from talim.experiments import controls, hypotheses, study_corpora, study_file
 from talim.experiments.controls import Control, ControlData
+from talim.experiments.estimates import TrialEstimates
 from talim.experiments.hypothesis_tests import compared_trials
 from talim.experiments.results import StudyResults, read_study
-from talim.experiments.runner import run_study
+from talim.experiments.runner import list_trials, run_study, study_problems
 from talim.experiments.study_file import settings_hash, trial_factors
 from talim.experiments.trial import TrialJob, trial_record
 from talim.experiments.tuning import read_tuning
@@ -23,7 +24,7 @@ from talim.progress import Progress
 
 STUDIES = Path(__file__).parents[2] / "studies"
 RECORDINGS = [f"take-{n:02d}" for n in range(6)]
-CURVE = [[step, 3.0 - (1 - 0.5 ** (step / 5))] for step in range(0, 101, 10)]
+CURVE = [(n / 10, 3.0 - (1 - 0.5 ** (2 * n))) for n in range(11)]  # by the part of the steps
 SCORES = (
     *("diversity_timbre", "adherence_mode", "note_stability_cents", "beat_phase_coherence"),
     *("kernel_distance_timbre", "ngram_repetition"),
@@ -34,7 +35,8 @@ EFFECT, NOISE, BEST_RATE = 0.5, 0.02, 0.001
 def made_up(job: TrialJob, learns: bool) -> dict[str, Any]:
     """A line of a trial that trains well and loses half of it where a difference is planted, or learns nothing."""
     spec = job.spec
-    line = {**trial_record(spec), "status": "done", "curve": CURVE, "cost": {"seconds": 1.0}}
+    curve = [[round(part * spec.recipe.training.steps), loss] for part, loss in CURVE]
+    line = {**trial_record(spec), "status": "done", "curve": curve, "cost": {"seconds": 1.0}}
     line |= {"factors": trial_factors(spec, 10**7, 10**5), "settings_hash": settings_hash(spec, spec.corpus)}
     if spec.stage != "trial":
         loss = 2.0 + math.log(spec.recipe.training.learning_rate / BEST_RATE) ** 2
@@ -112,3 +114,54 @@ def test_every_control_of_every_claim_fails_where_nothing_is_learnt(
             passed = {each.name: each.passed for each in rows}
             assert set(passed) == {"unigram", "last token", "curve", "rate", "planted", "equal", "separation"}, title
             assert not any(passed[name] for name in ("unigram", "last token", "planted", "separation")), title
+
+
+@pytest.mark.parametrize("name", ["nano", "played", "full"])
+def test_studies_of_the_paper_tune_find_a_plateau_and_plant_a_difference_in_every_base(name: str) -> None:
+    study = study_file.load(STUDIES / "paper" / f"{name}.yaml")
+    assert study.plateau is not None
+    assert study.tune is not None
+    assert len(study.tune.learning_rate) >= controls.MIN_RATES
+    trials = study_file.expand(study)
+    seeds: dict[tuple[str, str, str], set[int]] = {}
+    for trial in trials:
+        if trial.control != "planted":
+            seeds.setdefault((trial.base, trial.corpus, str(trial.design)), set()).add(trial.seed)
+    for base, corpus in {(trial.base, trial.corpus) for trial in trials}:
+        assert any((t.base, t.corpus, t.control) == (base, corpus, "planted") for t in trials), (base, corpus)
+        most = max(len(each) for (of, on, _), each in seeds.items() if (of, on) == (base, corpus))
+        assert most >= controls.MIN_SEEDS, (base, corpus)
+    if study.generation is not None:
+        assert study.generation.clips >= 40
+
+
+@pytest.mark.slow
+def test_every_control_of_the_full_study_passes_where_there_is_something_to_see(
+    run_made_up: Callable[..., tuple[StudyResults, ControlData]],
+) -> None:
+    study, data = run_made_up("full")
+    assert len(study.tables) == 4
+    for table in study.tables:
+        measures = [(f"score.{name}", None) for name in SCORES]
+        found = controls.table_controls(table, measures, data)
+        # equal pairs of noise are told apart by chance in some of so many measures
+        refused = [each for each in found if each.passed is None or (not each.passed and each.name != controls.EQUAL)]
+        assert [(each.name, each.measure, each.reason) for each in refused] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["demo.yaml", "paper/nano.yaml", "paper/played.yaml", "paper/full.yaml"])
+def test_dry_run_of_every_study_file_needs_no_weights(file: str, tmp_path: Path) -> None:
+    """Of each base the first trial is enough: the shapes of large ones are traced without weights."""
+    path = STUDIES / file
+    rows = list_trials(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    bases = {base for _, _, base in rows}
+    estimates = TrialEstimates("rtx-a6000")
+    firsts = {base: next((trial, base) for trial, _, of in rows if of == base) for base in bases}
+    for trial, base in firsts.values():
+        found = estimates.estimate(trial, base)
+        assert found is not None, (trial.name, base)
+        assert found["hours"] > 0
+    unknown = [problem for problem in study_problems(path) if "no such folder of recordings" not in problem]
+    assert unknown == []
