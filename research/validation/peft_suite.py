@@ -153,11 +153,20 @@ count there. The refusals are explained in [Use adapters with PEFT](../guides/pe
 """
 
 
+def commit_of(checkout: Path) -> str:
+    """The short commit of a checkout; "unknown" where it has no .git."""
+    if not (checkout / ".git").exists():
+        return "unknown"
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
 def main() -> None:
     """Print the table; with --write also write the page. Exit status 1 if a test failed for another reason."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkout", type=Path, help="folder of a PEFT checkout, with its tests")
-    parser.add_argument("--commit", default="unknown", help="its commit, for the page")
+    parser.add_argument("--commit", help="its commit, for the page (default: as git says)")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
     if not (options.checkout / "tests" / FILES[0]).is_file():
@@ -169,7 +178,7 @@ def main() -> None:
         if not row["reference"] and classify(row, outdated_tests(rows)) == "failed":
             print(f"{row['test']}: {row['cause'][:200]}")
     if options.write:
-        PAGE.write_text(page(counts, options.commit), encoding="utf-8")
+        PAGE.write_text(page(counts, options.commit or commit_of(options.checkout)), encoding="utf-8")
     raise SystemExit(int(any(counter["failed"] for counter in counts.values())))
 
 

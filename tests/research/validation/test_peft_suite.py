@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,3 +104,7 @@ def test_stand_in_data_and_tokenizer_give_what_the_compile_tests_ask_for() -> No
     padded = tokenizer.pad([data["train"][0], data["train"][10]])
     assert padded["attention_mask"].sum(1).tolist() == [5, 6]
     assert padded["input_ids"][0, -1] == tokenizer.pad_token_id
+
+
+def test_commit_of_a_folder_without_git_is_unknown(tmp_path: Path) -> None:
+    assert peft_suite.commit_of(tmp_path) == "unknown"
