@@ -12,7 +12,7 @@ TEST_ENVIRONMENT := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLEL
 # A test process that crashes ends the run: replaced, it would leave tests out, and the run would wait for them for ever.
 DISTRIBUTION := --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: setup setup-dev demo test test-slow test-postgres check docs bench clean
+.PHONY: setup setup-dev demo test test-slow test-postgres check docs bench yardsticks clean
 
 setup: $(READY)
 
@@ -54,6 +54,10 @@ docs: setup-dev
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks.bench
+
+# The field's public yardsticks on what the folder DATA holds of them; what is missing is named, with where it is from.
+yardsticks: setup-dev
+	$(BIN)/python -m research.validation.yardsticks "$(DATA)"
 
 clean:
 	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -229,6 +229,7 @@ def stand_in_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[An
     hub = StandInHub().start()
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     values = {"ENDPOINT": hub.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_OFFLINE": False}
+    values["HF_HUB_DISABLE_XET"] = True  # its storage speaks a protocol of its own
     for name, value in {**values, "HF_HUB_CACHE": str(tmp_path / "hub-cache")}.items():
         monkeypatch.setattr(constants, name, value)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):

@@ -91,7 +91,7 @@ def test_examples_of_the_docstrings_run(workspace: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("TALIM_CACHE", str(workspace / "cache"))
     names: dict[str, Any] = {"talim": talim}
     order = ["prepare", "designs", "plan", "train", "generate", "evaluate", "report", "study"]
-    order += ["load_base", "load_adapter"]
+    order += ["export", "load_base", "load_adapter"]
     assert {*order} == {*functions()}
     for name in order:
         run_examples(name, names)

@@ -27,7 +27,7 @@ LAYERS = (
     {"corpus"},
     {"training"},
     {"generation", "planning"},
-    {"evaluation"},
+    {"evaluation", "exporting"},
     {"experiments"},
     {"reporting"},
     {"poc", "listening"},

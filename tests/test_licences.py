@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from talim.licences import allows_commercial_use, commercial_use_objection, is_own_declaration
+from talim.licences import allows_commercial_use, commercial_use_objection, is_own_declaration, publishing_objection
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,30 @@ def test_is_own_declaration_is_no_licence() -> None:
     assert is_own_declaration("my own recording")
     assert not is_own_declaration("CC0-1.0")
     assert not is_own_declaration("unknown")
+
+
+@pytest.mark.parametrize(
+    ("licence", "allowed"),
+    [
+        *[(name, True) for name in ("CC0-1.0", "CC BY 4.0", "CC-BY-SA-4.0", "Public Domain", "Apache-2.0", "MIT")],
+        *[(name, True) for name in ("CC-BY-NC-4.0", "CC BY-NC-SA 3.0 DE", "cc by nc")],
+        ("https://creativecommons.org/licenses/by-nc-sa/4.0/", True),
+        *[(name, True) for name in ("my own recording", "kendi kaydım", "自作（自由に使用可）")],
+        ("my own recording, all rights reserved", True),
+        ("my own recording, not for commercial use", False),
+        ("my own recording, private use only", False),
+        *[(name, False) for name in ("CC BY-ND 4.0", "CC BY-NC-ND 4.0", "All rights reserved", "© the label")],
+        *[(name, False) for name in ("", "unknown", "ask the singer", "non-commercial", "CC BY 4.0, but ask first")],
+        ("research only", False),
+        ("CC0-1.0; CC BY 4.0", True),
+        ("CC0-1.0; unknown", False),
+    ],
+)
+def test_publishing_objection_takes_only_what_is_known_to_allow_it(licence: str, allowed: bool) -> None:
+    assert bool(publishing_objection(licence)) is not allowed
+
+
+def test_publishing_objection_says_which_licence() -> None:
+    assert publishing_objection("CC BY-ND 4.0") == "its licence (CC BY-ND 4.0) does not allow it"
+    assert publishing_objection("CC0-1.0; unknown") == "its licence is unknown"
+    assert publishing_objection("ask the singer") == "its licence (ask the singer) is not known to allow it"

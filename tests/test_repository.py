@@ -387,3 +387,31 @@ def test_wheel_holds_the_package_and_no_research(tmp_path: Path) -> None:
     assert {"talim/py.typed", "talim/recipes/base.yaml", "talim/reporting/words/ja.json"} <= files
     assert files - inside == set()
     assert [name for name in names if name.split("/")[0] not in {"talim"} and ".dist-info/" not in name] == []
+
+
+def is_assigned(name: str, text: str) -> bool:
+    """Whether a module's text assigns a name, alone or among others."""
+    return bool(re.search(rf"^ *(\w+, )*{name}(, \w+)*(: [\w.]+)? = ", text, re.MULTILINE))
+
+
+def test_every_constant_in_the_table_of_what_was_fitted_on_what_exists() -> None:
+    lines = (ROOT / "docs" / "reports" / "fitted-constants.md").read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| `")]
+    assert len(rows) >= 18
+    for where, names, data, *_ in rows:
+        path = ROOT / "src" / "talim" / where.strip("`")
+        named = re.findall(r"`(\w+)`", names)
+        assert data
+        assert path.is_dir() or named, where
+        for name in named:
+            text = path.read_text("utf-8")
+            assert f'"{name}":' in text if path.suffix == ".json" else is_assigned(name, text), f"{where}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("text", "assigned"),
+    [("LEVEL = 1.0", True), ("A, LEVEL = 1, 2", True), ("    LEVEL: float = 1.0", True), ("x = LEVEL", False),
+     ("LEVELS = 1", False)],
+)  # fmt: skip
+def test_is_assigned_finds_assignments_only(text: str, assigned: bool) -> None:
+    assert is_assigned("LEVEL", text) is assigned

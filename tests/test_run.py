@@ -90,6 +90,18 @@ def test_lock_refuses_a_second_process_until_the_first_is_killed(tmp_path: Path)
         pass
 
 
+def test_base_of_an_exported_run_lies_in_its_folder_unless_one_of_that_path_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    run.recipe_file.write_text("corpus: c\nbase: ./base/tiny\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run.base == str(run.folder / "base" / "tiny")
+    (tmp_path / "base" / "tiny").mkdir(parents=True)
+    assert run.base == "./base/tiny"
+
+
 def test_run_shows_its_folder() -> None:
     assert repr(Run("my-run")) == "Run('my-run')"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import core_schema
 
+from talim import strict_yaml
 from talim.errors import TalimError, UsageError
 from talim.strict_yaml import StrictModel, build, dump, load_yaml, read_yaml
 
@@ -47,7 +50,7 @@ class Outer(StrictModel):
         ({"name": "x", "inner": [1]}, "inner is [1]: expected `name: value` lines, not a list or one value"),
         ({"name": "x", "inner": "y"}, "inner is 'y': expected `name: value` lines"),
         ({"name": "x", "parts": "y"}, "parts is 'y': expected a list, such as [one, two]"),
-        ({"name": 3}, "name is 3: it should be a valid string"),
+        ({"name": 3}, "name is 3: expected text"),
         ([1], "f.yaml: expected `key: value` lines, found list"),
     ],
 )
@@ -56,6 +59,67 @@ def test_build_invalid_values_raise_one_line_usage_error(values: Any, message: s
         build(Outer, values, "f.yaml")
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+class EveryKind(StrictModel):
+    text: str = Field("aaa", min_length=2, max_length=4, pattern="^a")
+    number: float = Field(1.0, gt=0, lt=9)
+    count: int = Field(1, ge=1, le=4, multiple_of=1)
+    flag: bool = True
+    word: Literal["one", "two"] = "one"
+    folder: Path = Path("f")
+    several: list[int] = Field([1], min_length=1, max_length=2)
+    either: int | None = None
+    pair: tuple[float, float] = (0, 1)
+    table: dict[str, int] = {}  # noqa: RUF012 (a field's default)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("text", "a", "text is 'a': expected at least 2 characters"),
+        ("text", "aaaaa", "expected at most 4 characters"),
+        ("text", "bb", "expected text like the pattern ^a"),
+        ("number", "x", "number is 'x': expected a number"),
+        ("number", 0, "expected more than 0"),
+        ("number", 9, "expected less than 9"),
+        ("number", float("inf"), "expected a finite number"),
+        ("count", 0, "count is 0: expected at least 1"),
+        ("count", 5, "expected at most 4"),
+        ("count", 1.5, "expected a whole number"),
+        ("count", "9" * 5000, "expected a whole number"),
+        ("flag", "perhaps", "expected true or false"),
+        ("word", "three", "word is 'three': expected 'one' or 'two'"),
+        ("folder", 3, "expected a path"),
+        ("several", [], "several is []: expected at least 1 of them"),
+        ("several", [1, 2, 3], "expected at most 2 of them"),
+        ("several", ["x"], "several.0 is 'x': expected a whole number"),
+        ("either", "x", "either is 'x': expected a whole number"),
+        ("pair", 3, "expected a list"),
+        ("table", {"a": "b"}, "table.a is 'b': expected a whole number"),
+    ],
+)
+def test_no_word_of_the_validating_library_reaches_the_user(key: str, value: Any, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        build(EveryKind, {key: value}, "f.yaml")
+    assert message in str(raised.value)
+    assert "nput" not in str(raised.value)
+    assert "should" not in str(raised.value)
+
+
+def test_expected_of_any_kind_of_fault_uses_none_of_the_library_s_words() -> None:
+    for kind in get_args(core_schema.ErrorType):
+        context = dict.fromkeys(re.findall(r"\{(\w+)\}", strict_yaml._EXPECTED.get(kind, "")), 3)
+        fault = {"type": kind, "msg": "Input should be something", "ctx": context | {"error": ValueError("own words")}}
+        words = strict_yaml.expected(fault)
+        assert words
+        assert "Input" not in words
+
+
+def test_messages_of_the_validating_library_are_used_nowhere() -> None:
+    source = Path(strict_yaml.__file__).parent
+    users = [path.name for path in source.rglob("*.py") if re.search(r"""\[["']msg["']\]""", path.read_text("utf-8"))]
+    assert users == ["strict_yaml.py"]
 
 
 def test_known_keys_are_listed_once() -> None:

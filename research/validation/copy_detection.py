@@ -53,7 +53,8 @@ second, pitch shift within 50 cents and tempo within 4 % are all correct. Bracke
 `audio` searches for the same performance, `melody` for the same melodic line, whether performed again or not:
 performances in one mode share melodic lines, so melody alone is not used as a test for copies. The search was tuned
 on other performances; the real recordings are those it was tuned on, cut and transformed differently. Other clips of
-the same recording share mode, cycle, tonic, performer and room.
+the same recording share mode, cycle, tonic, performer and room. On recordings that nothing was chosen on:
+[set aside](set-aside.md).
 """
 
 
@@ -106,12 +107,17 @@ def performed(clips: int) -> SearchSetting:
 
 
 def real(folders: Sequence[Path], same: bool = False) -> SearchSetting | None:
-    """Ten-second clips of the real recordings in folders, each a source and a host; None for fewer than two.
+    """`of_files` of the recordings in some folders."""
+    return of_files([p for folder in folders for p in folder.iterdir() if audio.is_audio_name(p)], same)
+
+
+def of_files(files: Sequence[Path], same: bool = False) -> SearchSetting | None:
+    """Ten-second clips of real recordings, each a source and a host; None for fewer than two recordings.
 
     Clips are compared with those of other recordings or, if `same`, with all but themselves.
     """
     clips, names = [], []
-    for file in sorted(p for folder in folders for p in folder.iterdir() if audio.is_audio_name(p)):
+    for file in sorted(files):
         whole = audio.read(file).mono().resample(RATE_HZ)
         begin = CUT_SECONDS if whole.seconds >= CUT_SECONDS + SECONDS else 0.0
         for start in np.arange(begin, whole.seconds - SECONDS + 0.01, SECONDS):

@@ -17,11 +17,16 @@ from scipy.special import stdtrit
 from research.docs import markdown
 from talim.atomic_io import write_text
 from talim.evaluation.intervals import two_way_effect
+from talim.experiments.hypotheses import Contrast
+from talim.experiments.hypothesis_tests import paired_effect
+from talim.experiments.results import TrialResult
 from talim.metrics import copy_detection
 
 PAGE = Path("docs/reports/interval-coverage.md")
 RECORDINGS = (2, 3, 4, 6, 10, 20)
 CROSSED = ((2, 4), (3, 8), (8, 8), (3, 20), (8, 20), (8, 50))  # seeds x recordings
+PAIRED = ((3, 2, 8), (3, 11, 8), (8, 4, 20))  # seeds x pairs of each x recordings
+SPREADS = {"seeds": (1.0, 0.25), "recordings": (0.25, 1.0)}  # what differs more: deviations of seeds and recordings
 UNRELATED_CLIPS = (10, 15, 20, 30, 60, 120)
 LEVELS = (0.95, 0.994)  # of what is shown, and of the verdicts of a study with eight claims
 RESAMPLES = 1000
@@ -49,6 +54,13 @@ interval from two), Chen's correction (40 to 90 %), Hall's interval alone (87 to
 """
 
 
+PAIRS_OF_SEEDS = """## Pairs that share a seed, {level:g} %
+
+Two kinds are compared at several sites, or one control with several treatments: pairs of one seed err alike. The used
+interval averages them first and counts seeds (a quarter of the draws).
+"""
+
+
 def coverage_row(law: str, shape: tuple[int, int], level: float, draws: int) -> list[str]:
     """Cells of one row: coverage of the three methods, and the width of the used one; percentile for one seed only."""
     rng = np.random.default_rng([*shape, round(1000 * level), len(law)])
@@ -71,6 +83,46 @@ def coverage_row(law: str, shape: tuple[int, int], level: float, draws: int) -> 
 
 def _covered(low: np.ndarray, high: np.ndarray) -> str:
     return f"{100 * np.mean((low <= 0) & (high >= 0)):.1f}"
+
+
+def paired_row(shape: tuple[int, int, int], differ: str, level: float, draws: int) -> list[str]:
+    """Coverage where pairs of trials share a seed: of all pairs as if independent, and of the used interval."""
+    seeds, pairs, recordings = shape
+    rng = np.random.default_rng([*shape, round(1000 * level), len(differ)])
+    by_seed, by_recording = SPREADS[differ]
+    covered = []
+    for _ in range(draws):
+        of_seed, of_recording = by_seed * rng.normal(size=(seeds, 1, 1)), by_recording * rng.normal(size=recordings)
+        table = of_seed + of_recording + 0.25 * rng.normal(size=(seeds, pairs, 1))
+        table = table + 0.5 * rng.normal(size=(seeds, pairs, recordings))
+        ends = [two_way_effect(table.reshape(-1, recordings)).interval(level), _paired_interval(table, level)]
+        covered.append([low <= 0 <= high for low, high in ends])
+    return [
+        differ,
+        f"{seeds} x {pairs}",
+        str(recordings),
+        *(f"{100 * share:.1f}" for share in np.mean(covered, axis=0)),
+    ]
+
+
+def _paired_interval(table: np.ndarray, level: float) -> tuple[float, float]:
+    """By the code that decides hypotheses, on trials whose control is 0."""
+    trials = [
+        TrialResult(
+            id="",
+            status="done",
+            design="",
+            corpus="",
+            seed=seed,
+            factors={"kind": kind, "site": str(pair)},
+            measures={"loss_reduction": {str(n): sign * value for n, value in enumerate(row)}},
+        )
+        for seed, of_seed in enumerate(table)
+        for pair, row in enumerate(of_seed)
+        for kind, sign in (("conv", 1.0), ("linear", 0.0))
+    ]
+    contrast = Contrast(measure="loss_reduction", treatment={"kind": "conv"}, control={"kind": "linear"})
+    return paired_effect(trials, contrast).interval(level)
 
 
 def false_alarm_row(law: str, count: int, draws: int) -> list[str]:
@@ -106,6 +158,10 @@ def page(draws: int) -> str:
         rows = [coverage_row(law, shape, level, draws) for law in tuple(LAWS)[:2] for shape in CROSSED]
         head = ("recordings are", "seeds x recordings", "t", "used", "width")
         parts += [f"## Seeds and recordings, {100 * level:g} %\n", *markdown.table(head, rows), ""]
+        parts.append(PAIRS_OF_SEEDS.format(level=100 * level))
+        head = ("what differs more", "seeds x pairs of each", "recordings", "as independent pairs", "used")
+        rows = [paired_row(shape, differ, level, draws // 4 or 1) for differ in SPREADS for shape in PAIRED]
+        parts += [*markdown.table(head, rows), ""]
     parts.append(
         "## False alarms of the search for copies\n\nPercent of unrelated clips that are called copies at a nominal "
         "1 %, by how many\nunrelated clips (the null distribution) there are. Beyond all of them the p value is "

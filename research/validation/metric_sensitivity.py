@@ -36,7 +36,7 @@ SHIFTS_CENTS = (20, 35)
 STRETCH_SECONDS = 60.0
 CLIP_SECONDS = 14.0
 MAX_RECORDINGS = 10  # per tradition, for the degradations of contours
-FIRST_SEED, CONTOURS, PIECES = 8000, 6, 2
+FIRST_SEED, CONTOURS, PIECES = 8000, 6, 6
 SensitivityResult = dict[str, Any]
 
 

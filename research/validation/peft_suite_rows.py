@@ -18,6 +18,7 @@ import transformers
 from peft import LoraConfig
 from torch import nn
 
+from research.validation import peft_suite_substitutes
 from talim.adapters import AdapterConfig
 
 BLOCKS = r"(model\.|transformer\.)?((decoder|encoder)\.)?(layers|h|block)\.\d+"
@@ -107,6 +108,8 @@ def build_model(model_id: str) -> Any:
     """A small model of the family that a Hub id names."""
     sizes = {"vocab_size": 1024, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"intermediate_size": 32, "max_position_embeddings": 256}
+    if "125m" in model_id:
+        sizes["num_hidden_layers"] = 8  # tests name some of them
     short = {"vocab_size": 1024, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 256}
     names = {
         "opt": ("OPT", sizes | {"ffn_dim": 32, "word_embed_proj_dim": 16}),
@@ -118,8 +121,11 @@ def build_model(model_id: str) -> Any:
         "gemma3": ("Gemma3Text", sizes | {"num_key_value_heads": 4, "head_dim": 4}),
         "t5": ("T5", {"vocab_size": 1024, "d_model": 16, "d_ff": 32, "d_kv": 4, "num_layers": 2, "num_heads": 4}),
         "bart": ("Bart", bart_sizes()),
+        "roberta": ("Roberta", sizes),
+        "bert": ("Bert", sizes),
     }
-    classes = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM"}
+    classes = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM", "Bert": "BertModel"}
+    classes["Roberta"] = "RobertaForSequenceClassification"
     family = next(key for key in names if key in model_id.lower())
     name, options = names[family]
     config = getattr(transformers, f"{name}Config")(**options, pad_token_id=0, bos_token_id=1, eos_token_id=2)
@@ -192,12 +198,31 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                 tests.transformers_class = LocalModels
         vars(module)["hub_online_once"] = lambda *_: nullcontext()
     vars(importlib.import_module("tests.testing_common"))["hub_online_once"] = lambda *_: nullcontext()
+    peft_suite_substitutes.prepare(tuple(ROWS.values()), REFERENCE, LocalModels)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that make a LoRA themselves run once with each class in its place."""
+    if peft_suite_substitutes.needs_substitute(metafunc):
+        metafunc.parametrize("substitute", [*ROWS.values(), REFERENCE], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def substitute(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class of `pytest_generate_tests` in the place of LoRA's."""
+    if hasattr(request, "param"):
+        peft_suite_substitutes.make_substitute(request.module, request.param, REFERENCE, monkeypatch)
 
 
 def row_class(item: pytest.Item) -> type | None:
     """The configuration class of a test's row: one of talim's, or the reference; None for other tests."""
+    if peft_suite_substitutes.is_mixed_with_ours(item):
+        return LinearRow
     values = getattr(item, "callspec", None)
-    classes = [value for value in values.params.values() if isinstance(value, type)] if values else []
+    firsts = list(values.params.values()) if values else []
+    if peft_suite_substitutes.has_made_configs(item):  # instances, or pairs that begin with one
+        firsts = [type(value[0] if isinstance(value, tuple) else value) for value in firsts] + firsts
+    classes = [first for first in firsts if isinstance(first, type)]
     return next((cls for cls in classes if issubclass(cls, AdapterConfig) or cls is REFERENCE), None)
 
 
@@ -206,7 +231,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=[item for item in items if row_class(item) is None])
     items[:] = [item for item in items if row_class(item) is not None]
     for item in items:
-        parameters: dict[str, Any] = item.callspec.params  # type: ignore[attr-defined]
+        parameters: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
         for name, value in parameters.items():
             parameters[name] = copy.deepcopy(value) if isinstance(value, dict) else value
 

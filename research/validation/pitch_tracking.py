@@ -120,8 +120,8 @@ def judge(hz: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     gap = 1200 * np.log2(hz[:count] / truth[:count])[detected & true]
     silent = int((~true).sum())
     return {
-        "accuracy": float((np.abs(gap) <= 50).sum() / max(1, true.sum())),
-        "octave_errors_ignored": float((np.abs((gap + 600) % 1200 - 600) <= 50).sum() / max(1, true.sum())),
+        "accuracy": float((np.abs(gap) < 50).sum() / max(1, true.sum())),
+        "octave_errors_ignored": float((np.abs((gap + 600) % 1200 - 600) < 50).sum() / max(1, true.sum())),
         "false_alarm": float((detected & ~true).sum() / silent) if silent >= 25 else float("nan"),
     }
 

@@ -10,6 +10,7 @@ Stages, in the order of the work (each is also a command, `talim --help`):
     evaluate       loss and music scores on held-out recordings
     report         one HTML page about a run or a study
     study          a grid of designs, bases, corpora and seeds
+    export         a run as a folder for others, a model of transformers, a repository of the Hub
 
 Models and values:
 
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from talim.version import __version__
 
 if TYPE_CHECKING:
-    from talim.api import designs, evaluate, generate, load_adapter, load_base, plan, prepare, report, study, train
+    from talim.api import designs, evaluate, export, generate, load_adapter, load_base, plan, prepare, report, study, train
     from talim.audio import Audio
     from talim.corpus.manifest import Corpus
     from talim.recipe import Recipe
@@ -46,6 +47,7 @@ _MODULE_OF = {
     "evaluate": "talim.api",
     "report": "talim.api",
     "study": "talim.api",
+    "export": "talim.api",
     "load_base": "talim.api",
     "load_adapter": "talim.api",
     "Recipe": "talim.recipe",
@@ -62,6 +64,7 @@ __all__ = [
     "__version__",
     "designs",
     "evaluate",
+    "export",
     "generate",
     "load_adapter",
     "load_base",

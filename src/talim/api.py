@@ -428,6 +428,40 @@ def study(
     return runner.run_study(Path(file), Path(out), reporter, retry_failed=retry_failed, device=device, execute=executor)
 
 
+def export(
+    run: Run | Path | str,
+    to: str,
+    out: Path | str | None = None,
+    *,
+    with_base: bool = False,
+    repo: str | None = None,
+    public: bool = False,
+    permission: str | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Take a finished run out of talim; nothing is overwritten, and recordings, caches and paths stay here.
+
+    `to` is one of
+    - "folder": the new folder `out` works on another machine as a run does, without its corpus; `with_base` copies a
+      base that is a folder of this machine, too;
+    - "transformers": `out` is a model of transformers with the adapter in its weights, where that is exact (LoRA and
+      its like, `full`); else the adapter with the lines that add it to its base;
+    - "hub": the adapter with card, conditions and audio examples is sent to the repository `repo` (OWNER/NAME),
+      private unless `public`; `dry_run` only says what would be sent. TalimError where rights do not allow publishing,
+      unless `permission` says who allowed it.
+
+    Returned are what was written and what was left out.
+
+    >>> exported = talim.export("my-run", "folder", "for-a-colleague")
+    >>> again = talim.generate("for-a-colleague", "raga Yaman", seconds=1)
+    """
+    from talim.exporting.targets import ExportOptions, export_run
+
+    options = ExportOptions(None if out is None else Path(out), with_base, repo, public, permission, dry_run)
+    return export_run(_folder(run), to, options, progress or progress_module.default())
+
+
 def load_base(name: str, *, precision: str = "auto", device: str = "auto") -> Backbone:
     """Load a base model by known name ("musicgen-small"), Hub id or local folder.
 
@@ -452,6 +486,7 @@ def load_adapter(base: Backbone, folder: Run | Path | str, *, scale: float = 1.0
     model = serialization.load(base, run.adapter if run.recipe_file.is_file() else path)
     injection.set_adapter_scales(model, {injection.DEFAULT_NAME: scale})
     injection.cast_adapters(model, base.dtype)
+    base.model.eval()  # PEFT adds its dropout in training mode
     return model
 
 

@@ -13,16 +13,19 @@ from typing import Literal
 from talim.own_recordings import declares_own_recording
 
 Use = Literal["allowed", "forbidden", "unknown"]
-_FORBIDS_USE = re.compile(
-    r"\bNC\b|\bNON[- ]?COMMERCIAL|\bNOT?[- ]((FOR|ANY)[- ])?COMMERCIAL|"
-    r"\bNOT FOR SALE|\bND\b|NO-?DERIV|PROPRIETARY|RESEARCH ONLY|"
+# whoever says so keeps the recording, and what is made with it, to himself; selling it is another question
+_FORBIDS_PUBLISHING = re.compile(
+    r"\bND\b|NO-?DERIV|PROPRIETARY|RESEARCH ONLY|"
     r"(PERSONAL|PRIVATE|OWN|HOME) USE|EIGENGEBRAUCH|EIGENNUTZUNG|EIGENEN? (NUTZUNG|GEBRAUCH)|PRIVATGEBRAUCH|"
     r"USAGE (PERSONNEL|PRIVE)|USO (PERSONAL|PRIVADO|PROPIO|PESSOAL|PERSONALE)|KISISEL KULLANIM|KENDI KULLANIM|"
+    r"個人(的な)?(使用|利用)|私的(使用|利用)"
+)
+_FORBIDS_SALE = re.compile(
+    r"\bNC\b|\bNON[- ]?COMMERCIAL|\bNOT?[- ]((FOR|ANY)[- ])?COMMERCIAL|\bNOT FOR SALE|"
     r"TICARI OLMAYAN|TICARI (KULLANIM|AMACLA)\w* (YASAK|KULLANILAMAZ)|NICHT[- ]?KOMMERZIELL|"
     r"KEINE KOMMERZIELLE|NO COMERCIAL|NAO[- ]COMERCIAL|NON COMMERCIALE|"
     r"НЕКОММЕРЧЕСК|गैर[- ]?व्यावसायिक|अव्यावसायिक|非商用|非営利|非商业|非商業|비상업|"
-    r"商用(利用|使用)?(は)?(不可|禁止)|個人(的な)?(使用|利用)|"
-    r"私的(使用|利用)|営利目的.*(不可|禁止)"
+    r"商用(利用|使用)?(は)?(不可|禁止)|営利目的.*(不可|禁止)"
 )
 _RESERVES = re.compile(
     r"ALL RIGHTS RESERVED|©|\(C\) |TUM HAKLARI SAKLI|ALLE RECHTE VORBEHALTEN|TOUS DROITS RESERVES|"
@@ -34,6 +37,7 @@ _ALLOWS = re.compile(
     r"^(CC0(-1\.0)?|CC[ -]?ZERO|PUBLIC[- ]DOMAIN|PDM(-1\.0)?|CC[- ]BY([- ]SA)?([- ]\d\.\d)?([- ][A-Z]{2})?|"
     r"APACHE[- ]2\.0|MIT|BSD([- ][23](-CLAUSE)?)?)$"
 )
+_ALLOWS_PUBLISHING = re.compile(r"^CC[- ]BY[- ]NC([- ]SA)?([- ]\d\.\d)?([- ][A-Z]{2})?$")  # besides _ALLOWS
 _CREATIVE_COMMONS_ADDRESS = re.compile(
     r"(HTTPS?://)?(WWW\.)?CREATIVECOMMONS\.ORG/(LICENSES|PUBLICDOMAIN)/(?P<code>[A-Z-]+)(/(?P<version>\d\.\d))?"
     r"(/[A-Z]{2})?(/DEED(\.[A-Z-]+)?|/LEGALCODE)?/?"
@@ -52,7 +56,7 @@ def allows_commercial_use(licence: str) -> Use:
     A declaration of one's own recording allows it, to whoever made it, unless it says otherwise.
     """
     name = plain_name(licence)
-    if _FORBIDS_USE.search(name):
+    if _FORBIDS_PUBLISHING.search(name) or _FORBIDS_SALE.search(name):
         return "forbidden"
     if is_own_declaration(licence):
         return "allowed"
@@ -72,6 +76,26 @@ def commercial_use_objection(licence: str) -> str:
     if use == "forbidden":
         return f"its licence ({licence}) forbids commercial use"
     return f"its licence ({licence or 'unknown'}) is not known to allow commercial use" * (use == "unknown")
+
+
+def publishing_objection(licence: str) -> str:
+    """Why a licence prevents that what was trained with it is published; empty where it allows that.
+
+    Only names that are known to allow it do, those for non-commercial use included, and declarations of one's own
+    recording that do not keep it private. Values joined by "; " count each for itself.
+    """
+    for part in str(licence).split("; "):
+        name = plain_name(part)
+        own = is_own_declaration(part)
+        if _FORBIDS_PUBLISHING.search(name) or (_RESERVES.search(name) and not own):
+            return f"its licence ({part}) does not allow it"
+        if not (own or _ALLOWS.match(name) or _ALLOWS_PUBLISHING.match(name)):
+            return (
+                "its licence is unknown"
+                if name in ("", "UNKNOWN")
+                else f"its licence ({part}) is not known to allow it"
+            )
+    return ""
 
 
 def plain_name(licence: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 from talim.design.expression import Design
 from talim.errors import TalimError, UsageError
 from talim.near_paths import did_you_mean
-from talim.strict_yaml import YAML_FAULTS, StrictModel, load_yaml, read_yaml, shown_value, yaml_fault
+from talim.strict_yaml import YAML_FAULTS, StrictModel, expected, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
 
 MELODY_SETTINGS = ("melody_from", "melody_dropout")
@@ -312,8 +312,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"{key} is missing; give --{key}"
     if error["type"] != "extra_forbidden":
-        message = error["msg"].removeprefix("Value error, ")
-        return f"{key} is {shown_value(error['input'])}: {message[0].lower()}{message[1:]}" if key else message
+        return f"{key} is {shown_value(error['input'])}: {expected(error)}" if key else expected(error)
     of_training = [f"training.{name}" for name in Training.model_fields]
     valid = of_training if key.startswith("training.") else list(Recipe.model_fields)
     candidates = list(dict.fromkeys([*valid, *of_training]))

@@ -20,6 +20,7 @@ from talim.atomic_io import friendly_os_errors, read_json
 from talim.errors import TalimError
 from talim.recipe import Recipe
 
+OWN_BASE = "./base/"  # of an exported run: the folder for a base that was a folder on another machine
 LOCKED_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
@@ -51,8 +52,13 @@ class Run:
 
     @property
     def base(self) -> str:
-        """The recipe's base, from the Hub at the commit that the run was begun with: NAME@COMMIT."""
+        """The recipe's base, from the Hub at the commit that the run was begun with: NAME@COMMIT.
+
+        A base that an exported run names as "./base/NAME" lies in the run's own folder.
+        """
         name, facts = self.recipe.base, read_json(self.facts_file) if self.facts_file.is_file() else {}
+        if name.startswith(OWN_BASE) and not Path(name).exists():
+            return str(self.folder / name)
         stored = facts.get("base") if isinstance(facts, dict) else None
         revision = stored.get("revision") if isinstance(stored, dict) else None
         return f"{name.partition('@')[0]}@{revision}" if isinstance(revision, str) and revision else name

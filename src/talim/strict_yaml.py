@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -117,9 +116,28 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 
 _KNOWN = "Known: "
 _BLOCK, _LIST = "expected `name: value` lines, not a list or one value", "expected a list, such as [one, two]"
-_EXPECTED = {  # by pydantic's names of what was found wrong, in the words of YAML
+_EXPECTED = {  # by pydantic's names of what was found wrong; {names} are its own facts
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), _BLOCK),
-    **dict.fromkeys(("list_type", "tuple_type"), _LIST),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type", "iterable_type"), _LIST),
+    **dict.fromkeys(("string_type", "string_unicode", "string_sub_type"), "expected text"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(("path_type", "path_exists"), "expected a path"),
+    **dict.fromkeys(("literal_error", "enum"), "expected {expected}"),
+    "json_invalid": "no JSON: {error}",
+    "finite_number": "expected a finite number",
+    "none_required": "expected nothing (null)",
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than": "expected less than {lt}",
+    "less_than_equal": "expected at most {le}",
+    "multiple_of": "expected a multiple of {multiple_of}",
+    "string_too_short": "expected at least {min_length} characters",
+    "string_too_long": "expected at most {max_length} characters",
+    "string_pattern_mismatch": "expected text like the pattern {pattern}",
+    "too_short": "expected at least {min_length} of them",
+    "too_long": "expected at most {max_length} of them",
 }
 
 
@@ -132,10 +150,17 @@ def _fault(details: Any, model: type[BaseModel]) -> str:
         nearest = difflib.get_close_matches(str(details["loc"][-1]), valid, n=1)
         hint = f"did you mean {nearest[0]}? " if nearest else ""
         return f"unknown key {key}: {hint}{_KNOWN}{', '.join(valid)}"
-    message = _EXPECTED.get(details["type"]) or re.sub(r"^Value error, ", "", details["msg"])
-    message = re.sub(r"^Input should", "it should", message)
     prefix = f"{key} is {shown_value(details['input'])}: " if key and not isinstance(details["input"], dict) else ""
-    return prefix + message
+    return prefix + expected(details)
+
+
+def expected(details: Mapping[str, Any]) -> str:
+    """What a fault of pydantic's (one of `ValidationError.errors()`) wants instead, in the words of this package."""
+    if details["type"] in _EXPECTED:
+        return _EXPECTED[details["type"]].format(**details.get("ctx", {}))
+    if details["type"] in {"value_error", "assertion_error"}:  # raised by a check of our own, in its words
+        return str(details.get("ctx", {}).get("error") or details["msg"].partition(", ")[2])
+    return f"not usable ({details['type'].replace('_', ' ')})"
 
 
 class _ShortRepr(reprlib.Repr):

@@ -121,13 +121,31 @@ def test_hint_proposes_registered_names_only_for_others() -> None:
     assert hub_errors.hint("someone/else") == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("facebook/musicgen-large", "or use nano-musicgen, which"),
+        ("musicgen-stereo-small@main", "or use nano-musicgen, which"),
+        ("mustango", "or use nano-mustango, which"),
+        ("someone/else", "or use nano-musicgen, which"),
+        ("musicgen-melody", "none that ships with talim follows a melody"),
+        ("facebook/musicgen-stereo-melody-large@main", "none that ships with talim follows a melody"),
+    ],
+)
+def test_a_base_that_is_not_here_is_replaced_by_one_that_can_do_the_same(name: str, expected: str) -> None:
+    text = str(hub_errors.not_here(name, name, "the Hub cannot be reached"))
+    assert expected in text
+    if "none" in expected:
+        assert "or use" not in text
+
+
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "real-bases.md"
 SMALL = "facebook/musicgen-small"
 HUB = "https://hub.example"
 COMMIT = "4c8334b02c6ec4e8664a91979669a501ec497792"
-FACTS = {"name": SMALL, "hub_id": SMALL, "host": "hub.example", "commit": COMMIT, "nano": "nano-musicgen"}
-ELSEWHERE = hub_errors.ELSEWHERE.format(**FACTS, folder="musicgen-small")
-CLOSED = {"name": "someone/closed", "hub_id": "someone/closed", "host": HUB}
+FACTS = {"name": SMALL, "hub_id": SMALL, "host": "hub.example", "commit": COMMIT}
+ELSEWHERE = hub_errors.ELSEWHERE.format(**FACTS, folder="musicgen-small", instead=hub_errors.instead(SMALL))
+CLOSED: dict[str, object] = {"name": "someone/closed", "hub_id": "someone/closed", "host": HUB}
 # what the guide's examples are about; every text that the modules can say has one
 EXAMPLES: dict[str, dict[str, object]] = {
     "NOT_HERE": {"reason": "hub.example cannot be reached", "hint": "", "elsewhere": ELSEWHERE},

@@ -46,6 +46,7 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
         "generate",
         "evaluate",
         "report",
+        "export",
         "study",
         "poc",
         "demo",

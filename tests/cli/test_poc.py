@@ -41,7 +41,8 @@ def test_options_reach_the_pipeline(
     calls: list[Any] = []
     monkeypatch.setattr("talim.poc.pipeline.poc", lambda *arguments: calls.append(arguments) or RESULT)
     options = ["--hours", "1.5", "--design", "conv@post:500", "--set", "training.batch_size=2", "--use", "commercial"]
-    options += ["--held-out", "take-1", "--price-per-hour", "0.5", "--no-learning-curve", "--continue", "extend"]
+    options += ["--held-out", "take-1", "--price-per-hour", "0.5", "--no-learning-curve", "--no-tune"]
+    options += ["--continue", "extend"]
     status, out, _ = run(capsys, "poc", recordings, "--out", tmp_path / "out", *options)
     assert status == 0
     assert "Make music now: talim generate" in out
@@ -49,7 +50,7 @@ def test_options_reach_the_pipeline(
     assert (folder, target, continuation) == (recordings, tmp_path / "out", "extend")
     assert (given.hours, given.designs, given.license_use) == (1.5, ("conv@post:500",), "commercial")
     assert (given.settings, given.held_out) == ((("training.batch_size", 2),), ("take-1",))
-    assert (given.price_per_hour, given.learning_curve) == (0.5, False)
+    assert (given.price_per_hour, given.learning_curve, given.tune) == (0.5, False, False)
     status, out, _ = run(capsys, "poc", recordings, "--out", tmp_path / "out", "--json")
     assert json.loads(out) == RESULT
 
@@ -76,6 +77,17 @@ def test_mistakes_are_told_before_the_pipeline_starts(
     assert status in (1, 2)
     assert words in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_the_use_forbids_is_refused_before_it_is_fetched(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recordings: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("talim.backbones.hub_download.check", lambda _: pytest.fail("the base was looked for"))
+    options = ["--use", "commercial", "--base", "musicgen-small"]
+    status, _, err = run(capsys, "poc", recordings, "--out", tmp_path / "out", *options)
+    assert status == 2
+    assert "usable are" in err
+    assert "mustango" in err
 
 
 def test_missing_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

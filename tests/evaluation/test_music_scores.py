@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from talim.atomic_io import read_json
+from talim.audio import Audio
 from talim.errors import TalimError, UsageError
 from talim.evaluation import music_scores, score_table
 from talim.evaluation.intervals import mean_by_recording
@@ -66,7 +69,7 @@ def test_common_length_says_why_it_is_not_the_one_that_was_asked_for(
     sets: list[Any] = []
     for lengths in (real, generated):
         labels = [SimpleNamespace(file=f"clips/{n}.flac", recording=f"take-{n}") for n in range(len(lengths))]
-        sets.append(([SimpleNamespace(seconds=seconds) for seconds in lengths], labels))
+        sets.append((lengths, labels))
     seconds, note = music_scores._common_length(5.0, sets)
     assert seconds == common
     assert bool(note) == bool(reason)
@@ -74,6 +77,36 @@ def test_common_length_says_why_it_is_not_the_one_that_was_asked_for(
     if note:
         assert "5 s were asked for" in note
         assert f"first {common:.3g} s" in note
+
+
+def test_a_clip_is_compared_in_one_channel_at_16_khz_and_holds_no_more_than_that() -> None:
+    rng = np.random.default_rng(0)
+    for rate_hz, channels in ((32_000, 2), (16_000, 1), (44_100, 1)):
+        whole = Audio(rng.normal(size=(channels, 3 * rate_hz)), rate_hz)
+        part = music_scores.as_compared(whole, 1.5)
+        expected = whole.mono().resample(16_000).samples[:, :24_000]
+        np.testing.assert_array_equal(part.samples, expected)
+        assert part.samples.base is None or part.samples.base.nbytes == expected.nbytes
+        np.testing.assert_array_equal(music_scores.as_compared(part, 1.5).samples, expected)
+
+
+def test_one_whole_clip_is_held_at_a_time_when_clips_are_read() -> None:
+    """Sixty stereo clips of 30 s at 32 kHz would be 460 MB, and they are compared at 16 kHz in one channel."""
+    whole: list[weakref.ref[np.ndarray]] = []
+    held: list[int] = []
+
+    def read() -> Iterator[Audio]:
+        for number in range(6):
+            held.append(sum(reference() is not None for reference in whole))
+            samples = np.full((2, 32_000 + number), 0.1, np.float32)
+            whole.append(weakref.ref(samples))
+            yield Audio(samples, 32_000)
+            del samples
+
+    lengths, clips = music_scores._lengths_and_clips(read(), 0.5)
+    assert lengths == [(32_000 + number) / 32_000 for number in range(6)]
+    assert [clip.samples.shape for clip in clips] == [(1, 8000)] * 6
+    assert max(held) <= 1  # the one before
 
 
 def test_the_cut_end_of_a_recording_shortens_no_comparison() -> None:

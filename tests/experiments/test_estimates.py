@@ -9,7 +9,10 @@ import pytest
 from fixtures.fake_trials import write_study
 
 from talim.cli.main import main
+from talim.errors import UsageError
 from talim.experiments import estimates, study_file
+from talim.experiments.estimates import TrialEstimates
+from talim.experiments.trial import TrialJob
 from talim.planning.hardware import gpu_profile
 from talim.planning.plan import EnergyPrices, plan_total
 
@@ -72,3 +75,8 @@ def test_dry_run_counts_preliminary_trials_and_how_much_the_grid_may_grow(
     assert "tuning: conv@post:500 on" in text
     assert "seed 7, learning_rate 0.001, steps 40" in text
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_gpu_is_an_error_and_not_a_trial_without_a_prediction(jobs: list[TrialJob]) -> None:
+    with pytest.raises(UsageError, match="--gpu 'a100' is not in the table: did you mean"):
+        TrialEstimates("a100").estimate(jobs[0].spec, jobs[0].base)

@@ -7,9 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from talim.evaluation.intervals import two_way_effect
 from talim.experiments.comparison import factor_questions
-from talim.experiments.hypotheses import Hypotheses
-from talim.experiments.hypothesis_tests import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, decide_hypotheses
+from talim.experiments.hypotheses import Contrast, Hypotheses
+from talim.experiments.hypothesis_tests import (
+    CONTRADICTED,
+    NOT_TESTABLE,
+    SUPPORTED,
+    UNDECIDED,
+    decide_hypotheses,
+    paired_effect,
+)
 from talim.experiments.results import BaseModelResults, TrialResult
 
 KINDS = ("linear", "conv", "transformer")
@@ -67,8 +75,9 @@ def test_decide_hypotheses_with_a_simulated_effect_supports_it_alone() -> None:
     found = trials({("", "conv"): 0.3})
     assert verdict(found, *CONV_OVER) == SUPPORTED
     assert verdict(found, {"treatment": {"kind": "linear"}, "control": {"kind": "conv"}}) == CONTRADICTED
+    found = trials({("", "conv"): 0.3}, seeds=6)  # that there is no difference takes more seeds
     assert verdict(found, {"treatment": {"kind": "linear"}, "control": {"kind": "transformer"}}) == CONTRADICTED
-    one_of_two = trials({("", "conv"): 0.3, ("", "transformer"): 0.3})
+    one_of_two = trials({("", "conv"): 0.3, ("", "transformer"): 0.3}, seeds=6)
     assert verdict(one_of_two, *CONV_OVER) == CONTRADICTED
 
 
@@ -86,16 +95,95 @@ def test_decide_hypotheses_with_large_noise_is_undecided_with_a_minimum_detectab
     for result in row["results"]:
         assert result["low"] < result["mean"] < result["high"]
         assert result["min_detectable_effect"] > 0.12
-        assert result["pairs"] == 12
+        assert (result["pairs"], result["seeds"]) == (12, 6)  # two sites; three seeds in each genre
         assert result["recordings"] == 6
         assert result["confidence"] == pytest.approx(1 - 0.05 / 8)
 
 
+def seeds_with_many_pairs(draw: np.random.Generator, seeds: int, pairs: int, recordings: int) -> list[TrialResult]:
+    """Trials without an effect whose pairs of one seed err alike: several sites of each of two kinds."""
+    found = []
+    for seed in range(seeds):
+        of_seed = {kind: draw.normal() for kind in ("conv", "linear")}
+        for site in range(pairs):
+            for kind, common in of_seed.items():
+                values = {f"r{r}": common + 0.3 * draw.normal() for r in range(recordings)}
+                found.append(trial({"kind": kind, "site": f"site {site}"}, seed, {"loss_reduction": values}))
+    return found
+
+
+OVER_LINEAR = Contrast(measure="loss_reduction", treatment={"kind": "conv"}, control={"kind": "linear"})
+
+
+def test_the_interval_of_pairs_that_share_a_seed_counts_seeds() -> None:
+    """Eleven pairs of each of three seeds: as 33 independent ones they hold the truth in fewer than half of draws."""
+    draw = np.random.default_rng(2)
+    by_seed, by_pair = [], []
+    for _ in range(120):
+        found = seeds_with_many_pairs(draw, seeds=3, pairs=11, recordings=4)
+        effect = paired_effect(found, OVER_LINEAR)
+        assert (effect.pairs, effect.seeds, effect.recordings) == (33, 3, 4)
+        low, high = effect.interval()
+        by_seed.append(low <= 0 <= high)
+        rows = [t.measures["loss_reduction"] for t in found]
+        table = np.array([[*a.values()] for a in rows[::2]]) - np.array([[*b.values()] for b in rows[1::2]])
+        low, high = two_way_effect(table).interval()
+        by_pair.append(low <= 0 <= high)
+    assert np.mean(by_seed) > 0.9
+    assert np.mean(by_pair) < 0.5
+
+
+def test_one_control_with_several_treatments_counts_once() -> None:
+    draw = np.random.default_rng(4)
+    control = {(seed, r): draw.normal() for seed in range(3) for r in range(5)}
+    found = [
+        trial({"kind": kind}, seed, {"loss_reduction": {f"r{r}": shift + control[seed, r] * sign for r in range(5)}})
+        for kind, shift, sign in (("conv", 0.2, 0), ("lora", 0.4, 0), ("linear", 0.0, 1))
+        for seed in range(3)
+    ]
+    contrast = Contrast(measure="loss_reduction", treatment={"kind": "*"}, control={"kind": "linear"})
+    effect = paired_effect(found, contrast)
+    of_seeds = 0.3 - np.array([[control[seed, r] for r in range(5)] for seed in range(3)])
+    assert (effect.pairs, effect.seeds) == (6, 3)  # and none of the control with itself
+    assert (effect.mean, effect.error) == pytest.approx((of_seeds.mean(), two_way_effect(of_seeds).error))
+
+
+def test_a_seed_with_more_pairs_weighs_no_more() -> None:
+    found = [
+        trial({"kind": kind, "site": site}, seed, {"loss_reduction": {"a": value, "b": value}})
+        for seed, site, gain in ((0, "all", 1.0), (0, "deep", 1.0), (0, "post", 1.0), (1, "all", 2.0))
+        for kind, value in (("conv", gain), ("linear", 0.0))
+    ]
+    effect = paired_effect(found, OVER_LINEAR)
+    assert (effect.mean, effect.pairs, effect.seeds) == (pytest.approx(1.5), 4, 2)
+
+
+def test_an_interaction_on_the_same_recordings_is_compared_within_seeds() -> None:
+    """What seeds and recordings add to both sites cancels: the difference of the differences is exact."""
+    draw = np.random.default_rng(8)
+    common = {(seed, r): draw.normal() for seed in range(3) for r in range(4)}
+    found = [
+        trial(
+            {"kind": kind, "site": site},
+            seed,
+            {"loss_reduction": {f"r{r}": gain * common[seed, r] + more for r in range(4)}},
+        )
+        for seed in range(3)
+        for site, more_of_conv in (("all", 0.5), ("post", 0.2))
+        for kind, gain, more in (("conv", 1.0, more_of_conv), ("linear", 0.0, 0.0))
+    ]
+    contrast = OVER_LINEAR.model_copy(update={"interaction": ({"site": "all"}, {"site": "post"})})
+    effect = paired_effect(found, contrast)
+    assert effect.mean == pytest.approx(0.3)
+    assert effect.error == pytest.approx(0.0, abs=1e-12)
+    assert (effect.seeds, effect.recordings, effect.pairs) == (3, 4, 6)
+
+
 def test_decide_hypotheses_interaction_compares_the_difference_between_genres() -> None:
-    contrast = {"treatment": {"kind": "conv"}, "control": {"kind": "transformer"}}
+    contrast: dict[str, Any] = {"treatment": {"kind": "conv"}, "control": {"kind": "transformer"}}
     contrast["interaction"] = [{"genre": "hindustani"}, {"genre": "makam"}]
     assert verdict(trials({("hindustani", "conv"): 0.4}), contrast) == SUPPORTED
-    assert verdict(trials({("", "conv"): 0.4}), contrast) == CONTRADICTED
+    assert verdict(trials({("", "conv"): 0.4}, seeds=6), contrast) == CONTRADICTED
     [row] = [decide_hypotheses(trials({("hindustani", "conv"): 0.4}), claims(contrast))[0]["results"][0]]
     assert row["mean"] == pytest.approx(0.4, abs=0.1)
 

@@ -72,7 +72,7 @@ def test_grids_have_the_alpha_ratio_for_lora_like_kinds_only() -> None:
             "training.steps is what plateau decides",
         ),
         ({"plateau": {"max_steps": 400, "seed": 0}}, "plateau.seed: 0 is a seed of trials"),
-        ({"plateau": {"max_steps": 3}}, "greater than or equal to 20"),
+        ({"plateau": {"max_steps": 3}}, "at least 20"),
         ({"plateau": {"max_steps": 400, "corpora": ["solos"]}}, "plateau.corpora: no corpus solos"),
         ({"plateau": {"max_steps": 400, "designs": ["convv@all:2%"]}}, "did you mean 'conv'"),
     ],

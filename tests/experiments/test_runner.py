@@ -20,7 +20,7 @@ from talim.errors import TalimError, UsageError
 from talim.experiments.local_executor import ProcessExecutor
 from talim.experiments.results import read_study
 from talim.experiments.runner import list_trials, run_study
-from talim.experiments.trial import TrialJob
+from talim.experiments.trial import METRICS_CACHE, TrialJob
 from talim.progress import Progress
 from talim.reporting import run_results
 from talim.run import Run
@@ -129,6 +129,28 @@ def test_run_study_retain_results_deletes_adapters(tmp_path: Path, tiny_base: Pa
     assert not run.adapter.exists()
     assert read_json(run.cost)["steps"] == 3
     assert run_study(file, tmp_path / "out", execute=lambda jobs, _: pytest.fail("run again") if jobs else iter(()))
+
+
+def test_run_study_retain_results_deletes_shared_measures_when_all_trials_are_done(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path
+) -> None:
+    shared, seen = tmp_path / "out" / METRICS_CACHE, []
+
+    def execute(jobs: Sequence[TrialJob], progress: Progress) -> Iterator[dict[str, Any]]:
+        for line in fake_executor(jobs, progress):
+            seen.append(shared.exists())  # after the artifacts of the trial before
+            shared.mkdir(parents=True, exist_ok=True)
+            (shared / "a.npy").write_bytes(b"x")
+            yield line
+
+    file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, retain="results")
+    assert run_study(file, tmp_path / "out", execute=execute)["done"] == len(seen) == 4
+    assert seen == [False, True, True, True]
+    assert not shared.exists()
+    run_study(write_study(file, corpus_folder, tiny_base), tmp_path / "kept", execute=fake_executor)
+    (tmp_path / "kept" / METRICS_CACHE).mkdir()
+    run_study(file, tmp_path / "kept", execute=fake_executor)
+    assert (tmp_path / "kept" / METRICS_CACHE).exists()
 
 
 def endless_executor(jobs: Sequence[TrialJob], progress: Progress) -> Iterator[dict[str, Any]]:

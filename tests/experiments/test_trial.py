@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 from fixtures.fake_trials import QUICK, write_study
 
-from talim.atomic_io import read_json
+from talim import audio
+from talim.atomic_io import read_json, write_json
+from talim.backbones.musicgen.backbone import MusicGen
 from talim.corpus.manifest import Corpus
+from talim.corpus.prepare import prepare
 from talim.evaluation.loss_by_event import frame_losses
 from talim.experiments import trial
 from talim.experiments.results import TrialResult
@@ -121,3 +125,77 @@ def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[Trial
     assert [step for step, _ in line["curve"]] == [0, 3]
     again = trial.run_trial(jobs[0], cache)  # the run is finished: measured, not trained
     assert {**again, "cost": None} == {**line, "cost": None}
+
+
+@pytest.fixture
+def played_jobs(tmp_path: Path, tiny_base: Path, corpus_folder: Path, recordings: Path) -> list[TrialJob]:
+    """Trials that generate audio: two designs, each on two corpora in turn, with rates of their own."""
+    prepare(recordings, tmp_path / "other", clip_seconds=2.0, sample_rate=16000, held_out_fraction=0.34, seed=2)
+    folders = {"one": corpus_folder, "two": tmp_path / "other"}
+    found = []
+    for design, rate in (("linear@all:5%", 0.01), ("full@post", 0.001)):
+        study = {
+            "corpora": {name: {"corpus": str(folder)} for name, folder in folders.items()},
+            "grids": {"a": {"bases": [str(tiny_base)], "designs": [design]}},
+            "overrides": {**QUICK, "training.learning_rate": rate},
+            "generation": {"clips": 2, "seconds": 1.0},
+        }
+        file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, **study)
+        found += [TrialJob(spec, tmp_path, folders[spec.corpus], base) for spec, _, base in list_trials(file, tmp_path)]
+    return found
+
+
+def test_trials_share_measures_by_study_and_what_the_base_makes_by_corpus(
+    played_jobs: list[TrialJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def evaluate(folder: Path, progress: Progress, **options: Any) -> None:
+        given.append(options)
+        write_json(folder / "scores.json", {"prompts": [], "scores": [], "protocol": {"hash": "p"}})
+
+    monkeypatch.setattr("talim.evaluation.evaluate.evaluate", evaluate)
+    cache = TrialWorkerCache()
+    for job in played_jobs:
+        trial.run_trial(job, cache)
+    assert {options["metrics_cache"] for options in given} == {played_jobs[0].folder / trial.METRICS_CACHE}
+    kept = [options["base_results"] for options in given]  # on two corpora in turn
+    assert kept[0] is kept[2]
+    assert kept[1] is kept[3]
+    assert kept[0] is not kept[1]
+
+
+@pytest.mark.slow
+def test_trials_that_share_what_the_base_makes_score_as_each_alone(
+    played_jobs: list[TrialJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, in one process with corpora in turn; the base's clips are made once a corpus."""
+    made: list[str] = []
+    make = MusicGen.generate_tokens
+    monkeypatch.setattr(MusicGen, "generate_tokens", lambda *a, **n: (made.append(""), make(*a, **n))[1])
+    cache = TrialWorkerCache()
+    together = [trial.run_trial(job, cache) for job in played_jobs]
+    assert len(made) == 4 + 2  # with each adapter, and without on each corpus
+    assert not any(job.run.metrics_cache.exists() for job in played_jobs)
+    for job, line in zip(played_jobs, together, strict=True):
+        alone = replace(job, folder=tmp_path / f"alone-{job.spec.id}")
+        fresh = trial.run_trial(alone, TrialWorkerCache())
+        assert {**fresh, "cost": 0, "measures": measures_but_costs(fresh)} == {
+            **line,
+            "cost": 0,
+            "measures": measures_but_costs(line),
+        }
+        assert any(name.startswith("score.") for name in line["measures"])
+        told, wanted = (read_json(each.run.scores) for each in (job, alone))
+        # of a run alone: its folder and the time
+        for name in wanted.keys() - {"provenance", "command", "copies"}:
+            assert told[name] == wanted[name], name
+        samples = [sorted(each.run.samples.glob("*.flac")) for each in (job, alone)]
+        assert len(samples[0]) == 6
+        for one, other in zip(*samples, strict=True):
+            assert np.array_equal(audio.read(one).samples, audio.read(other).samples), one.name
+
+
+def measures_but_costs(line: dict[str, Any]) -> dict[str, Any]:
+    """Measures that do not depend on how long something took."""
+    return {name: values for name, values in line["measures"].items() if not name.startswith("log_")}

@@ -40,8 +40,12 @@ def test_a_process_keeps_one_base_and_its_losses_until_another_is_asked_for(
     assert computed == ["loss without adapter"]
     cache.base_losses(("another corpus", 2, False), base, [], 2, Progress())
     assert len(computed) == 2
+    corpora: list[Any] = [SimpleNamespace(hash=name) for name in ("corpus", "another corpus")]
+    kept = [cache.base_results(corpus) for corpus in (*corpora, *corpora)]
+    assert kept[0] is kept[2] is not kept[1] is kept[3]
     training = recipe.training.model_copy(update={"precision": "bf16"})
     assert cache.base(recipe.model_copy(update={"training": training}), "cpu") is not base
     cache.base_losses(("corpus", 2, False), base, [], 2, Progress())
     assert len(computed) == 3  # those of the released base are gone
+    assert cache.base_results(corpora[0]) is not kept[0]
     assert loaded == [(str(tiny_base), "fp32"), (str(tiny_base), "bf16")]

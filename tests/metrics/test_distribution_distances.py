@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -165,6 +166,45 @@ def test_knn_measures_match_hand_computed_values() -> None:
     assert found.recall == 1.0
     assert found.density == pytest.approx(2 / 3)
     assert found.coverage == pytest.approx(2 / 3)
+
+
+def fixed_sets() -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of 24 rows of 4 values that any program can make."""
+    n = np.arange(96)
+    return np.sin(0.7 * n * n).reshape(24, 4), (1.2 * np.cos(1.3 * n * n) + 0.3).reshape(24, 4)
+
+
+def unbiased_mmd2(kernel: Callable[[np.ndarray, np.ndarray], float], one: np.ndarray, other: np.ndarray) -> float:
+    """Equation 3 of Gretton et al. 2012, as the paper of KID (Binkowski et al. 2018) uses it."""
+    within = [np.mean([kernel(x, y) for i, x in enumerate(rows) for j, y in enumerate(rows) if i != j])
+              for rows in (one, other)]  # fmt: skip
+    return float(sum(within) - 2 * np.mean([kernel(x, y) for x in one for y in other]))
+
+
+def test_kernel_distance_is_the_estimator_of_kid_with_the_distance_as_kernel() -> None:
+    """The numbers are those of torch-fidelity 0.4 on these sets: its KID, and its `mmd2` of our kernel."""
+    one, other = fixed_sets()
+    kid = unbiased_mmd2(lambda x, y: float(x @ y / 4 + 1) ** 3, one, other)
+    assert kid == pytest.approx(0.9265817314697542, abs=1e-9)  # the formula is KID's
+    same_estimator = unbiased_mmd2(lambda x, y: -float(np.linalg.norm(x - y)), one, other)
+    assert same_estimator == pytest.approx(0.39578303628725786, abs=1e-9)
+    assert d.kernel_distance(one, other, width=1.0, scale=1.0) == pytest.approx(0.39578303628725786, abs=1e-9)
+
+
+def test_frechet_distance_and_knn_measures_equal_reference_implementations() -> None:
+    """The numbers are those of torch-fidelity 0.4 (Fréchet, precision, recall) and prdc 0.2 on these sets."""
+    one, other = fixed_sets()
+    assert d.frechet_distance(one, other) == pytest.approx(1.2485923930914398, abs=1e-9)
+    found = d.knn_measures(one, other, 5)
+    assert found == d.PrdcScores(precision=20 / 24, recall=22 / 24, density=pytest.approx(0.4333333333333333),
+                                 coverage=18 / 24)  # fmt: skip
+
+
+def test_knn_measures_of_equal_distances_count_the_surface_of_a_ball() -> None:
+    """Every row is one step from its neighbours; an evaluated row one step off the end lies on a ball's surface."""
+    line = np.arange(4.0)[:, None]
+    found = d.knn_measures(line, line + 4, 1)
+    assert (found.precision, found.recall, found.density, found.coverage) == (0.25, 0.25, 0.25, 0.25)
 
 
 def test_knn_measures_of_one_distribution_reach_expected_values() -> None:

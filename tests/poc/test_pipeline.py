@@ -207,9 +207,11 @@ def test_poc_three_designs_selects_the_cheapest_noninferior_one(
     assert lines[-1] == f"Page: {result['page']}"
     decided = read_json(tmp_path / "out" / "stages.json")
     assert "one seed" in decided["limitations"]
-    assert "All trainings had the learning rate 0.001. No other rate was tried" in decided["limitations"]
+    assert decided["tuning"]["note"] == result["tuning"]["note"]
+    assert "All trainings had the learning rate 0.001. No other rate was tried: talim poc tries" in "\n".join(lines)
     assert decided["price_per_hour"] is None
     page = Path(result["page"]).read_text(encoding="utf-8")
+    assert decided["tuning"]["note"] in page
     assert "Learning (loss): met" in page
     assert "Contribution to the task: not decided" in page
     assert "<strong>linear@all:2.7%</strong>, selected" in page
@@ -439,15 +441,16 @@ def test_poc_command_has_every_option_that_differs(tmp_path: Path) -> None:
         held_out=("a b", "c"),
         settings=(("training.batch_size", 2), ("training.precision", "fp32")),
         learning_curve=False,
+        tune=False,
     )
     words = shlex.split(poc_command(tmp_path, tmp_path / "out", given, "--continue", "extend"))
     assert words == [
         "talim", "poc", str(tmp_path), "--out", str(tmp_path / "out"), "--base", "musicgen-small", "--hours", "1.5",
         "--seed", "3", "--design", "conv@all:8M", "--design", "linear@all:8M", "--held-out", "a b", "--held-out", "c",
         "--set", "training.batch_size=2", "--set", 'training.precision="fp32"', "--no-learning-curve",
-        "--continue", "extend",
+        "--no-tune", "--continue", "extend",
     ]  # fmt: skip
-    assert parse_setting(words[-4]) == ("training.precision", "fp32")
+    assert parse_setting(words[-5]) == ("training.precision", "fp32")
 
 
 def test_poc_command_works_from_another_folder(

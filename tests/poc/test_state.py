@@ -58,6 +58,7 @@ def plan(folder: Path, key: str, run: str) -> None:
     write_json(folder / run / "cost.json", {"of": key})
     write_json(folder / state.PLAN, {"key": key})
     write_json(folder / state.STAGES, {"of": key})
+    write_json(folder / "tuning.json", {"of": key})
 
 
 def test_bind_folder_moves_and_restores_earlier_results(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_bind_folder_moves_and_restores_earlier_results(tmp_path: Path) -> None:
     plan(tmp_path, "two", "linear")
     state.bind_folder(tmp_path, "one", Progress())
     assert read_json(tmp_path / "linear" / "cost.json") == {"of": "one"}
-    assert read_json(tmp_path / state.STAGES) == {"of": "one"}
+    assert read_json(tmp_path / state.STAGES) == read_json(tmp_path / "tuning.json") == {"of": "one"}
     assert read_json(tmp_path / "earlier" / "two" / "linear" / "cost.json") == {"of": "two"}
 
 

@@ -41,9 +41,10 @@ def result(losses: dict[str, Any]) -> RunResults:
         # from 8.10 to 5.40 are 2.70, of which 1.95 were closed: 72 %
         (8.1, 6.15, f"worse than a uniform guess. The loss fell, but it ends 0.750 above {BEST}: the adapter closes "
                     "72\u202f% of the way from the base to it. That is calibration"),
-        (5.6, 5.1, f"The base lies 0.200 above {BEST}, the best of these; the adapter ends 0.300 below it."),
-        (4.8, 4.5, f"The base already lies 0.600 below {BEST}, the best of these; the adapter goes 0.300 further, "
-                   "50\u202f% of that again."),
+        (5.6, 5.1, f"The base lies 0.200 above {BEST}, the best prediction without a model; the adapter ends 0.300 "
+                   "below it."),
+        (4.8, 4.5, f"The base already lies 0.600 below {BEST}, the best prediction without a model; the adapter goes "
+                   "0.300 further, 50\u202f% of that again."),
         (4.8, 4.95, "the adapter gives 0.150 of it back, 25\u202f%."),
         (4.8, 5.5, "the adapter ends 0.100 above it."),
         (5.6, 5.7, f"Base and adapter both lie above {BEST}, by 0.200 and 0.300."),
@@ -62,7 +63,10 @@ def test_standing_is_told_with_its_figures_in_both_languages(base: float, adapte
     assert told["ja"].endswith("。")
     said = ("calibration" in told["en"], "較正" in told["ja"], bool(calibration_sentence(losses)))
     assert said == (base == 8.1 and adapted == 6.15,) * 3
-    assert told["en"] in " ".join(sentences.sentences(result(losses)))
+    short = standing_sentences(losses, with_levels=False)
+    assert english in short["en"]
+    assert all(told[language].endswith(short[language]) for language in told)
+    assert short["en"] in " ".join(sentences.sentences(result(losses)))
 
 
 def test_a_margin_that_chance_may_explain_is_not_claimed() -> None:
@@ -98,6 +102,7 @@ def test_page_and_terminal_tell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = replace(result(held_out(8.1, 6.15)), folder=tmp_path)
     page = run_report.render("report.html", **run_report.context(tmp_path, found, [found]))
     assert "Loss on held-out recordings beside predictors that need no model, in nats per token" in page
+    assert "Without a model, on the same recordings" not in page  # the table has these figures
     assert "較正" not in page  # a page has one language
     assert "That is calibration" in page
     monkeypatch.setattr(messages.run_results, "read_result", lambda _: found)

@@ -99,7 +99,7 @@ def test_result_text_of_decided_undecided_and_missing_results() -> None:
     undecided = RESULT | {"verdict": "undecided"}
     assert study_sentences.result_text(undecided).endswith("; detectable from 0.04")
     single = undecided | {"low": None, "high": None, "min_detectable_effect": None}
-    assert study_sentences.result_text(single) == "0.081 (interval not known); one pair gives no error"
+    assert study_sentences.result_text(single) == "0.081 (interval not known); one seed on one recording gives no error"
     assert study_sentences.result_text({"mean": None, "reason": "nothing there"}) == "nothing there"
 
 

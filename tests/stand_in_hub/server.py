@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from stand_in_hub import uploads
+
 LARGE_SUFFIXES = (".bin", ".safetensors", ".pt", ".spm", ".model")
 CONVERSION_TITLE = "Adding `safetensors` variant of this model"
 BLOCK = 4096
@@ -30,6 +32,7 @@ class Repository:
     card: dict[str, Any]
     gated: bool = False
     pull_request: str = ""  # the commit of one that adds safetensors
+    private: bool = False
 
     def commit_of(self, revision: str) -> str | None:
         known = {**self.branches, **({"refs/pr/1": self.pull_request} if self.pull_request else {})}
@@ -49,6 +52,9 @@ class StandInHub:
     bytes_per_second: float = 0.0  # of transfers; 0 is no limit
     tokens: tuple[str, ...] = ("hf_allowed",)  # that may read gated repositories
     storage_statuses: list[int] = field(default_factory=list)  # of its next answers
+    write_tokens: tuple[str, ...] = ("hf_write",)  # that may create and write what belongs to `owner`
+    owner: str = "me"
+    failures: dict[str, int] = field(default_factory=dict)  # the status of the next upload step of this name
     refuses_tokens: bool = False  # as expired ones
     ignores_ranges: bool = False
     spoiled: set[str] = field(default_factory=set)  # files of which other bytes arrive
@@ -133,8 +139,24 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._answer()
+        body = self._body()
+        if not uploads.answer(self, urlsplit(self.path).path, body):
+            self._answer()
+
+    def do_PUT(self) -> None:
+        if not (self.storage and uploads.store(self, urlsplit(self.path).path, self._body())):
+            self._send(404, b"no such page")
+
+    def _body(self) -> bytes:
+        """The request's body, whether its length is stated or it arrives in chunks."""
+        if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def _answer(self) -> None:
         hub, path = self.hub, urlsplit(self.path).path
@@ -185,7 +207,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             with_sizes = "true" in parse_qs(urlsplit(self.path).query.lower()).get("blobs", [])
             siblings = [_sibling(file, data, with_sizes) for file, data in files.items()]
-            facts = {"id": name, "modelId": name, "sha": commit, "private": False, "tags": [], "siblings": siblings}
+            facts = {
+                "id": name,
+                "modelId": name,
+                "sha": commit,
+                "private": repository.private,
+                "tags": [],
+                "siblings": siblings,
+            }
             self._json(facts | {"gated": "auto" if repository.gated else False, "cardData": repository.card})
 
     def _resolve(self, name: str, revision: str, file: str) -> None:
@@ -215,7 +244,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _repository(self, name: str) -> Repository | None:
         """The repository; the Hub says 401 of one that is not there, as it might be private."""
         found = self.hub.repositories.get(name)
-        if found is None and self._token() in self.hub.tokens:
+        if found is not None and found.private and self._token() not in self.hub.write_tokens:
+            found = None
+        if found is None and self._token() in (*self.hub.tokens, *self.hub.write_tokens):
             self._refuse(404, "RepoNotFound", "Repository not found")
         elif found is None:
             self._refuse(401, "RepoNotFound", "Invalid username or password.")

@@ -60,6 +60,8 @@ INVALID = [
     ("tradition", {**HEAD, "notes": {}}, "give 'notes'"),
     ("tradition", {**HEAD, "notes": {"a": "low"}}, "could not convert"),
     ("tradition", {**HEAD, "stroke_weights": {"Toc": 2}}, "must weigh 0 to 1"),
+    ("tradition", {**HEAD, "low_end_cents": "low"}, "low_end_cents must be a number, not 'low'"),
+    ("tradition", {**HEAD, "low_end_cents": True}, "low_end_cents must be a number, not True"),
     ("tradition", {**HEAD, "mode_words": "reed"}, "mode_words must be a list"),
     ("tradition", {"name": "Marsh"}, "lacks 'mode_words'"),
     ("tradition", [], "is []; it must be an object with the keys name, mode_words, cycle_words, and may have slug"),
@@ -75,6 +77,11 @@ def test_load_of_an_invalid_entry_names_file_and_problem(tmp_path: Path, file: s
     assert problem in message
     assert f"{file}.json" in message
     assert "\n" not in message
+
+
+def test_load_reads_where_melodies_have_their_low_end(tmp_path: Path) -> None:
+    assert load(write_marsh(tmp_path / "plain")).low_end_cents is None
+    assert load(write_marsh(tmp_path / "marsh", tradition={**HEAD, "low_end_cents": -500})).low_end_cents == -500.0
 
 
 def test_load_of_invalid_json_names_the_file(tmp_path: Path) -> None:

@@ -49,6 +49,22 @@ def test_degree_weights_use_counts_and_a_constant_tonic_weight() -> None:
     assert written[3] == pytest.approx(written[1])
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODES if len(mode.degrees_cents) > 4], ids=lambda mode: mode.slug)
+def test_no_degree_outweighs_the_tonic_unless_it_was_counted(mode: Mode) -> None:
+    degrees = mode_model.all_degrees(mode, {})
+    weights = mode_model.degree_weights(mode, degrees, {}, DEFAULT_HISTOGRAM_SHAPE)
+    tonic = weights[mode_model.nearest_degree(mode.final_cents, degrees)]
+    assert tonic == DEFAULT_HISTOGRAM_SHAPE.tonic_fraction
+    assert weights.max() <= 1.15 * tonic  # five notes can only be nearly equal
+
+
+def test_counted_weights_stay_as_they_were_counted() -> None:
+    counted = mode_model.degree_weights(
+        PLAIN, mode_model.all_degrees(PLAIN, {}), {0.0: 1.0, 500.0: 97.0, 700.0: 2.0}, DEFAULT_HISTOGRAM_SHAPE
+    )
+    assert counted[2] > 0.7
+
+
 def test_all_degrees_include_touched_notated_and_counted_notes() -> None:
     touching = Mode("t", "T", (), (0.0, 200.0), (0.0, 200.0), phrases_cents=((-100.0, 0.0),), touched_cents=(504.0,))
     assert mode_model.all_degrees(touching, {709.0: 1.0}).tolist() == [0.0, 200.0, 504.0, 709.0, 1100.0]

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures.sung_melodies import HOP_SECONDS, sing
+from scipy.special import logsumexp
 
 from talim.errors import TalimError
 from talim.traditions import mode_recognition, note_transcription
+from talim.traditions.mode_model import cents_distance
 from talim.traditions.mode_recognition import ModeRecognizer
 from talim.traditions.tradition import Mode, Tradition, load
 
@@ -124,6 +126,58 @@ def test_tonic_cents_is_within_fifteen_cents(name: str, seed: int, tonic_hz: flo
     assert abs((off + 600) % 1200 - 600) < 15
 
 
+@pytest.mark.parametrize("name", ["Gavati", "Bilawal", "Khamaj"])
+def test_a_long_stay_on_the_tonic_is_not_a_strong_note_of_another_mode(name: str) -> None:
+    sung = note_transcription.transcribe_notes(sing(HINDUSTANI.mode(name), 1, phrases=12), HOP_SECONDS)
+    held = note_transcription.NoteSequence(  # the melody in the middle of a minute of the tonic and its drone
+        cents=np.concatenate([np.zeros(30), sung.cents, np.zeros(30)]),
+        seconds=np.concatenate([np.ones(30), sung.seconds, np.ones(30)]),
+        onset_seconds=np.arange(60.0 + sung.cents.size),
+        gap_seconds=np.zeros(60 + sung.cents.size),
+    )
+    recognizer = ModeRecognizer([replace(HINDUSTANI, low_end_cents=None)])
+    likelihood = logsumexp(mode_recognition.EFFECTIVE_SAMPLE_SIZE * recognizer.fit(held), axis=1)
+    assert cents_off(int(np.argmax(likelihood))) <= 25.0
+
+
+def cents_off(tonic: int) -> float:
+    """How far a class is from the true tonic, class 0, in any octave."""
+    return abs(float(cents_distance(tonic * note_transcription.STEP_CENTS, 0.0)))
+
+
+WHOLE_TONE = {"name": "Custom", "mode_words": ["mode"], "cycle_words": ["round"], "unit_cents": 100}
+
+
+def whole_tone(folder: Path, **keys: float) -> Tradition:
+    """A tradition of one mode whose six notes are alike: nothing but its register tells the tonic."""
+    folder.mkdir()
+    modes = [{"name": "Even", "degrees": "0 2 4 6 8 10", "ascent": "0 2 4 6 8 10 12", "descent": "12 10 8 6 4 2 0"}]
+    for name, content in (("tradition", {**WHOLE_TONE, **keys}), ("modes", modes), ("cycles", []), ("ornaments", [])):
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return load(folder)
+
+
+@pytest.mark.parametrize("low_end_cents", [0.0, -400.0, 800.0])
+def test_the_low_end_of_a_melody_tells_its_tonic(tmp_path: Path, low_end_cents: float) -> None:
+    steps = np.tile(np.r_[np.arange(0, 1400, 200.0), np.arange(1000, 0, -200.0)], 8)  # from 0 up an octave, and back
+    notes = note_transcription.transcribe_notes(np.repeat(steps, 30), HOP_SECONDS)
+    tonic = ModeRecognizer([whole_tone(tmp_path / "known", low_end_cents=low_end_cents)]).tonic_log_probs(notes)[:, 0]
+    ends = mode_recognition.tonic_log_prob(notes)
+    gain = tonic - ends  # which is the register's alone
+    assert cents_distance(np.argmax(gain) * 10.0, -low_end_cents) == pytest.approx(0.0, abs=10.0)
+    unknown = ModeRecognizer([whole_tone(tmp_path / "unknown")]).tonic_log_probs(notes)[:, 0]
+    np.testing.assert_allclose(unknown, ends, atol=1e-9)
+
+
+def test_the_low_end_is_the_traditions_own(tmp_path: Path) -> None:
+    notes = note_transcription.transcribe_notes(sing(MAKAM.mode("Rast"), 3), HOP_SECONDS)
+    both = ModeRecognizer([HINDUSTANI, MAKAM]).tonic_log_probs(notes)
+    makam = ModeRecognizer([MAKAM]).tonic_log_probs(notes)
+    assert both.shape == (note_transcription.CLASSES, len(HINDUSTANI.modes) + len(MAKAM.modes))
+    np.testing.assert_allclose(both[:, len(HINDUSTANI.modes) :], makam)
+    assert np.exp(both).sum(0) == pytest.approx(np.ones(both.shape[1]))
+
+
 def test_recognize_with_a_wrong_tonic_uses_the_error_rate() -> None:
     rast = MAKAM.mode("Rast")
     notes = note_transcription.transcribe_notes(sing(rast, 5) + 500, HOP_SECONDS)  # the given tonic is a fourth too low
@@ -139,9 +193,10 @@ def test_recognize_with_a_wrong_tonic_uses_the_error_rate() -> None:
 
 @pytest.mark.parametrize("cents", [np.empty(0), np.full(1000, np.nan), np.zeros(400), np.arange(0, 4000.0, 9)])
 def test_recognize_of_too_little_melody_raise(cents: np.ndarray) -> None:
-    for tonic_known in (True, False):
-        with pytest.raises(TalimError, match="too little melody"):
-            rank_modes(cents, MAKAM, tonic_known)
+    for tradition in (HINDUSTANI, MAKAM):
+        for tonic_known in (True, False):
+            with pytest.raises(TalimError, match="too little melody"):
+                rank_modes(cents, tradition, tonic_known)
 
 
 def test_recognize_of_a_custom_tradition_needs_no_usage_statistics(tmp_path: Path) -> None:

@@ -208,6 +208,14 @@ def check_adapter(backbone: Any, folder: Path) -> tuple[PeftConfig, dict[str, to
 
 def _check_content(folder: Path, info: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
     """TalimError if a file is not the one that was written, or a weight is no finite number."""
+    check_files(folder, info)
+    for key, weight in weights.items():
+        if weight.is_floating_point() and not bool(weight.isfinite().all()):
+            raise TalimError(f"{folder / WEIGHTS_FILE}: {key} holds NaN or infinity; this adapter cannot be used")
+
+
+def check_files(folder: Path, info: dict[str, Any]) -> None:
+    """TalimError if a file is not the one whose checksum `read_info` gives."""
     checksums = info.get("sha256") or {}
     for file, expected in checksums.items() if isinstance(checksums, dict) else ():
         if file in (WEIGHTS_FILE, CONFIG_FILE) and _checksum(folder / file) != expected:
@@ -215,9 +223,6 @@ def _check_content(folder: Path, info: dict[str, Any], weights: dict[str, torch.
                 f"{folder / file} was changed after it was written: its checksum is not that in {INFO_FILE}; copy the "
                 f"adapter folder again (if you changed it on purpose, delete sha256 from {INFO_FILE})"
             )
-    for key, weight in weights.items():
-        if weight.is_floating_point() and not bool(weight.isfinite().all()):
-            raise TalimError(f"{folder / WEIGHTS_FILE}: {key} holds NaN or infinity; this adapter cannot be used")
 
 
 def _check_base(stored: dict[str, Any], backbone: Any, folder: Path) -> None:

@@ -16,7 +16,7 @@ from talim.errors import TalimError
 # {folder} is the last part of the model's name
 ELSEWHERE = (
     "connect and run this again; or fetch it on another machine with: hf download {hub_id} --local-dir {folder}, copy "
-    "that folder here and give --base {folder}; or use {nano}, which ships with talim"
+    "that folder here and give --base {folder}; {instead}"
 )
 NOT_HERE = "base {name!r} is not on this machine, and {reason}; {hint}{elsewhere}"
 SWITCHED_OFF = "HF_HUB_OFFLINE is set, so that nothing is fetched"
@@ -163,8 +163,14 @@ def not_here(name: str, hub_id: str, reason: str, revision: str = "", known: boo
     """
     folder = hub_id.rsplit("/", 1)[-1]
     source = f"{hub_id} --revision {revision}" if revision else hub_id
-    elsewhere = ELSEWHERE.format(hub_id=source, folder=folder, nano=registry.NANO)
+    elsewhere = ELSEWHERE.format(hub_id=source, folder=folder, instead=instead(name))
     return TalimError(NOT_HERE.format(name=name, reason=reason, hint="" if known else hint(name), elsewhere=elsewhere))
+
+
+def instead(name: str) -> str:
+    """Which shipped model does the same in its small way, or that none follows a melody."""
+    miniature = registry.miniature_like(name)
+    return f"or use {miniature}, which ships with talim" if miniature else "none that ships with talim follows a melody"
 
 
 def hint(name: str) -> str:

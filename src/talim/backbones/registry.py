@@ -154,6 +154,15 @@ def is_miniature(name: str) -> bool:
     return any(entry.name == name.rsplit("/", 1)[-1] for entry in SHIPPED)
 
 
+def miniature_like(name: str) -> str:
+    """The shipped model that can do in its small way what this one does; empty where none can, as follow a melody."""
+    entry = find_model(name)
+    if entry is None:
+        return NANO
+    melody = isinstance(entry.shape, MusicGenShape) and entry.shape.melody_frames
+    return "" if melody else next(model.name for model in SHIPPED if model.family == entry.family)
+
+
 def closest_names(name: str) -> list[str]:
     """Up to three registered names that are similar to a misspelt one."""
     return difflib.get_close_matches(name.partition("@")[0].rsplit("/", 1)[-1].lower(), MODELS, n=3, cutoff=0.5)

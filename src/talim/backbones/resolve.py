@@ -285,7 +285,9 @@ def _load_advice(name: str) -> str:
     if not hint and os.sep in name:
         hint = f"{did_you_mean(_expanded(name)).removeprefix('; ')} ".lstrip()
     hub_id = entry.hub_id if entry is not None and entry.hub_id else "facebook/musicgen-small"
+    miniature = registry.miniature_like(name)
+    shipped = f"{miniature} (ships with talim), " if miniature else ""
     return (
-        f"{hint}use nano-musicgen (ships with talim), a Hub id such as {hub_id}, "
+        f"{hint}use {shipped}a Hub id such as {hub_id}, "
         f"or a folder made with: hf download {hub_id} --local-dir {hub_id.rsplit('/', 1)[-1]}"
     )

@@ -14,6 +14,7 @@ from sqlalchemy import JSON, Column, Connection, Float, Integer, Row, String, fu
 from talim.briefs.brief import Brief, brief_hash
 from talim.listening.database import binding_table, participants_table, transaction
 from talim.listening.participant_store import Answer, Assignment, ParticipantStore
+from talim.strict_yaml import describe
 
 DATABASE = "reviews.db"
 
@@ -103,7 +104,7 @@ class ReviewStore(ParticipantStore):
             try:
                 rows.append(_review_row(dict(row._mapping)))
             except (TypeError, ValueError) as error:
-                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+                reason = describe(error, Review) if isinstance(error, ValidationError) else error
                 left_out(
                     f"the review of candidate {row.candidate} by {row.reviewer} cannot be read ({reason}): left out"
                 )

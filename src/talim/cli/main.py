@@ -17,6 +17,7 @@ from talim.cli import (
     demo,
     designs,
     evaluate,
+    export,
     generate,
     listen,
     modes,
@@ -50,7 +51,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for panel, modules in {
-    TRAIN: (prepare, designs, plan, train, generate, evaluate, report),
+    TRAIN: (prepare, designs, plan, train, generate, evaluate, report, export),
     COMPARE: (study,),
     WHOLE: (poc, demo),
 }.items():

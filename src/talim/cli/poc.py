@@ -36,6 +36,9 @@ def poc(
         typer.Option("--continue", help="Continue from the finished runs: extend (more steps and seeds) or hybrid."),
     ] = None,
     learning_curve: Annotated[bool, typer.Option(help="Also train on a quarter and on half of the recordings.")] = True,
+    tune: Annotated[
+        bool, typer.Option(help="Try learning rates for each kind of design on validation first, where time allows.")
+    ] = True,
     price_per_hour: Annotated[
         float | None, typer.Option(help="Price of this machine per hour, in any currency: costs are told in it too.")
     ] = None,
@@ -49,11 +52,13 @@ def poc(
     """
     early_checks.check_name(out)
     early_checks.require_folder(folder, "your own recordings")
+    from talim.poc.options import DESIGNS, PocOptions, check_base_use, check_budget
+
+    check_base_use(base, use)  # before anybody is told to fetch a base that this use does not allow
     early_checks.check_loadable(base, device, design or ())
     if gates is not None:
         early_checks.require_yaml(gates, "a YAML file of thresholds")
     from talim.poc.gates import read_gates
-    from talim.poc.options import DESIGNS, PocOptions, check_budget
     from talim.recipe import parse_setting
 
     options = PocOptions(
@@ -67,6 +72,7 @@ def poc(
         license_use=use,
         gates=gates,
         learning_curve=learning_curve,
+        tune=tune,
         device=device,
         price_per_hour=price_per_hour,
     )

@@ -14,6 +14,7 @@ from talim.atomic_io import parse_json
 from talim.audio import Audio, AudioError, content_hash, read
 from talim.errors import TalimError
 from talim.near_paths import did_you_mean
+from talim.strict_yaml import describe
 
 FORMAT_VERSION = 2  # of summary.json and corpus.jsonl; raise it when older code or folders no longer fit
 UNKNOWN = "unknown"
@@ -88,7 +89,7 @@ class Corpus:
             lines = manifest.read_text("utf-8").split("\n")  # a caption may hold other line separators
             clips = tuple(Clip.model_validate_json(line) for line in lines if line.strip())
         except (OSError, ValueError, AttributeError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+            reason = describe(error, Clip) if isinstance(error, ValidationError) else str(error).splitlines()[0]
             raise TalimError(f"{folder}: its manifest is damaged ({reason}); run talim prepare again") from error
         return cls(folder, clips, facts)
 

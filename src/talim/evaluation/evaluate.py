@@ -27,6 +27,9 @@ from talim.training.crops import EncodedClip
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
+# training settings that change what a base without an adapter gives: the others, as its rate, differ between runs
+OF_THE_BASE = ("batch_size", "predict_beats_chords", "melody_from", "loss_weighting")
+
 
 @dataclass(frozen=True)
 class ScoredAdapter:
@@ -135,11 +138,12 @@ def score_adapter(  # noqa: PLR0913
     kept.use(
         (
             *(corpus.hash, backbone.fingerprint, backbone.dtype, backbone.device, backbone.transliterate),
-            *(recipe.training, num_prompts, num_continuations, seconds, seed, options),
+            *(getattr(recipe.training, name) for name in OF_THE_BASE),
+            *(num_prompts, num_continuations, seconds, seed, options),
         )
     )
     training = batches.encode_clips(corpus, corpus.train, backbone, progress)
-    references = measure_reference_losses(training, clips, backbone, batch_size)
+    references = kept.get("predictors", lambda: measure_reference_losses(training, clips, backbone, batch_size))
 
     def losses_on(
         clips: Sequence[EncodedClip], condition: str = "", references: ReferenceLosses | None = None
@@ -188,7 +192,10 @@ def score_adapter(  # noqa: PLR0913
         real = music_scores.choose_real_clips(corpus.held_out, seconds)
         tokens = [item.targets for item in training], [targets[clip.id] for clip in real], backbone.frame_rate_hz
     sources = music_scores.choose_real_clips(corpus.held_out, seconds, music_scores.MAX_RESYNTHESIZED)
-    decoded = kept.get("resynthesis", lambda: [backbone.decode(targets[clip.id]) for clip in sources])
+    decoded = kept.get(
+        "resynthesis",
+        lambda: [music_scores.as_compared(backbone.decode(targets[clip.id]), seconds) for clip in sources],
+    )
     resynthesis = list(zip(sources, decoded, strict=True))
     continued = num_prompts if num_continuations is None else num_continuations
     continuations = continuation.evaluate_continuations(

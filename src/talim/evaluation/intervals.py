@@ -29,9 +29,10 @@ class Effect:
     mean: float
     error: float  # standard error of the mean; nan if a single number leaves it unknown
     df: float  # degrees of freedom of the standard error
-    pairs: int
+    seeds: int  # that the error counts: independent rows of the table, or of each of several tables
     recordings: int
     skewness: float = 0.0  # of the mean: its third central moment over the cube of the error
+    pairs: int = 0  # of trials, several of which may share a seed; 0 where nothing was paired
 
     def interval(self, confidence: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
         """The interval of the mean; (nan, nan) if the error is unknown."""
@@ -66,7 +67,7 @@ class Effect:
     @property
     def _error_rate_factor(self) -> float:
         """What the nominal error rate is multiplied by: few values do not show how skewed they are."""
-        count = self.recordings if self.recordings > 1 else self.pairs
+        count = self.recordings if self.recordings > 1 else self.seeds
         return 0.5 if count <= 2 else min(1.0, 0.2 + 0.8 * count / MANY_RECORDINGS)
 
 
@@ -94,38 +95,38 @@ def mean_interval(
 
 
 def two_way_effect(differences: np.ndarray) -> Effect:
-    """The mean of differences, float [pairs, recordings], with both factors random.
+    """The mean of differences, float [seeds, recordings], with both factors random.
 
-    Its variance is (MS_pairs + MS_recordings - MS_residual) / (pairs * recordings), the expected mean squares
+    Its variance is (MS_seeds + MS_recordings - MS_residual) / (seeds * recordings), the expected mean squares
     of a crossed random-effects design solved for the grand mean, with Satterthwaite's degrees of freedom
     (Satterthwaite 1946; Clark 1973); it is at least what the larger of the first two mean squares gives alone. With
-    one pair, or one recording, only the other factor is random, and the report must say so.
+    one seed, or one recording, only the other factor is random, and the report must say so.
 
     ValueError for missing values.
     """
     table = np.asarray(differences, float)
     if table.ndim != 2 or not table.size or not np.isfinite(table).all():
-        raise ValueError("differences must be a full table [pairs, recordings] of finite numbers")
-    pairs, recordings = table.shape
+        raise ValueError("differences must be a full table [seeds, recordings] of finite numbers")
+    seeds, recordings = table.shape
     mean = float(table.mean())
-    if pairs == 1 or recordings == 1:
+    if seeds == 1 or recordings == 1:
         flat = table.ravel()
         error = 0.0 if np.ptp(flat) == 0 else float(flat.std(ddof=1) / np.sqrt(flat.size))
         error = error if flat.size > 1 else float("nan")
-        return Effect(mean, error, max(flat.size - 1, 1), pairs, recordings, _skewness_of_mean(flat, error))
-    by_pair, by_recording = table.mean(1), table.mean(0)
-    residual = table - by_pair[:, None] - by_recording[None] + mean
+        return Effect(mean, error, max(flat.size - 1, 1), seeds, recordings, _skewness_of_mean(flat, error))
+    by_seed, by_recording = table.mean(1), table.mean(0)
+    residual = table - by_seed[:, None] - by_recording[None] + mean
     mean_squares = np.array(
         [
-            recordings * by_pair.var(ddof=1),
-            pairs * by_recording.var(ddof=1),
-            float(np.square(residual).sum()) / ((pairs - 1) * (recordings - 1)),
+            recordings * by_seed.var(ddof=1),
+            seeds * by_recording.var(ddof=1),
+            float(np.square(residual).sum()) / ((seeds - 1) * (recordings - 1)),
         ]
     )
-    df = np.array([pairs - 1, recordings - 1, (pairs - 1) * (recordings - 1)])
+    df = np.array([seeds - 1, recordings - 1, (seeds - 1) * (recordings - 1)])
     mean_square, error_df = mean_square_of_error(mean_squares, df)
     error = math.sqrt(mean_square / table.size)
-    return Effect(mean, error, error_df, pairs, recordings, _skewness_of_mean(by_recording, error))
+    return Effect(mean, error, error_df, seeds, recordings, _skewness_of_mean(by_recording, error))
 
 
 def mean_square_of_error(mean_squares: np.ndarray, df: np.ndarray) -> tuple[float, float]:

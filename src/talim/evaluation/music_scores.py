@@ -6,7 +6,7 @@ depends on loudness, so that bases of different sample rates are compared fairly
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +64,15 @@ def score_music(  # noqa: PLR0913
     prompt_clips = [pair.clip for pair in pairs]
     real_clips = choose_real_clips(corpus.held_out, seconds)
     sets = [
-        ([corpus.read_clip(clip) for clip in real_clips], real_clips),
-        ([pair.adapted.audio for pair in pairs], prompt_clips),
-        ([pair.base.audio for pair in pairs], prompt_clips),
+        (*_lengths_and_clips(map(corpus.read_clip, real_clips), seconds), real_clips),
+        (*_lengths_and_clips((pair.adapted.audio for pair in pairs), seconds), prompt_clips),
+        (*_lengths_and_clips((pair.base.audio for pair in pairs), seconds), prompt_clips),
     ]
-    shortest_seconds, length_note = _common_length(seconds, sets)
+    shortest_seconds, length_note = _common_length(seconds, [(lengths, labels) for lengths, _, labels in sets])
     cache = MetricCache(run.metrics_cache)
-    real, generated, base = (load_inputs(*labelled, shortest_seconds, cache, num_workers) for labelled in sets)
+    real, generated, base = (
+        load_inputs(clips, labels, shortest_seconds, cache, num_workers) for _, clips, labels in sets
+    )
     facts = {
         "corpus": corpus.hash,
         "kind": protocol,
@@ -111,7 +113,7 @@ def score_music(  # noqa: PLR0913
 
 def _through_codec(resynthesis: Sequence[tuple[Clip, Audio]], seconds: float) -> ClipSet | None:
     """The clips as they are compared, with the recordings that they come from; None without any."""
-    clips = [sound.mono().resample(pitch.RATE_HZ).cut(0, seconds) for _, sound in resynthesis]
+    clips = [as_compared(sound, seconds) for _, sound in resynthesis]
     return ClipSet(clips, [], [clip.sound_group for clip, _ in resynthesis]) if clips else None
 
 
@@ -128,11 +130,27 @@ def choose_real_clips(held_out: Sequence[Clip], seconds: float, max_clips: int =
     return stratified_sample(enough, max_clips)
 
 
-def _common_length(seconds: float, sets: Sequence[tuple[Sequence[Audio], Sequence[Clip]]]) -> tuple[float, str]:
-    """The length that all clips have, at most `seconds`, and why it is less than that; `sets`: real, then generated."""
-    lengths = [
-        (audio.seconds, number, clip) for number, pairs in enumerate(sets) for audio, clip in zip(*pairs, strict=True)
-    ]
+def as_compared(clip: Audio, seconds: float) -> Audio:
+    """The clip as scores compare it, one channel at 16 kHz of at most `seconds`, which holds no other samples."""
+    part = clip.mono().resample(pitch.RATE_HZ).cut(0, seconds)
+    return Audio(part.samples.copy(), part.rate_hz)
+
+
+def _lengths_and_clips(clips: Iterable[Audio], seconds: float) -> tuple[list[float], list[Audio]]:
+    """The length of each clip in seconds, and the clip `as_compared`; one whole clip is held at a time."""
+    lengths, compared = [], []
+    for clip in clips:
+        lengths.append(clip.seconds)
+        compared.append(as_compared(clip, seconds))
+    return lengths, compared
+
+
+def _common_length(seconds: float, sets: Sequence[tuple[Sequence[float], Sequence[Clip]]]) -> tuple[float, str]:
+    """The length that all clips have, at most `seconds`, and why it is less than that.
+
+    `sets` are real clips, then generated ones: the length of each in seconds, and what they are clips of.
+    """
+    lengths = [(length, number, clip) for number, pairs in enumerate(sets) for length, clip in zip(*pairs, strict=True)]
     shortest, number, clip = min(lengths, key=lambda each: each[0])
     if shortest >= seconds - LENGTH_TOLERANCE:
         return min(seconds, shortest), ""
@@ -168,7 +186,7 @@ def load_inputs(
     clips: Sequence[Audio], labels: Sequence[Clip], seconds: float, cache: MetricCache, num_workers: int
 ) -> ClipSet:
     """Clips in one channel, rate and length with their measures, and the recordings and tempi of their labels."""
-    uniform = [clip.mono().resample(pitch.RATE_HZ).cut(0, seconds) for clip in clips]
+    uniform = [as_compared(clip, seconds) for clip in clips]
     measures = clip_measures.measure_clips(uniform, cache.folder, num_workers)
     return ClipSet(uniform, measures, [clip.sound_group for clip in labels], [prompt_tempo(clip) for clip in labels])
 

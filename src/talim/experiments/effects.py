@@ -16,8 +16,9 @@ def pooled_effect(parts: Sequence[Effect]) -> Effect:
         raise ValueError("parts is empty; give at least one effect")
     mean = float(np.mean([part.mean for part in parts]))
     error, df = pooled_error([part.error for part in parts], [part.df for part in parts])
-    pairs, recordings = sum(part.pairs for part in parts), sum(part.recordings for part in parts)
-    return Effect(mean, error, df, pairs, recordings, _pooled_skewness(parts, [1 / len(parts)] * len(parts), error))
+    seeds, recordings, pairs = (sum(getattr(part, name) for part in parts) for name in ("seeds", "recordings", "pairs"))
+    skewness = _pooled_skewness(parts, [1 / len(parts)] * len(parts), error)
+    return Effect(mean, error, df, seeds, recordings, skewness, pairs)
 
 
 def effect_difference(first: Effect, second: Effect) -> Effect:
@@ -25,7 +26,7 @@ def effect_difference(first: Effect, second: Effect) -> Effect:
     both = pooled_effect([first, second])
     error = 2 * both.error  # a difference has the error of the sum
     skewness = _pooled_skewness([first, second], [1.0, -1.0], error)
-    return Effect(first.mean - second.mean, error, both.df, both.pairs, both.recordings, skewness)
+    return Effect(first.mean - second.mean, error, both.df, both.seeds, both.recordings, skewness, both.pairs)
 
 
 def _pooled_skewness(parts: Sequence[Effect], weights: Sequence[float], error: float) -> float:

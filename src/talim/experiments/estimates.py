@@ -23,15 +23,18 @@ class TrialEstimates:
         self._estimates: dict[tuple[Any, ...], dict[str, Any] | None] = {}
 
     def estimate(self, trial: TrialSpec, base: str) -> dict[str, Any] | None:
-        """`memory_bytes`, `hours` and more of the training; None if the base or the design cannot be traced."""
+        """`memory_bytes`, `hours` and more of the training; None if the base or the design cannot be traced.
+
+        UsageError for a GPU that is not known.
+        """
         from talim.planning.plan import plan_total
         from talim.planning.trace_cache import default_cache_folder
 
-        request = plan_request(trial, base)
+        request, hardware = plan_request(trial, base), self._hardware
         key = tuple(vars(request).values())
         if key not in self._estimates:
             try:
-                total = plan_total([request], self._hardware, cache=default_cache_folder(), progress=self.progress)
+                total = plan_total([request], hardware, cache=default_cache_folder(), progress=self.progress)
                 self._estimates[key] = total["runs"][0]
             except TalimError:
                 self._estimates[key] = None

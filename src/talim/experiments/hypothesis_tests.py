@@ -1,13 +1,14 @@
 """Decides hypotheses on a study's trials: supported, contradicted or undecided, or not testable with these trials.
 
-Two trials are a pair if they differ in the compared factors alone. An effect is the mean difference over pairs and
-recordings, both random; docs/guides/compare-designs.md lists the intervals and the rules of each verdict.
+Two trials are a pair if they differ in the compared factors alone. Pairs that share a seed (of several sites or sizes,
+or with one control) are not independent: their mean is one value of that seed. An effect is the mean difference over
+seeds and recordings, both random; docs/guides/compare-designs.md lists the intervals and the rules of each verdict.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +53,7 @@ class HypothesisTestResult:
 
 
 def effect_as_dict(effect: Effect, confidence: float) -> dict[str, Any]:
-    """An effect as JSON values; what a single pair on a single recording leaves unknown is None."""
+    """An effect as JSON values; what a single seed on a single recording leaves unknown is None."""
     low, high = effect.interval(confidence)
     row = {
         "mean": effect.mean,
@@ -61,6 +62,7 @@ def effect_as_dict(effect: Effect, confidence: float) -> dict[str, Any]:
         "confidence": confidence,
         "p": effect.p_value,
         "pairs": effect.pairs,
+        "seeds": effect.seeds,  # of each corpus: what is independent
         "recordings": effect.recordings,
         "min_detectable_effect": effect.min_detectable_effect(confidence),
     }
@@ -150,26 +152,50 @@ def paired_effect(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
     """The mean paired difference; InsufficientData if no two trials can be paired."""
     selected = _selected(trials, contrast)
     if contrast.interaction is None:
-        return _difference(selected, contrast)
+        return pooled_effect([_seed_effect(pairs) for pairs in _paired_differences(selected, contrast).values()])
     first, second = (
-        _difference([trial for trial in selected if trial.matches(group)], contrast) for group in contrast.interaction
+        _paired_differences([trial for trial in selected if trial.matches(group)], contrast)
+        for group in contrast.interaction
     )
-    return effect_difference(first, second)
+    if first.keys() == second.keys():  # on the same recordings and seeds, so their errors are not independent
+        return pooled_effect([_seed_effect(first[key], second[key]) for key in first])
+    return effect_difference(
+        *(pooled_effect([_seed_effect(each) for each in groups.values()]) for groups in (first, second))
+    )
 
 
-def _difference(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
-    """The mean over pairs and recordings, in groups with the same recordings, each group with equal weight."""
+Pairs = dict[int, list[dict[str, float]]]  # by seed: the difference by recording of each of its pairs
+
+
+def _paired_differences(trials: Sequence[TrialResult], contrast: Contrast) -> dict[tuple[Any, ...], Pairs]:
+    """The pairs of each group of trials with the same recordings; InsufficientData without any."""
     compared = set(contrast.treatment)
-    groups: dict[tuple[Any, ...], list[dict[str, float]]] = {}
+    groups: dict[tuple[Any, ...], Pairs] = {}
     for treated, control in _pairs(trials, contrast, compared):
         values, reference = (trial.values(contrast.measure, contrast.relative_to) for trial in (treated, control))
         if row := {name: values[name] - reference[name] for name in values if name in reference}:
-            groups.setdefault(_key(treated, SAME_RECORDINGS - compared), []).append(row)
-    parts = [two_way_effect(_full_table(rows)) for _, rows in sorted(groups.items(), key=str)]
-    if not parts:
+            pairs = groups.setdefault(_key(treated, SAME_RECORDINGS - compared), {})
+            pairs.setdefault(treated.seed, []).append(row)
+    if not groups:
         measures = " and ".join(name for name in (contrast.measure, contrast.relative_to) if name)
         raise InsufficientData(f"no two trials differ in this alone and have {measures}")
-    return pooled_effect(parts)
+    return dict(sorted(groups.items(), key=str))
+
+
+def _seed_effect(pairs: Pairs, minus: Pairs | None = None) -> Effect:
+    """The mean over seeds and recordings, less that of `minus`; the pairs of a seed are averaged first."""
+    sides = [pairs] if minus is None else [pairs, minus]
+    seeds = sorted(set.intersection(*(set(side) for side in sides)))
+    rows = [row for side in sides for seed in seeds for row in side[seed]]
+    recordings = sorted(set.intersection(*(set(row) for row in rows))) if rows else []
+    if not recordings:
+        raise InsufficientData("no recording was evaluated in every trial" if rows else "no seed is in both groups")
+
+    def mean(rows_of_seed: list[dict[str, float]]) -> np.ndarray:
+        return np.mean([[row[name] for name in recordings] for row in rows_of_seed], axis=0)
+
+    table = [mean(pairs[seed]) - (mean(minus[seed]) if minus else 0.0) for seed in seeds]
+    return replace(two_way_effect(np.array(table)), pairs=len(rows))
 
 
 def _pairs(
@@ -178,7 +204,8 @@ def _pairs(
     """Treatment trials with the control trials of the same seed and all other factors."""
     controls = {_pair_key(trial, compared): trial for trial in trials if trial.matches(contrast.control)}
     for trial in trials:
-        if trial.matches(contrast.treatment) and (pair := controls.get(_pair_key(trial, compared))) is not None:
+        pair = controls.get(_pair_key(trial, compared))
+        if pair is not None and pair is not trial and trial.matches(contrast.treatment):  # any level is its own, too
             yield trial, pair
 
 
@@ -199,11 +226,3 @@ def _selected(trials: Sequence[TrialResult], contrast: Contrast) -> list[TrialRe
 
 def _key(trial: TrialResult, names: set[str]) -> tuple[Any, ...]:
     return tuple((name, trial.all_factors.get(name)) for name in sorted(names))
-
-
-def _full_table(rows: Sequence[Mapping[str, float]]) -> np.ndarray:
-    """Differences [pairs, recordings] of the recordings that every pair has."""
-    shared = sorted(set.intersection(*(set(row) for row in rows)))
-    if not shared:
-        raise InsufficientData("no recording was evaluated in every trial")
-    return np.array([[row[name] for name in shared] for row in rows])

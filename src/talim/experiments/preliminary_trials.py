@@ -23,6 +23,7 @@ from talim.experiments.results_log import ResultRecord
 from talim.experiments.study_file import StudyChoices, StudyConfig, TrialSpec, expand, first_guess, preliminary_trial
 from talim.experiments.tuning import RECORD, Point, TunedCandidate, TunedFamily, search_grid
 from talim.html.formatting import format_counted
+from talim.strict_yaml import describe
 
 PLATEAU_RECORD = "plateau.json"
 PILOT_POINTS = 25  # evaluations of a pilot: a step in this grid is chosen
@@ -81,8 +82,9 @@ def read_plateau(folder: Path) -> Plateau | None:
     try:
         return Plateau.model_validate(read_json(file)) if file.is_file() else None
     except ValidationError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TalimError(f"{file}: is damaged ({reason}); delete it and run the study again") from None
+        raise TalimError(
+            f"{file}: is damaged ({describe(error, Plateau)}); delete it and run the study again"
+        ) from None
 
 
 def decide(study: StudyConfig, lines: Lines) -> Decision:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError
 from talim.evaluation.protocol import require_same_protocol
+from talim.strict_yaml import describe
 
 RESULTS = "results.jsonl"
 STUDY_COPY = "study.yaml"  # of the study's file, which its first line names: relative paths in it start from there
@@ -190,9 +191,7 @@ def read_study(folder: Path) -> StudyResults:
         try:
             trial = TrialResult.model_validate(line)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the line"
-            raise TalimError(f"{folder / RESULTS}: trial {number}: {where}: {first['msg']}") from None
+            raise TalimError(f"{folder / RESULTS}: trial {number}: {describe(error, TrialResult)}") from None
         by_id.pop(trial.id, None)  # so that the order is that of the lines that count
         by_id[trial.id] = trial
     groups: dict[tuple[str, str], list[TrialResult]] = {}

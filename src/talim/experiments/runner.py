@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,14 @@ from talim.experiments.progress_table import StudyProgress, mean_loss_reduction
 from talim.experiments.results import COPY_OF, STUDY_COPY
 from talim.experiments.results_log import ResultRecord, ResultsLog
 from talim.experiments.study_file import StudyChoices, StudyConfig, TrialSpec
-from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record, run_trial
+from talim.experiments.trial import (
+    METRICS_CACHE,
+    TrialJob,
+    TrialWorkerCache,
+    delete_artifacts,
+    failed_trial_record,
+    run_trial,
+)
 from talim.experiments.tuning import TUNING_LOG
 from talim.html.formatting import format_counted
 from talim.interrupts import Interrupted
@@ -67,6 +75,8 @@ def run_study(
             to_run = [trial for trial in trials if not log.done(trial.id) and trial.id not in left_out]
             missing = [trial for trial in to_run if retry_failed or not log.failed(trial.id)]
             runner.run(missing, trials, log)
+            if study.retain == "results":  # not before: the trials share it
+                shutil.rmtree(out / METRICS_CACHE, ignore_errors=True)
         except Interrupted as interrupted:
             raise interrupted.for_outer_command() from None
         finally:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 MEMORY_FILE = "memory.json"
+METRICS_CACHE = "metrics_cache"  # of all trials of a study, in its folder
 ResultT = TypeVar("ResultT")
 
 
@@ -164,7 +165,7 @@ def _measure(
     measures, notes = loss_measures(job.spec, job.run, recipe, corpus, backbone, cache, progress)
     directions, facts = _loss_directions(measures), {}
     if job.spec.generation is not None:
-        scores = _score_measures(job.run, job.spec.generation, backbone, progress)
+        scores = _score_measures(job, job.spec.generation, corpus, backbone, cache, progress)
         measures, directions, notes = measures | scores.measures, directions | scores.directions, notes | scores.notes
         facts = scores.facts
     return {"measures": measures, "directions": directions, "notes": notes, "scores": facts}
@@ -174,11 +175,23 @@ def _loss_directions(measures: Measures) -> dict[str, str]:
     return {name: LOWER if name.endswith("_loss") else HIGHER for name in measures}
 
 
-def _score_measures(run: Run, generation: GenerationSpec, backbone: Backbone, progress: Progress) -> ScoreMeasures:
-    """The scores of generated audio, which is generated and scored unless that is done."""
+def _score_measures(
+    job: TrialJob,
+    generation: GenerationSpec,
+    corpus: Corpus,
+    backbone: Backbone,
+    cache: TrialWorkerCache,
+    progress: Progress,
+) -> ScoreMeasures:
+    """The scores of generated audio, which is generated and scored unless that is done.
+
+    Real clips, and what the base makes alone, are the same for all trials on a corpus: measures of them are stored for
+    the whole study, and the base's clips are made once a process.
+    """
     from talim.evaluation.evaluate import evaluate
     from talim.generation.generate import GenerationOptions
 
+    run = job.run
     if not run.scores.is_file():
         options = GenerationOptions()
         if backbone.family == "mustango":
@@ -192,6 +205,8 @@ def _score_measures(run: Run, generation: GenerationSpec, backbone: Backbone, pr
                 seconds=generation.seconds,
                 options=options,
                 backbone=backbone,
+                metrics_cache=job.folder / METRICS_CACHE,
+                base_results=cache.base_results(corpus),
             )
     return score_measures(read_json(run.scores))
 

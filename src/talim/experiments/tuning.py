@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from talim.atomic_io import read_json
 from talim.errors import TalimError
 from talim.experiments.preliminary_rules import MAX_RATE, RATE
+from talim.strict_yaml import describe
 
 RECORD = "tuning.json"  # the choices
 TUNING_LOG = "tuning.jsonl"  # a line for each tuning trial
@@ -74,7 +75,7 @@ def read_tuning(folder: Path) -> list[TunedFamily]:
     try:
         return [TunedFamily.model_validate(row) for row in read_json(file)["families"]]
     except (ValidationError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = describe(error, TunedFamily) if isinstance(error, ValidationError) else repr(error)[:200]
         raise TalimError(f"{file}: is damaged ({reason}); delete it and run the study again") from None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from talim.evaluation.base_results import BaseResults
 from talim.evaluation.loss_by_event import frame_losses
 from talim.evaluation.reference_predictors import measure_reference_losses
 from talim.experiments import study_corpora
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class TrialWorkerCache:
-    """What a process keeps between trials: the last base, and by corpus its ground truth and the base's losses.
+    """What a process keeps between trials: the last base, and by corpus its ground truth and what the base makes alone.
 
     Of a synthetic corpus also its held-out pieces in other performances, as the base takes them.
     """
@@ -38,6 +39,7 @@ class TrialWorkerCache:
         self._base_losses: dict[tuple[Any, ...], list[np.ndarray]] = {}
         self._reference_losses: dict[tuple[Any, ...], Mapping[str, np.ndarray]] = {}
         self._performed_otherwise: dict[tuple[Any, ...], np.ndarray] = {}
+        self._base_results: dict[str, BaseResults] = {}
 
     def base(self, recipe: Recipe, device: str) -> Backbone:
         """The recipe's base without adapters; a different base is released first."""
@@ -49,6 +51,7 @@ class TrialWorkerCache:
             self._base_losses.clear()
             self._reference_losses.clear()
             self._performed_otherwise.clear()
+            self._base_results.clear()
             gc.collect()
             backbone = load(recipe.base, precision=recipe.training.precision, device=device)
             _warm_up(backbone.device.type)
@@ -86,6 +89,10 @@ class TrialWorkerCache:
         if key not in self._base_losses:
             self._base_losses[key] = frame_losses(backbone, clips, batch_size, progress, "loss without adapter")
         return self._base_losses[key]
+
+    def base_results(self, corpus: Corpus) -> BaseResults:
+        """What evaluations left of the base alone on a corpus: losses, samples, clips through its codec."""
+        return self._base_results.setdefault(corpus.hash, BaseResults())
 
     def reference_losses(
         self,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictInt, Valid
 
 from talim.atomic_io import read_jsonl
 from talim.errors import TalimError
+from talim.strict_yaml import expected
 
 DATABASE = "votes.db"
 COLUMNS = (
@@ -58,8 +59,8 @@ class MushraRow(ExportRow):
 
 
 def row_fault(row: Any) -> str | None:
-    """What is wrong with a row of an export, such as "answer is 100: Input should be less than or equal to 2"; None
-    for a row that can be used.
+    """What is wrong with a row of an export, such as "answer is 100: expected at most 2"; None for a row that can
+    be used.
     """
     if not isinstance(row, dict):
         return f"{repr(row)[:40]} is no JSON object"
@@ -69,7 +70,7 @@ def row_fault(row: Any) -> str | None:
         first = error.errors()[0]
         where = str(first["loc"][0])
         arrived = f"{where} is {repr(row[where])[:40]}" if where in row else f"{where} is missing"
-        return arrived if where not in row else f"{arrived}: {first['msg']}"
+        return arrived if where not in row else f"{arrived}: {expected(first)}"
     return None
 
 

@@ -127,7 +127,8 @@ def kernel_distance(
     Gaussian kernel stays at its largest value. Neither width nor unit is taken from the sets, which would bias it in
     small ones: `width` is sqrt(2 d), the distance of two rows of standard normal values, unless given. Where recordings
     are named, clips of one recording are not compared, within a set or across (unless there are no others): they are
-    alike in any music. At least two rows per set.
+    alike in any music. At least two rows per set. Not KID, whose kernel is a cubic polynomial; the estimator is KID's,
+    equal to torch-fidelity's where that is given this kernel (docs/reports/reference-implementations.md).
     Source: Székely and Rizzo 2013; as a maximum mean discrepancy Sejdinovic et al. 2013; unbiased as equation 3 of
     Gretton et al. 2012.
     """
@@ -152,8 +153,9 @@ def knn_measures(reference: np.ndarray, evaluated: np.ndarray, k: int = 5) -> Pr
     precision: fraction of evaluated rows inside a reference ball, [0, 1]; recall: fraction of reference rows inside an
     evaluated ball, [0, 1]; density: number of reference balls around an evaluated row over k, 0 up, 1 expected;
     coverage: fraction of reference balls that contain an evaluated row, [0, 1], `expected_coverage` for one
-    distribution. Higher is better; low recall and coverage with high precision is a collapsed model. At least k + 1
-    rows per set.
+    distribution. Higher is better; low recall and coverage with high precision is a collapsed model. Balls contain
+    their surface, as in torch-fidelity; those of the package prdc do not, which differs only where distances are
+    exactly equal. At least k + 1 rows per set.
     Source: Kynkäänniemi et al. 2019 (precision, recall); Naeem et al. 2020 (density, coverage).
     """
     reference, evaluated = _pair(reference, evaluated, least=k + 1)
@@ -269,4 +271,6 @@ def _pairwise_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _knn_radius(rows: np.ndarray, k: int) -> np.ndarray:
     """Distance of each row to its k-th neighbour in its own set [n]."""
-    return np.partition(_pairwise_distances(rows, rows), k, axis=1)[:, k]
+    distances = _pairwise_distances(rows, rows)
+    distances.partition(k, axis=1)
+    return distances[:, k].copy()

@@ -45,7 +45,10 @@ def tempo_of_onsets(strength: np.ndarray) -> float:
 
 
 def same_tempo(first_bpm: float, second_bpm: float, tolerance: float = 0.08) -> bool:
-    """Whether two tempi agree within the fraction `tolerance`, half and double included."""
+    """Whether two tempi agree within the fraction `tolerance` of the second, half and double included.
+
+    As a hit of mir_eval.tempo.detection, at once, half and double the tempo.
+    """
     return any(abs(first_bpm * factor / second_bpm - 1) <= tolerance for factor in (0.5, 1.0, 2.0))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from talim.atomic_io import read_json
@@ -19,6 +20,7 @@ TIMED_MUSIC_SECONDS, TIMED_SAMPLING_STEPS = 1.0, 4
 SCORES_SECONDS = 1.0  # of a CPU core for all scores of a clip of ten seconds
 MAX_REAL_CLIPS = 60  # of held-out music, in the scores
 OVERRUN = 0.05  # of the budget, which may be passed rather than give designs unequal numbers of steps
+RETRY_FACTOR = 1.25  # of the time that would do: a machine that is slower at the next try must not refuse again
 RESERVE = 0.03  # of the budget, for the report
 EVALUATION_TIME = "evaluation_time.json"  # in a run's folder: {"seconds"} of its evaluation
 
@@ -67,6 +69,31 @@ def _seconds_per_step(training: Training, step_seconds: float) -> float:
     return step_seconds * (1 + training.eval_clips / training.batch_size / 3 / training.eval_every)
 
 
+@dataclass(frozen=True)
+class Division:
+    """What a time budget is divided among: designs of equal steps, and what is trained beside them.
+
+    `short` are the trainings that try learning rates, timed as parts of a design's step; `short_evaluation_seconds` is
+    that of each. `curve` are the trainings of the learning curve, which are evaluated by their loss alone.
+    """
+
+    training: Training
+    designs: Sequence[StepTiming]
+    evaluation_seconds: float
+    short: Sequence[StepTiming] = ()
+    short_evaluation_seconds: float = 0.0
+    curve: Sequence[StepTiming] = ()
+
+    def steps(self, seconds: float, *, short: bool = False, curve: bool = False) -> int:
+        """The steps of each design in `seconds`, with or without the short trainings and the learning curve."""
+        from talim.training.time_budget import steps_for_budget
+
+        runs = [*self.designs, *(self.short if short else ()), *(self.curve if curve else ())]
+        evaluations = len(self.designs) * self.evaluation_seconds
+        evaluations += len(self.short) * self.short_evaluation_seconds if short else 0.0
+        return steps_for_budget(self.training, seconds_for_training(seconds, runs, evaluations), runs)
+
+
 def least_seconds(enough: Callable[[float], bool], seconds: float) -> float:
     """The least time, from `seconds` on, that is enough; at most 5 % and a second more than that."""
     while not enough(seconds):
@@ -74,10 +101,11 @@ def least_seconds(enough: Callable[[float], bool], seconds: float) -> float:
     return seconds
 
 
-def estimate_text(seconds: float, trainings: int, curve_runs: int) -> str:
-    """What is still to come, in a line, before anything is trained."""
+def estimate_text(seconds: float, trainings: int, curve_runs: int, short: str = "") -> str:
+    """What is still to come, in a line, before anything is trained; `short`: how many trainings try learning rates."""
+    rates = f", {short} short ones that try learning rates" if short else ""
     curve = f" and {curve_runs} for the learning curve" if curve_runs else ""
-    return f"{format_counted(trainings, 'training')}{curve} with evaluation: about {format_duration(seconds)}"
+    return f"{format_counted(trainings, 'training')}{rates}{curve} with evaluation: about {format_duration(seconds)}"
 
 
 def shortened(
@@ -93,7 +121,7 @@ def shortened(
     recipe, timings = remaining[0], _timings_of(remaining, plan)
     if timings is None:
         return recipe
-    slowdown = _slowdown(plan["timings"], finished, recipe.training)
+    slowdown = slowdown_of(plan["timings"], finished.items(), recipe.training)
     seconds = [_scaled(timing, slowdown) for timing in timings]
     fixed = sum(timing.startup_seconds for timing in seconds) + len(remaining) * _evaluation(plan, finished)
     rows = zip(remaining, seconds, strict=True)
@@ -136,10 +164,12 @@ def _timings_of(recipes: Sequence[Recipe], plan: Mapping[str, Any]) -> list[Step
     return [StepTiming(timings[each]["step_seconds"], timings[each]["startup_seconds"]) for each in designs]
 
 
-def _slowdown(timings: Mapping[str, Mapping[str, float]], finished: Mapping[str, Run], training: Training) -> float:
-    """Measured over timed seconds of training, over the finished runs; 1 without any."""
+def slowdown_of(
+    timings: Mapping[str, Mapping[str, float]], finished: Iterable[tuple[str, Run]], training: Training
+) -> float:
+    """Measured over timed seconds of training, over finished runs and their designs; 1 without any."""
     measured = expected = 0.0
-    for design, run in finished.items():
+    for design, run in finished:
         cost = read_json(run.cost)
         if design in timings and cost.get("wall_seconds"):
             measured += float(cost["wall_seconds"])

@@ -11,18 +11,19 @@ from talim.backbones.registry import is_miniature
 from talim.corpus.manifest import Corpus
 from talim.design.expression import Design
 from talim.errors import TalimError
+from talim.experiments.tuning import TunedFamily
 from talim.html.formatting import format_bytes, format_count, format_counted, format_duration, format_percent
-from talim.poc import budget
+from talim.poc import budget, rate_search
 from talim.poc.fitting import fitting_advice, machine_profile, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import PocOptions, hours_option
+from talim.poc.runs import PocContext
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting.commands import REFERENCE_BASE, training_job
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
-RETRY_FACTOR = 1.25  # of the time that would do: a machine that is slower at the next try must not refuse again
 CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a learning curve takes too much time from the designs
 RATIOS = {"memory": "memory_bytes", "flops": "flops_per_step", "disk": "file_bytes"}
 TRACED = ("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step")
@@ -133,6 +134,10 @@ def plan_runs(
     fitting = [design for design in by_design if memory[design] is None or memory[design] <= limit]
     plan: dict[str, Any] = {"rows": rows, "fitting": fitting, "step_seconds": {}, "steps": None, "stopped": ""}
     planned = {design: by_design[design] for design in fitting}
+    training = next(iter(by_design.values())).training
+    plan["rates_untried"] = rate_search.objection(options, corpus, training)
+    if options.hours is None and not plan["rates_untried"]:
+        plan["short_steps"] = int(training.steps * rate_search.STEPS_FRACTION)
     if not fitting:
         advice = fitting_advice(by_design, rows, corpus, options, limit, progress)
         plan["stopped"] = f"no design fits into {format_bytes(limit)} of memory; {advice}"
@@ -158,7 +163,8 @@ def _fit_to_budget(
 ) -> dict[str, Recipe]:
     """The recipes with the steps that fit into the time budget, which started at `start` of the monotonic clock.
 
-    Sets "step_seconds", "steps" and, if too few fit, "stopped" of the plan.
+    Sets "step_seconds", "steps", those of trainings that try learning rates ("short_steps", or why there are none,
+    "rates_untried") and, if too few fit, "stopped" of the plan.
     """
     from talim.training import time_budget
 
@@ -177,46 +183,119 @@ def _fit_to_budget(
     plan["evaluation_seconds"] = evaluation
     wants_curve = include_learning_curve(options, corpus)
     if options.hours is None:
-        _tell_estimate(plan, by_design, later, CURVE_RUNS if wants_curve else 0, progress)
+        _tell_estimate(plan, by_design, later, corpus, CURVE_RUNS if wants_curve else 0, progress)
         return by_design
     seconds = options.hours * 3600 - (time.monotonic() - start)
-    training = next(iter(by_design.values())).training
-    min_steps = gates.cost.min_steps
-
-    def steps_of(runs: Sequence[StepTiming], left: float) -> int:
-        # a run of the curve is evaluated by its loss alone, which takes less
-        return time_budget.steps_for_budget(
-            training, budget.seconds_for_training(left, runs, len(later) * evaluation), runs
-        )
-
-    steps, curve_runs = steps_of([*later.values()], seconds), 0
-    with_curve = steps_of([*later.values(), *[later[slowest]] * CURVE_RUNS], seconds) if wants_curve else 0
-    if with_curve >= max(CURVE_MIN_STEPS, min_steps):
-        steps, curve_runs = with_curve, CURVE_RUNS
-    elif wants_curve:
+    division, min_steps = _division(by_design, later, evaluation, corpus, wants_curve), gates.cost.min_steps
+    if not plan["rates_untried"] and division.steps(seconds, short=True) < rate_search.least_steps(min_steps):
+        given = options.hours * 3600
+        plan["rates_untried"] = rate_search.too_little_time(division, min_steps, seconds, given)
+        progress.log(f"no other learning rates are tried: {plan['rates_untried']}")
+    with_rates = not plan["rates_untried"]
+    steps, plan["curve_reserved"] = _divide(division, seconds, min_steps, with_rates)
+    if with_rates:
+        plan["short_steps"] = int(steps * rate_search.STEPS_FRACTION)
+    if wants_curve and not plan["curve_reserved"]:
+        with_curve = division.steps(seconds, short=with_rates, curve=True)
         progress.log(
             f"no time for a learning curve: it would leave {format_counted(with_curve, 'step')} for each design, and "
-            f"{max(CURVE_MIN_STEPS, min_steps)} are needed; it is trained if time is left, or with more --hours"
+            f"{_curve_steps(min_steps, with_rates)} are needed; it is trained if time is left, or with more --hours"
         )
-    plan["steps"], plan["curve_reserved"] = steps, bool(curve_runs)
+    plan["steps"] = steps
     if steps < min_steps:
-        needed = budget.least_seconds(lambda left: steps_of([*later.values()], left) >= min_steps, seconds)
+        needed = budget.least_seconds(lambda left: division.steps(left) >= min_steps, seconds)
         plan["stopped"] = (
             f"only {format_counted(steps, 'step')} of each design would fit into "
             f"{format_duration(options.hours * 3600)}, and the gate (this stage's threshold) requires {min_steps}; "
-            f"give {hours_option((options.hours * 3600 + needed - seconds) * RETRY_FACTOR)}"
+            f"give {hours_option((options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR)}"
             + (", or fewer designs (--design)" if len(by_design) > 1 else "")
         )
         return by_design
+    planned = _with_steps(by_design, steps, timings, options, progress)
+    _tell_estimate(plan, planned, later, corpus, CURVE_RUNS if plan["curve_reserved"] else 0, progress)
+    return planned
+
+
+def plan_with_rates(
+    context: PocContext,
+    plan: Mapping[str, Any],
+    by_design: Mapping[str, Recipe],
+    families: Sequence[TunedFamily],
+    gates: GateThresholds,
+) -> dict[str, Any]:
+    """The plan with the rates that were chosen, and with what they left of the time budget as equal steps.
+
+    The short trainings have shown how fast the machine is, so "timings" become what they measured.
+    """
+    options, corpus = context.options, context.corpus
+    tuned = rate_search.tuned_recipes(by_design, families)
+    plan = {**plan, "tuned": True}
+    if options.hours is not None and plan.get("timings"):
+        short = rate_search.short_runs(context.out, by_design)
+        slowdown = budget.slowdown_of(plan["timings"], short, short[0][1].recipe.training) if short else 1.0
+        timings = {
+            design: StepTiming(each["step_seconds"] * slowdown, each["startup_seconds"])
+            for design, each in plan["timings"].items()
+        }
+        wants_curve = include_learning_curve(options, corpus)
+        division = _division(tuned, timings, plan["evaluation_seconds"], corpus, wants_curve)
+        steps, curve = _divide(division, context.seconds_left(), gates.cost.min_steps, with_rates=False)
+        tuned = _with_steps(tuned, max(1, steps), timings, options, context.progress)
+        timed = {design: vars(each) for design, each in timings.items()}
+        plan |= {"steps": steps, "curve_reserved": curve, "timings": timed}
+    return plan | {"recipes": {design: recipe.model_dump(mode="json") for design, recipe in tuned.items()}}
+
+
+def _division(
+    by_design: Mapping[str, Recipe],
+    timings: Mapping[str, StepTiming],
+    evaluation_seconds: float,
+    corpus: Corpus,
+    wants_curve: bool,
+) -> budget.Division:
+    training, slowest = next(iter(by_design.values())).training, max(timings.values(), key=lambda t: t.step_seconds)
+    return budget.Division(
+        training,
+        [*timings.values()],
+        evaluation_seconds,
+        rate_search.short_timings(by_design, timings),
+        rate_search.evaluation_seconds(corpus, training, slowest),
+        [slowest] * CURVE_RUNS if wants_curve else (),
+    )
+
+
+def _curve_steps(min_steps: int, with_rates: bool) -> int:
+    """The least steps of each design beside a learning curve; what tries rates comes before it."""
+    return rate_search.least_steps(min_steps) if with_rates else max(CURVE_MIN_STEPS, min_steps)
+
+
+def _divide(division: budget.Division, seconds: float, min_steps: int, with_rates: bool) -> tuple[int, bool]:
+    """The steps of each design in `seconds`, and whether time for a learning curve is kept."""
+    with_curve = division.steps(seconds, short=with_rates, curve=True) if division.curve else 0
+    if with_curve >= _curve_steps(min_steps, with_rates):
+        return with_curve, True
+    return division.steps(seconds, short=with_rates), False
+
+
+def _with_steps(
+    by_design: Mapping[str, Recipe],
+    steps: int,
+    timings: Mapping[str, StepTiming],
+    options: PocOptions,
+    progress: Progress,
+) -> dict[str, Recipe]:
+    """The recipes with these steps, which is told, and what else changes with them."""
+    from talim.training import time_budget
+
     of_each = "the design" if len(by_design) == 1 else f"each of {len(by_design)} designs"
-    progress.log(f"{format_counted(steps, 'step')} of {of_each} fit into {format_duration(options.hours * 3600)}")
+    hours = options.hours or 0.0
+    progress.log(f"{format_counted(steps, 'step')} of {of_each} fit into {format_duration(hours * 3600)}")
     planned = {
         design: recipe.model_copy(update={"training": time_budget.with_steps(recipe.training, steps, timings[design])})
         for design, recipe in by_design.items()
     }
     for line in changed_settings(options, next(iter(planned.values())).training.model_dump()):
         progress.log(line)
-    _tell_estimate(plan, planned, later, curve_runs, progress)
     return planned
 
 
@@ -233,6 +312,7 @@ def _tell_estimate(
     plan: dict[str, Any],
     planned: Mapping[str, Recipe],
     timings: Mapping[str, StepTiming],
+    corpus: Corpus,
     curve_runs: int,
     progress: Progress,
 ) -> None:
@@ -240,9 +320,14 @@ def _tell_estimate(
     evaluation = plan["evaluation_seconds"]
     runs = [budget.run_seconds(recipe.training, timings[design], evaluation) for design, recipe in planned.items()]
     training_only = [budget.run_seconds(recipe.training, timings[design], 0.0) for design, recipe in planned.items()]
-    seconds = sum(runs) + curve_runs * max(training_only)
+    seconds, short = sum(runs) + curve_runs * max(training_only), ""
+    if "short_steps" in plan:
+        short, first = rate_search.count_of_trainings(planned), next(iter(planned.values())).training
+        for timing in rate_search.short_timings(planned, timings):
+            evaluation = rate_search.evaluation_seconds(corpus, first, timing) / rate_search.STEPS_FRACTION
+            seconds += budget.run_seconds(first, timing, evaluation)
     plan["estimated_seconds"] = seconds
-    plan["estimate"] = budget.estimate_text(seconds, len(runs), curve_runs)
+    plan["estimate"] = budget.estimate_text(seconds, len(runs), curve_runs, short)
     progress.log(plan["estimate"])
 
 

@@ -32,6 +32,7 @@ DEMO_OPTIONS = PocOptions(
     clip_seconds=8.0,
     sample_seconds=8.0,
     learning_curve=False,  # it would take as long as two designs
+    tune=False,  # likewise
     larger_base=False,  # timing this CPU and tracing that base would take a minute; the page has the command
 )
 

@@ -85,7 +85,7 @@ def write_gates(
 
 def saved_gates(out: Path, given: Path | None) -> GateThresholds:
     """The thresholds written in DIR; UsageError if others are given now."""
-    saved = GateThresholds.model_validate(read_json(out / FILE)["thresholds"])
+    saved = build(GateThresholds, read_json(out / FILE)["thresholds"], str(out / FILE))
     if given is not None and read_gates(given) != saved:
         raise UsageError(
             f"--gates {given}: other gates were written before the results in {out}; leave it out, or choose another "

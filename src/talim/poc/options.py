@@ -60,6 +60,7 @@ class PocOptions:
     license_use: str = "any"  # "commercial" excludes recordings whose licence forbids it or is unknown
     gates: Path | None = None  # YAML file with thresholds
     learning_curve: bool = True  # also train on a quarter and on a half of the recordings
+    tune: bool = True  # try learning rates for each kind of design first, where time allows
     device: str = "auto"
     larger_base: bool = True  # predict the time of the same training on a base that makes usable music
     price_per_hour: float | None = None  # of this machine, in any currency; for the report only
@@ -94,13 +95,18 @@ def check_base(options: PocOptions) -> None:
 
     TalimError if the base is neither on this machine nor reachable.
     """
-    source = resolve.resolve_source(options.base)
-    objection = commercial_use_objection(resolve.source_licence(source))
-    if options.license_use == "commercial" and objection:
+    check_base_use(options.base, options.license_use)
+    resolve.check_reachable(resolve.resolve_source(options.base))
+
+
+def check_base_use(base: str, license_use: str) -> None:
+    """UsageError, naming usable bases, if the base's licence does not allow the intended use; fetches nothing."""
+    if license_use != "commercial":
+        return
+    if objection := commercial_use_objection(resolve.source_licence(resolve.resolve_source(base))):
         usable = [entry for entry in registry.MODELS.values() if allows_commercial_use(entry.licence) == "allowed"]
         names = [f"{entry.name} (a miniature, to try the way)" if not entry.hub_id else entry.name for entry in usable]
-        raise UsageError(f"--use commercial: base {options.base}: {objection}; usable are {', '.join(names)}")
-    resolve.check_reachable(source)
+        raise UsageError(f"--use commercial: base {base}: {objection}; usable are {', '.join(names)}")
 
 
 def build_recipes(options: PocOptions, out: Path) -> dict[str, Recipe]:
@@ -138,6 +144,7 @@ def poc_command(folder: Path, out: Path, options: PocOptions, *more: str) -> str
     words += [word for name in options.held_out for word in ("--held-out", name)]
     words += [word for key, value in options.settings for word in ("--set", f"{key}={json.dumps(value)}")]
     words += [] if options.learning_curve else ["--no-learning-curve"]
+    words += [] if options.tune else ["--no-tune"]
     return shlex.join([*words, *more])
 
 

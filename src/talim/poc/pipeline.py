@@ -17,9 +17,10 @@ from talim.corpus.manifest import FORMAT_VERSION, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
+from talim.experiments.tuning import read_tuning
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
 from talim.licences import allows_commercial_use
-from talim.poc import continue_stage, cost_stage, gates, quality_stage, report_section, state, task_stage
+from talim.poc import continue_stage, cost_stage, gates, quality_stage, rate_search, report_section, state, task_stage
 from talim.poc.gates import GateThresholds
 from talim.poc.learning_curve import learning_curve
 from talim.poc.options import DESIGNS, PocOptions, build_recipes, channels_of, check_base, check_budget, poc_command
@@ -69,6 +70,7 @@ def poc(
             prepare_seconds = 0.0
         else:
             key = core if options.hours is None else f"{core}-{options.hours:g}h"
+            key = key if options.tune else f"{key}-untuned"
             state.bind_folder(out, key, progress)
             prepare_seconds = TimeLog(out / state.TIME_LOG, _prepare_purpose(corpus)).seconds
         time_log = TimeLog(out / state.TIME_LOG, f"{continuation or 'all'} {key}")
@@ -113,6 +115,7 @@ def _run_stages(
         "designs": [],
         "chosen": None,
         "learning_curve": None,
+        "tuning": {"families": [], "note": ""},
         "limitations": "",
         "continuations": before.get("continuations", []),
     }
@@ -120,16 +123,21 @@ def _run_stages(
     _decide(context, decided, "cost", summary, not plan["stopped"], lines, plan["stopped"])
     if plan["stopped"]:
         return decided
+    if "short_steps" in plan and "tuned" not in plan:
+        plan = _try_rates(context, plan, by_design, thresholds)
+        decided["stages"][0]["sentences"] = cost_stage.cost_summary(plan, options)
     planned = cost_stage.planned_recipes(plan, out / "corpus")
     runs, failures, shortened = run_all(context, planned, plan)
     choice = quality_stage.select_design(runs, thresholds)
     run = runs[choice.design]
-    stop_reason = quality_stage.stop_reason(run, thresholds)
+    tuning = rate_search.summary(plan, out)
+    stop_reason = quality_stage.stop_reason(run, thresholds, rates_tried=bool(tuning["families"]))
     decided |= {
         "designs": quality_stage.design_rows(runs, plan["rows"]),
         "chosen": {"design": choice.design, "run": run.folder.name},
         "larger_base": _larger_base(context, decided, before, planned[choice.design]),
-        "limitations": _limitations(planned[choice.design], len(runs)),
+        "tuning": tuning,
+        "limitations": words("poc")["limitations"] if len(runs) > 1 else "",
     }
     lines = quality_stage.quality_summary(runs, failures, choice) + shortened
     passed = quality_stage.gate_passed(run, thresholds)
@@ -146,11 +154,16 @@ def _run_stages(
     return decided
 
 
-def _limitations(recipe: Recipe, num_designs: int) -> str:
-    """What the comparison of the designs cannot tell: seeds, and learning rates, which are the same for all."""
-    texts = words("poc")
-    rate = texts["rate_not_tuned"].format(rate=recipe.training.learning_rate)
-    return f"{texts['limitations']} {rate}" if num_designs > 1 else rate
+def _try_rates(
+    context: PocContext, plan: dict[str, Any], by_design: dict[str, Recipe], thresholds: GateThresholds
+) -> dict[str, Any]:
+    """Try learning rates, and save the plan with those that were chosen and what is left of the time budget."""
+    planned = cost_stage.planned_recipes(plan, context.out / "corpus")
+    families = rate_search.try_rates(context, plan, planned, thresholds.cost.min_steps)
+    recipes_as_given = {design: by_design[design] for design in planned}
+    plan = cost_stage.plan_with_rates(context, plan, recipes_as_given, families, thresholds)
+    write_json(context.out / state.PLAN, plan)
+    return plan
 
 
 def _larger_base(
@@ -284,6 +297,7 @@ def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[
         "stopped": next((row["stopped"] for row in decided["stages"] if row["stopped"]), ""),
         "designs": {row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]},
         "learning_curve": decided["learning_curve"],
+        "tuning": decided.get("tuning"),  # none in files of earlier versions
         "continuations": decided["continuations"],
         "run": str(run.folder) if run else None,
         "scores": read_json(run.scores) if run else None,
@@ -326,4 +340,5 @@ def suggested_next_step(result: run_results.RunResults, folder: Path, out: Path,
     if verdict == "calibration":
         return texts[verdict]
     reduced = (result.losses.get("loss_reduction") or {}).get("mean", 0) > 0
-    return texts["unclear" if reduced else "no_improvement"]
+    lower = "" if read_tuning(out) else texts["lower_rate"]
+    return texts["unclear" if reduced else "no_improvement"].format(lower_rate=lower)

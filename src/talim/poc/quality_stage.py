@@ -83,8 +83,11 @@ def _unseen_sentence(runs: Mapping[str, Run], design: str) -> str:
     )
 
 
-def stop_reason(run: Run, gates: GateThresholds) -> str:
-    """Why the pipeline stops if the gate is not met; empty if it is."""
+def stop_reason(run: Run, gates: GateThresholds, *, rates_tried: bool = False) -> str:
+    """Why the pipeline stops if the gate is not met; empty if it is.
+
+    What to do does not name a lower learning rate if `rates_tried`.
+    """
     passed = gate_passed(run, gates)
     if passed:
         return ""
@@ -102,6 +105,8 @@ def stop_reason(run: Run, gates: GateThresholds) -> str:
     text = f"the interval of the loss reduction, {format_ci(low, high)}, is not above {least:g}"
     if count < FEW_RECORDINGS and reduction["mean"] > least:
         return f"{text}: {count} held-out recordings are too few to tell; give more recordings first"
+    if rates_tried:
+        return f"{text}; try more recordings or more steps first"
     return (
         f"{text}; try more recordings, more steps or a lower learning rate (--set training.learning_rate=0.0003) first"
     )

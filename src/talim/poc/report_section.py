@@ -22,6 +22,7 @@ from talim.reporting import run_report
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import find_runs, read_result
 from talim.reporting.sentences import NOT_MEASURED
+from talim.reporting.study_curves import tuning_rows
 from talim.version import __version__
 
 FILE = "stages.json"
@@ -98,6 +99,8 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
         "stopped": stopped,
         **{name: decided[name] for name in ("license_use_note", "time_note", "limitations")},
+        "tuning_note": (decided.get("tuning") or {}).get("note"),  # none in files of earlier versions
+        "tuning_rows": tuning_rows(folder),
         "commands": _review_commands(folder, decided),
         "designs": [_design_row(row, decided["chosen"]) for row in decided["designs"]],
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),

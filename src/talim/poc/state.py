@@ -13,13 +13,14 @@ from typing import Any
 
 from talim.atomic_io import friendly_os_errors, read_json, write_json
 from talim.errors import TalimError, UsageError
+from talim.experiments.tuning import RECORD
 from talim.near_paths import did_you_mean
 from talim.progress import Progress
 from talim.reporting import run_results
 
 STAGE_CACHE, TIME_LOG, METRICS_CACHE = "stage_cache.json", "time_log.json", "metrics_cache"
 PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", "stages.json", "earlier"
-PLAN_FILES = (GATES, STAGES, PLAN)  # they move with the plan; the plan's own file last
+PLAN_FILES = (GATES, STAGES, RECORD, PLAN)  # they move with the plan; the plan's own file last
 LISTS = {  # of DIR/stages.json, with what is read of each row
     "stages": {"name": str, "title": str, "passed": bool | None, "sentences": list, "stopped": str},
     "designs": {"design": str, "run": str, "loss_reduction": float | int | None, "ci95": list | None, "ratios": dict},

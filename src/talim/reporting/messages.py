@@ -178,6 +178,7 @@ def poc_message(result: Mapping[str, Any]) -> str:
     lines = [
         *result["sentences"],
         result.get("next_step"),
+        (result.get("tuning") or {}).get("note"),
         (result.get("learning_curve") or {}).get("sentence"),
         *(line for row in result.get("continuations") or [] for line in row["sentences"]),
         f"Thresholds that were set before each stage (gates): {', '.join(gates)}." if gates else "",

@@ -18,13 +18,16 @@ def predictor_name(name: str) -> Texts:
     return in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, name.replace("_", " "))
 
 
-def standing_sentences(losses: Mapping[str, Any]) -> Texts:
-    """The losses of the predictors, and where base and adapter stand to the best of them; empty if not measured."""
+def standing_sentences(losses: Mapping[str, Any], with_levels: bool = True) -> Texts:
+    """Where base and adapter stand to the best of the predictors; empty if not measured.
+
+    `with_levels` lists the loss of each predictor first, which a page with `predictor_rows` has in its table.
+    """
     known = losses.get(KEY)
     if not known:
         return {}
     unit = str(known.get("unit") or losses.get("loss_unit") or "")
-    levels = _levels(losses, known, unit)
+    levels = _levels(losses, known, unit) if with_levels else {}
     parts = [levels, _base(losses, known), _standing(losses, known), _note(known)]
     return {language: _join([part[language] for part in parts if part], language) for language in LANGUAGES}
 

@@ -96,7 +96,7 @@ def _learning(result: RunResults) -> str:
     text = (
         f"{words_of[verdict]} (the prediction error, called loss, is {amount}); this does not say how the music sounds."
     )
-    standing = predictor_sentences.standing_sentences(result.losses)
+    standing = predictor_sentences.standing_sentences(result.losses, with_levels=False)
     return f"{text} {standing['en']}" if standing else text
 
 

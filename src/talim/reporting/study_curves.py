@@ -83,9 +83,14 @@ def _table_row(corpus: str, row: Summary) -> dict[str, str]:
 def choices(folder: Path) -> dict[str, Any]:
     """{"tuning", "pilots", "plateau"} of the records in DIR: a row for each family and pilot; empty without any."""
     plateau = read_plateau(folder)
-    found: dict[str, Any] = {"tuning": [_tuning_row(family) for family in read_tuning(folder)], "plateau": plateau}
+    found: dict[str, Any] = {"tuning": tuning_rows(folder), "plateau": plateau}
     found["pilots"] = [_pilot_row(pilot) for pilot in (plateau.pilots if plateau else ())]
     return found if found["tuning"] or plateau else {}
+
+
+def tuning_rows(folder: Path) -> list[dict[str, Any]]:
+    """A row of the table of tuning for each family in DIR/tuning.json; none without it."""
+    return [_tuning_row(family) for family in read_tuning(folder)]
 
 
 def _tuning_row(family: TunedFamily) -> dict[str, Any]:

@@ -227,14 +227,17 @@ def expectation_text(result: Mapping[str, Any]) -> str:
 
 
 def result_text(result: Mapping[str, Any]) -> str:
-    """The effect with its interval; if undecided, also the minimum detectable effect."""
+    """The effect with its interval, its pairs and seeds; if undecided, also the minimum detectable effect."""
     if result.get("mean") is None:
         return result.get("reason") or "no two trials differ in this alone"
     mean, low, high, detectable = (_amount(result, name) for name in ("mean", "low", "high", "min_detectable_effect"))
     text = f"{mean} ({low} to {high})" if result["low"] is not None else f"{mean} (interval not known)"
+    if "seeds" in result:
+        pairs, seeds = (format_counted(result[name], name.removesuffix("s")) for name in ("pairs", "seeds"))
+        text += f"; {pairs} of {seeds}"
     if result["verdict"] == "undecided":
         known = result["min_detectable_effect"] is not None
-        text += f"; detectable from {detectable}" if known else "; one pair gives no error"
+        text += f"; detectable from {detectable}" if known else "; one seed on one recording gives no error"
     return text
 
 

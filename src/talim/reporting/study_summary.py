@@ -187,7 +187,7 @@ def _design(row: DesignSummary) -> dict[str, Any]:
 def _effect(effect: Effect) -> dict[str, Any]:
     """A mean with its 95 % interval."""
     low, high = effect.interval(CONFIDENCE)
-    return {"mean": effect.mean, "low": low, "high": high, "trials": effect.pairs, "recordings": effect.recordings}
+    return {"mean": effect.mean, "low": low, "high": high, "trials": effect.seeds, "recordings": effect.recordings}
 
 
 def _question(question: MainEffectQuestion, controls: Sequence[Control]) -> dict[str, Any]:

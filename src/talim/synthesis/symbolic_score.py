@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from talim.traditions.note_transcription import NoteSequence
+
 
 @dataclass(frozen=True)
 class ScoreNote:
@@ -38,3 +42,16 @@ class SymbolicScore:
     karar_hz: float
     seconds: float
     tempo_bpm: float  # quarter notes per minute, median over the notes
+
+    def melody(self) -> NoteSequence:
+        """The notes without grace notes, in cents above the karar, as a pitch track's are for `fit_modes`."""
+        notes = [note for note in self.notes if not note.grace]
+        onset_seconds = np.array([note.onset_seconds for note in notes], float)
+        seconds = np.array([note.seconds for note in notes], float)
+        ends = np.append(-np.inf, (onset_seconds + seconds)[:-1])
+        return NoteSequence(
+            cents=np.array([note.cents for note in notes], float),
+            seconds=seconds,
+            onset_seconds=onset_seconds,
+            gap_seconds=np.maximum(0.0, onset_seconds - ends[: onset_seconds.size]),
+        )

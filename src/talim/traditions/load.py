@@ -17,7 +17,7 @@ from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Str
 
 KEYS = {  # of the entries of each file; the first REQUIRED_KEYS are required
     "tradition": ("name", "mode_words", "cycle_words", "slug", "aliases", "notes", "theory_notes", "unit_cents",
-                  "stroke_weights", "first_weight", "clap_weight", "facts"),
+                  "stroke_weights", "first_weight", "clap_weight", "low_end_cents", "facts"),
     "mode": ("name", "degrees", "slug", "aliases", "theory", "touched", "ascent", "descent", "phrases", "strong",
              "final", "contour", "facts"),
     "cycle": ("name", "beats", "slug", "aliases", "sections", "strokes", "claps", "waves", "facts"),
@@ -158,6 +158,13 @@ def string_list(value: Any, key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(word, str) and word.strip() for word in value):
         raise TalimError(f"{key} must be a list of words in quotes, not {value!r}")
     return tuple(value)
+
+
+def finite_number(value: Any, key: str) -> float:
+    """`value`, if it is a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TalimError(f"{key} must be a number, not {value!r}")
+    return float(value)
 
 
 def one_of(value: str, allowed: Sequence[str], key: str) -> str:

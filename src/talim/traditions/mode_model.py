@@ -3,7 +3,8 @@
 Ascent, descent and phrases give the notated transitions; besides them every degree may follow, near and heavily
 weighted ones with higher probability. Degree weights come from usage statistics where these exist, else from how
 often the notated lines use a degree. The tonic has the same weight in every mode: the drone and the final occur in
-all of them, however long a player stays there.
+all of them, however long a player stays there. No degree whose weight is not counted weighs more than the tonic, or a
+long stay on an unknown tonic would be taken for a strong note of another mode.
 """
 
 from __future__ import annotations
@@ -87,6 +88,9 @@ def degree_weights(
     tonic = nearest_degree(mode.final_cents, degrees)
     weights[tonic] = 0.0
     weights *= (1.0 - shape.tonic_fraction) / weights.sum()
+    for _ in range(0 if note_weights else degrees.size):  # what is cut off is shared out, which may lift another
+        weights = np.minimum(weights, shape.tonic_fraction)
+        weights *= (1.0 - shape.tonic_fraction) / weights.sum()
     weights[tonic] = shape.tonic_fraction
     return weights
 

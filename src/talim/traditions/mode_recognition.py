@@ -7,8 +7,10 @@ time on each degree at its beginning, in its middle and at its end. Every mode, 
 correlated, so their mean log density is weighted as that of `EFFECTIVE_SAMPLE_SIZE` independent steps, one number
 fitted on real pitch tracks (docs/reports/mode-recognition.md).
 
-An unknown tonic is inferred from the notes on which phrases and the whole melody end. A given tonic is assumed to be
-wrong with probability `TONIC_ERROR_RATE`, as annotated tonics are in some of every hundred recordings.
+An unknown tonic is inferred from the notes on which phrases and the whole melody end and, in a tradition whose melodies
+have their low end at a known place about the tonic (`Tradition.low_end_cents`), from the melody's own low end. A given
+tonic is assumed to be wrong with probability `TONIC_ERROR_RATE`, as annotated tonics are in some of every hundred
+recordings.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ REST_SECONDS = 0.4  # a silence that ends a phrase
 LAST_NOTES = 4  # of the melody, which lead to its final
 REST_SPREAD_CENTS = 25.0
 MIN_REST_FRACTION = 0.002  # of resting time, for every pitch class
+LOW_END_FRACTION = 0.05  # of its time, which a melody spends below its low end
+LOW_END_SPREAD_CENTS = 150.0
+LOW_END_EXCEPTIONS = 0.1  # of melodies, whose low end may lie anywhere: an instrument, a passage in a high register
 MIN_NOTES = 8
 RANGE_BELOW_TONIC_CENTS = 300.0  # a melody's median lies between this far below its tonic and an octave higher
 
@@ -77,6 +82,7 @@ class ModeRecognizer:
         `fitted` are counts of labelled recordings, of any of the traditions. `degree_weight` weighs the degrees'
         histograms against the intervals'; 0 leaves them out.
         """
+        self.traditions = tuple(traditions)
         self.modes = tuple((tradition, mode) for tradition in traditions for mode in tradition.modes)
         self.prior = np.concatenate([mode_log_prior(tradition, use_mode_counts) for tradition in traditions])
         self.prior -= np.log(len(traditions))
@@ -122,15 +128,23 @@ class ModeRecognizer:
         tonic_error_rate: float = TONIC_ERROR_RATE,
     ) -> ModePosterior:
         """The posterior of mode and tonic; with `tonic_known`, the cents of `notes` are measured from the tonic."""
-        tonic_log = tonic_log_prob(notes)
+        fit = self.fit(notes)
+        tonic_log = self.tonic_log_probs(notes)
         if tonic_known:
             offset_cents = mode_model.cents_distance(np.arange(CLASSES) * STEP_CENTS, 0.0)
             given = np.exp(-0.5 * (offset_cents / TONIC_SPREAD_CENTS) ** 2)
             given *= (1.0 - tonic_error_rate) / given.sum()
-            tonic_log = np.log(given + tonic_error_rate * np.exp(tonic_log) + 1e-30)
-        joint = effective_sample_size * self.fit(notes) + self.prior + tonic_log[:, None]
+            tonic_log = np.log(given[:, None] + tonic_error_rate * np.exp(tonic_log) + 1e-30)
+        joint = effective_sample_size * fit + self.prior + tonic_log
         joint -= logsumexp(joint)
         return ModePosterior(self.modes, np.exp(logsumexp(joint, axis=0)), np.exp(logsumexp(joint, axis=1)))
+
+    def tonic_log_probs(self, notes: NoteSequence) -> np.ndarray:
+        """The log probability of each tonic before any mode is fitted, in the tradition of each mode: [tonic, mode]."""
+        ends = tonic_log_prob(notes)
+        logs = np.stack([ends + low_end_log_prob(notes, each.low_end_cents) for each in self.traditions], axis=1)
+        logs -= np.asarray(logsumexp(logs, axis=0))
+        return np.repeat(logs, [len(each.modes) for each in self.traditions], axis=1)
 
 
 def mode_log_prior(tradition: Tradition, use_mode_counts: bool = True) -> np.ndarray:
@@ -153,6 +167,21 @@ def tonic_log_prob(notes: NoteSequence) -> np.ndarray:
         for resting in (ends_phrase, is_last)
     )
     return logs - logsumexp(logs)
+
+
+def low_end_log_prob(notes: NoteSequence, low_end_cents: float | None) -> np.ndarray:
+    """The log probability of each tonic from the melody's low end, which lies `low_end_cents` above it in any octave.
+
+    [CLASSES]; uniform where `low_end_cents` is None, or without notes.
+    """
+    if low_end_cents is None or not notes.seconds.any():
+        return np.full(CLASSES, -np.log(CLASSES))
+    ascending = np.argsort(notes.cents)
+    seconds = np.cumsum(notes.seconds[ascending])
+    low_end = notes.cents[ascending][np.searchsorted(seconds, LOW_END_FRACTION * seconds[-1])]
+    offset_cents = mode_model.cents_distance(low_end - np.arange(CLASSES) * STEP_CENTS, low_end_cents)
+    density = np.exp(-0.5 * (offset_cents / LOW_END_SPREAD_CENTS) ** 2)
+    return np.log((1.0 - LOW_END_EXCEPTIONS) * density / density.sum() + LOW_END_EXCEPTIONS / CLASSES)
 
 
 def pitch_class_histogram(notes: NoteSequence, weights: np.ndarray) -> np.ndarray:

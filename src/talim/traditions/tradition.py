@@ -14,7 +14,7 @@ from typing import Any
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError
-from talim.traditions.load import EntryParser, check_keys, read_entries, string_list
+from talim.traditions.load import EntryParser, check_keys, finite_number, read_entries, string_list
 from talim.traditions.name_matching import normalize_name, slugify, unknown_name_error
 from talim.traditions.notation import Notation
 from talim.traditions.schema import Cycle, EntryT, Mode, OrnamentDefinition, Stroke
@@ -42,6 +42,7 @@ class Tradition:
     cycles: tuple[Cycle, ...]
     ornaments: tuple[OrnamentDefinition, ...]
     notation: Notation
+    low_end_cents: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     usage: Mapping[str, UsageStatistics] = field(default_factory=dict)  # by the mode's slug
 
@@ -108,6 +109,7 @@ def load(source: str | Path) -> Tradition:
     head = check_keys(read_json(head_file), "tradition", head_file, "tradition")
     try:
         parser = EntryParser(head)
+        low_end_cents = finite_number(head["low_end_cents"], "low_end_cents") if "low_end_cents" in head else None
         names = {key: string_list(head.get(key, []), key) for key in ("aliases", "mode_words", "cycle_words")}
         slug = head.get("slug", slugify(head["name"]))
     except (TalimError, TypeError, ValueError, AttributeError) as error:
@@ -121,6 +123,7 @@ def load(source: str | Path) -> Tradition:
         cycles=read_entries(folder / "cycles.json", "cycle", parser.cycle),
         ornaments=read_entries(folder / "ornaments.json", "ornament", parser.ornament),
         notation=parser.played,
+        low_end_cents=low_end_cents,
         facts=head.get("facts", {}),
         usage=read_usage_statistics(folder / "practice.json", parser.played, {mode.slug for mode in modes}),
     )

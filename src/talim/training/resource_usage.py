@@ -125,7 +125,9 @@ class EnergyCounter:
             self._nvml = pynvml
             self.note = "NVML's counter of the whole GPU"
         except ImportError:
-            self.note = "not measured: install talim[energy] to read the GPU's counter"
+            self.note = (
+                "not measured; for the GPU's counter type in the folder of talim's source: pip install '.[energy]'"
+            )
         except Exception as error:
             self.note = f"not measured: the GPU's counter cannot be read ({' '.join(str(error).split())})"
 

@@ -10,6 +10,7 @@ from talim import recipe as recipes
 from talim.adapters import injection
 from talim.atomic_io import check_writable, read_json, write_json, write_text
 from talim.backbones.readable_text import describe, examine
+from talim.corpus.attribution import attributions
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.licences import allows_commercial_use
@@ -214,6 +215,7 @@ def _write_facts(
             "recordings": sorted({clip.sound_group for clip in used}),
             "clips": len(used),
             "seconds": round(sum(clip.seconds for clip in used), 2),
+            "attributions": attributions(used),
         }
         run_id = recipes.run_id(recipe, corpus.hash, None if start is None else start.hash)
         identity = {"run_id": run_id, "corpus_hash": corpus.hash}

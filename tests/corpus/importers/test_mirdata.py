@@ -108,6 +108,46 @@ def test_dataset_recordings_with_unreadable_annotation_notes_it(folder: Path, ou
     assert imported.notes == ({"file": "one", "note": "tonic cannot be read: no float"},)
 
 
+def test_dataset_recordings_with_annotations_of_a_label_s_name_notes_them(folder: Path, out: Path) -> None:
+    """Loaders give beats as `taala` and probabilities as `instruments`: no words of a label."""
+    path = str(write_sound(folder / "r.wav"))
+    track = SimpleNamespace(audio_path=path, taala=object(), instruments={"flute": 0.2}, raga=["Todi", "Asavari"])
+    imported = importers_mirdata.dataset_recordings(Dataset({"one": track}), "other", folder, out)
+    assert imported.files[0].row["raga"] == "Todi | Asavari"
+    assert not {"tala", "instruments"} & set(imported.files[0].row)
+    assert [each["note"] for each in imported.notes] == [
+        "taala is no label but a object; it is not used",
+        "instruments is no label but a dict; it is not used",
+    ]
+
+
+def test_dataset_recordings_takes_the_sound_of_the_whole_track(folder: Path, out: Path) -> None:
+    path = str(write_sound(folder / "r.wav"))
+    tracks = {
+        "microphone": SimpleNamespace(audio_path=None, audio_hex_path=str(folder / "hex.wav"), audio_mic_path=path),
+        "stereo": SimpleNamespace(audio_path_mono=str(folder / "mono.wav"), audio_path_stereo=path),
+        "singers": SimpleNamespace(audio_dyn_path=path, audio_paths=[path]),
+    }
+    imported = importers_mirdata.dataset_recordings(Dataset(tracks), "other", folder, out)
+    assert [file.path.name for file in imported.files] == ["r.wav", "r.wav"]
+    (skipped,) = imported.skipped
+    assert skipped == {
+        "file": "singers",
+        "reason": "of its sounds none is that of the whole: audio_dyn_path, audio_paths",
+    }
+    only_parts = Dataset({"singers": tracks["singers"]})
+    with pytest.raises(TalimError, match="several sounds and none of the whole, such as singers: audio_dyn_path"):
+        importers_mirdata.dataset_recordings(only_parts, "other", folder, out)
+
+
+def test_initialize_a_loader_that_needs_another_package_says_what_to_type(folder: Path) -> None:
+    def initialize(name: str, data_home: str, version: str) -> None:
+        raise ModuleNotFoundError("No module named 'DALI'", name="DALI")
+
+    with pytest.raises(TalimError, match=r"loader dali needs the package DALI; type: pip install 'mirdata\[dali\]'"):
+        importers_mirdata.initialize(SimpleNamespace(initialize=initialize), "dali", folder)
+
+
 def write_sound(path: Path) -> Path:
     write(path, sound(3, 3))
     return path

@@ -16,10 +16,18 @@ def test_coverage_row_tells_the_percentile_bootstrap_from_the_used_interval(law:
     assert 1 < float(width) < 3
 
 
+def test_pairs_that_share_a_seed_are_not_independent() -> None:
+    differ, seeds, recordings, independent, used = interval_coverage.paired_row((3, 11, 4), "seeds", 0.95, 60)
+    assert (differ, seeds, recordings) == ("seeds", "3 x 11", "4")
+    assert float(independent) < 80
+    assert float(used) >= 90
+
+
 def test_page_has_every_number_of_recordings_at_both_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interval_coverage, "RESAMPLES", 20)
     text = interval_coverage.page(4)
     assert text.count("| log-normal | 20 |") == 2
     assert text.count("| normal | 8 x 50 |") == 2
+    assert text.count("| seeds | 3 x 11 | 8 |") == 2
     assert text.count("| Gumbel | 10 |") == 1
     assert all(line.count("|") in (5, 6, 7) for line in text.splitlines() if line.startswith("|"))

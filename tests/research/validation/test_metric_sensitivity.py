@@ -86,10 +86,15 @@ def test_page_marks_scores_that_should_move_and_should_not(tmp_path: Path) -> No
             ("noise_db", "silent_fraction", "timbre_moved", "clipped_fraction", "tempo_drift"), float(seed)
         )
         moved = {name: {**clean, "noise_db": seed + 5.0} for name in ("noise", "gain of -6 dB")}
-        write_json(tmp_path / f"audio-makam-{seed}.json", {"clean": clean, **moved, "silence": clean})
+        once = {**clean, "clipped_fraction": seed + float(seed == 0)}  # of one recording alone
+        write_json(tmp_path / f"audio-makam-{seed}.json", {"clean": clean, **moved, "silence": clean, "clipping": once})
     page = metric_sensitivity_page.page(tmp_path)
     assert "| noise | noise_db | 1.5 | +5 | +5 to +5 | 4 | moves |" in page
     assert "| silence | silent_fraction | 1.5 | +0 | +0 to +0 | 4 | **stands still** |" in page
+    (clipped,) = [
+        line for line in page.splitlines() if line.startswith("| clipping | clipped_fraction | 1.5 | +0.25 |")
+    ]
+    assert clipped.endswith("| 4 | **not shown** |")
     assert "| gain of -6 dB | noise_db | 1.5 | +5 | +5 to +5 | 4 | **moves** |" in page
     assert "| gain of -6 dB | silent_fraction | 1.5 | +0 | +0 to +0 | 4 | still |" in page
 

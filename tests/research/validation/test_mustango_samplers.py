@@ -12,6 +12,7 @@ import pytest
 
 from research.validation import mustango_samplers
 from research.validation.mustango_samplers import CANDIDATE, DIFFERENT, FEWER, OTHER_DRAW, REFERENCE, Measured
+from talim.metrics import embeddings
 
 REPORTS = Path(__file__).parents[3] / "docs" / "reports"
 
@@ -20,7 +21,9 @@ def measured(shift: float, seed: int, pieces: int = 40, common: int = 0) -> Meas
     """Pieces that share most with the others of their number, as equal prompts and seeds do."""
     own, shared = np.random.default_rng(seed), np.random.default_rng(common)
     values = {f"score {n}": shared.normal(size=pieces) + 0.5 * own.normal(size=pieces) + shift for n in range(10)}
-    return Measured(values, {"timbre": shared.normal(size=(pieces, 6)) + 0.5 * own.normal(size=(pieces, 6)) + shift})
+    spread = embeddings.typical_spread("timbre")
+    rows = shared.normal(size=(pieces, len(spread))) + 0.5 * own.normal(size=(pieces, len(spread))) + shift
+    return Measured(values, {"timbre": rows * spread})
 
 
 @pytest.mark.parametrize(("shift", "told"), [(0.0, False), (1.0, True)])

@@ -21,6 +21,16 @@ def test_judge_of_a_known_track_gives_its_error_rates() -> None:
     assert np.isnan(pitch_tracking.judge(hz[:60], truth[:60])["false_alarm"])
 
 
+def test_judge_agrees_with_the_reference_implementation() -> None:
+    """The rates of mir_eval.melody 0.8.2, with the pitch at the unvoiced estimate taken out; 50 cents are too many."""
+    truth = np.array([np.nan, 220, 220, 220, 330, 330, np.nan, 440])
+    hz = np.array([np.nan, 221, 440, np.nan, 335, 347, 150, 440])
+    scores = pitch_tracking.judge(np.tile(hz, 25), np.tile(truth, 25))
+    assert scores == pytest.approx({"accuracy": 1 / 2, "octave_errors_ignored": 2 / 3, "false_alarm": 1 / 2})
+    edge = pitch_tracking.judge(np.full(50, 440 * 2 ** (50.0001 / 1200)), np.full(50, 440.0))
+    assert edge["accuracy"] == 0
+
+
 def test_lag_seconds_of_a_late_annotation_is_its_delay() -> None:
     seconds = np.arange(1200) / 100
     curve = 300 * 2 ** (np.sin(3 * seconds) / 2)

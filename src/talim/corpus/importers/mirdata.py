@@ -31,6 +31,8 @@ _ATTRIBUTES = {
     "tonic_hz": ("tonic_fine_tuned", "tonic"),
     "tradition": ("tradition",),
 }
+# Where a track has several sounds, the one of the whole, as one microphone or mix; `audio_path` comes first.
+_AUDIO_PATHS = ("audio_path", "audio_mix_path", "audio_mic_path", "audio_path_stereo", "audio_path_mono")
 
 
 def list_recordings(request: ImportRequest) -> ImportResult:
@@ -57,7 +59,10 @@ def dataset_recordings(dataset: Any, name: str, folder: Path, out: Path) -> Impo
     notes: list[dict[str, str]] = []
     for key, track in _tracks(dataset, name):
         row, sections = _track_row(key, track, defaults, notes)
-        audio_path = getattr(track, "audio_path", None)
+        audio_path, others = _audio_path(track)
+        if audio_path is None and others:
+            skipped.append({"file": key, "reason": f"of its sounds none is that of the whole: {', '.join(others)}"})
+            continue
         if audio_path is None:
             without_audio[row.get("mbid", key).lower()] = row
             continue
@@ -69,6 +74,11 @@ def dataset_recordings(dataset: Any, name: str, folder: Path, out: Path) -> Impo
             skipped.append({"file": key, "reason": f"its audio file is missing: {file_name}"})
     if not files and without_audio:
         return otmm.join_tables("mirdata", folder, out, without_audio)
+    if not files and skipped and all("of its sounds" in each["reason"] for each in skipped):
+        raise TalimError(
+            f"mirdata {name}: its tracks have several sounds and none of the whole, such as {skipped[0]['file']}: "
+            f"{skipped[0]['reason'].rpartition(': ')[2]}; prepare those that you want from the folder that holds them"
+        )
     skipped += [{"file": key, "reason": "this loader has no audio for it"} for key in sorted(without_audio)]
     return ImportResult("mirdata", str(folder), tuple(files), tuple(skipped), tuple(notes))
 
@@ -83,7 +93,23 @@ def _dataset(name: str, folder: Path) -> Any:
     loaders: Any = mirdata
     if name not in loaders.list_datasets():
         raise UsageError(f"mirdata has no loader {name!r}; it has, among others, saraga_hindustani and compmusic_raga")
-    return loaders.initialize(name, data_home=str(folder))
+    return initialize(loaders, name, folder)
+
+
+def initialize(loaders: Any, name: str, folder: Path, version: str = "default") -> Any:
+    """The data set of a loader of mirdata; TalimError if the loader needs packages that are not installed."""
+    try:
+        return loaders.initialize(name, data_home=str(folder), version=version)
+    except ImportError as error:  # some loaders need more than mirdata itself, and say so in their log at most
+        missing = f"the package {error.name}" if error.name else "more packages"
+        raise TalimError(f"mirdata's loader {name} needs {missing}; type: pip install 'mirdata[{name}]'") from error
+
+
+def _audio_path(track: Any) -> tuple[str | None, list[str]]:
+    """The sound of a whole track, and the attributes that name other sounds of it."""
+    chosen = next((str(path) for name in _AUDIO_PATHS if (path := getattr(track, name, None))), None)
+    named = getattr(track, "__dict__", {})
+    return chosen, [name for name, value in named.items() if value and re.fullmatch(r"audio_\w*paths?", name)]
 
 
 def _tracks(dataset: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -108,9 +134,18 @@ def _track_row(
             notes.append({"file": key, "note": f"{name} cannot be read: {' '.join(str(error).split())}"})
             return None
 
+    def words(name: str) -> Any:
+        """An attribute that is a label; annotations of the same name (beats, probabilities) are none."""
+        value = attribute(name)
+        parts = value if isinstance(value, list | tuple) else [value]
+        if all(part is None or isinstance(part, str | int | float) for part in parts):
+            return value
+        notes.append({"file": key, "note": f"{name} is no label but a {type(parts[0]).__name__}; it is not used"})
+        return None
+
     row = plain_row(
         {
-            column: next((value for name in names if (value := attribute(name)) not in (None, "")), None)
+            column: next((value for name in names if (value := words(name)) not in (None, "")), None)
             for column, names in _ATTRIBUTES.items()
         }
     )
@@ -159,7 +194,7 @@ def _name(entry: Any) -> str | None:
 
 
 def _names(entries: Any) -> list[str]:
-    return [name for name in (_name(entry) for entry in entries or []) if name]
+    return list(dict.fromkeys(name for name in (_name(entry) for entry in entries or []) if name))
 
 
 def _sections(data: Any) -> tuple[AnnotatedSection, ...]:

@@ -1,0 +1,71 @@
+"""`talim export`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from talim.cli import early_checks
+from talim.cli.options import JsonOption, show
+
+EXAMPLE = (
+    "Example: `talim export my-run --to folder --out for-a-colleague`, or "
+    "`talim export my-run --to hub --repo me/yaman-sitar --dry-run`"
+)
+
+
+class Target(StrEnum):
+    """What a run can be exported as."""
+
+    FOLDER = "folder"
+    TRANSFORMERS = "transformers"
+    HUB = "hub"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run or of a proof of concept.")],
+    to: Annotated[
+        Target,
+        typer.Option(
+            help="folder: for a colleague with talim. transformers: a model with the adapter in its weights where that "
+            "is exact. hub: a repository of the Hugging Face Hub."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="New folder (folder, transformers).")] = None,
+    with_base: Annotated[
+        bool, typer.Option("--with-base", help="Copy a base that is a folder of this machine, too (folder).")
+    ] = False,
+    repo: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Repository, made if missing (hub).")] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see the repository (hub); else it is private.")
+    ] = False,
+    permission: Annotated[
+        str | None,
+        typer.Option(help="Who allowed publishing what no licence allows, and when; printed on the card (hub)."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing (hub).")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Take a trained adapter out of talim. Nothing is overwritten, and recordings stay here."""
+    early_checks.require_folder(run, "a finished run or a proof of concept")
+    if out is not None:
+        early_checks.check_name(out)
+    from talim import api
+
+    options = {"with_base": with_base, "repo": repo, "public": public, "permission": permission, "dry_run": dry_run}
+    result = api.export(run, to.value, out, **options)  # type: ignore[arg-type]
+    show(result, json_, _message(result))
+
+
+def _message(result: dict[str, Any]) -> str:
+    if result["to"] == "hub":
+        if result["commit"] is None:
+            return f"{result['repo']}: {len(result['files'])} files would be sent"
+        use = f"talim generate --adapter {result['repo']} --prompt 'your text' --out music.flac"
+        return f"{result['url']}: {len(result['files'])} files, commit {result['commit']}\nuse it with: {use}"
+    return f"{result['out']}: {len(result['files'])} files; how to use it is in {result['out']}/README.md"

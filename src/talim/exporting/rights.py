@@ -1,0 +1,82 @@
+"""Whether an adapter may be published: by the licences of its recordings, its base and what it began from."""
+
+from __future__ import annotations
+
+import re
+
+from talim.corpus.attribution import attributions
+from talim.corpus.manifest import Corpus
+from talim.errors import TalimError
+from talim.exporting.contents import ExportedRun
+from talim.html.formatting import format_counted
+from talim.licences import publishing_objection
+from talim.terminal_text import one_line
+
+# of the column consent; "not needed" and the like say yes
+_REFUSED = re.compile(
+    r"no|none|not given|never|nein|non|hayır|いいえ|なし|नहीं|.*\b(refus|withdr|revok|declin|denied).*"
+)
+MAX_NAMED = 12
+
+
+def training_recordings(exported: ExportedRun) -> list[dict[str, str]]:
+    """A row per recording that the adapter was trained on (`talim.corpus.attribution`); none where it is not known.
+
+    They are in run.json; for older runs they are read from the corpus, if it is as it was.
+    """
+    trained_on = exported.facts.get("trained_on")
+    rows = trained_on.get("attributions") if isinstance(trained_on, dict) else None
+    if isinstance(rows, list):
+        return [row for row in rows if isinstance(row, dict)]
+    try:
+        corpus = Corpus.load(exported.recipe.corpus)
+    except TalimError:
+        return []
+    return attributions(corpus.train) if corpus.hash == exported.facts.get("corpus_hash") else []
+
+
+def objections(exported: ExportedRun) -> list[str]:
+    """Each reason why the adapter may not be published, with what it is about; empty where it may be."""
+    lines = []
+    rows = training_recordings(exported)
+    for row in rows:
+        reason = publishing_objection(row.get("licence", ""))
+        if not reason and _REFUSED.fullmatch(row.get("consent", "").strip().lower()):
+            reason = f"its performer's consent is {row['consent']!r}"
+        if reason:
+            lines.append(f"the recording {row.get('recording')} ({row.get('file')}): {reason}")
+    if not rows:
+        summary = (exported.facts.get("corpus") or {}).get("rights") or {}
+        for licence, count in (summary.get("licences") or {"unknown": 0}).items():
+            what = format_counted(count, "recording") if count else "the recordings"
+            if reason := publishing_objection(licence):
+                lines.append(f"{what}: {reason}")
+    if reason := publishing_objection(exported.base_licence):
+        lines.append(f"the base {exported.info['base']['name']}: {reason}")
+    if (start := exported.run.start) is not None and (reason := publishing_objection(str(start.get("licence")))):
+        lines.append(f"the adapter that training began from, {start.get('name')}: {reason}")
+    return [one_line(line, 300) for line in lines]
+
+
+def refuse_unless_allowed(exported: ExportedRun, permission: str | None) -> None:
+    """TalimError with every objection, unless a `permission` is stated."""
+    found = objections(exported)
+    if not found or (permission or "").strip():
+        return
+    more = f" and {len(found) - MAX_NAMED} more" * (len(found) > MAX_NAMED)
+    raise TalimError(
+        f"{exported.run.folder} may not be published: {'; '.join(found[:MAX_NAMED])}{more}. Leave them out of the "
+        "corpus and train again, write licences that you know into metadata.csv, or, if whoever holds the rights "
+        "allowed it, say who and when: --permission 'TEXT' (it is printed on the card)"
+    )
+
+
+def consent_note(exported: ExportedRun) -> str:
+    """A sentence where performers' consent is not on record; empty where it is."""
+    unknown = [row for row in training_recordings(exported) if row.get("consent", "unknown") in ("", "unknown")]
+    if not unknown:
+        return ""
+    return (
+        f"note: the consent of the performers of {format_counted(len(unknown), 'recording')} is not on record; ask "
+        "them before you make this public"
+    )
