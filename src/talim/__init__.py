@@ -32,7 +32,19 @@ from typing import TYPE_CHECKING, Any
 from talim.version import __version__
 
 if TYPE_CHECKING:
-    from talim.api import designs, evaluate, export, generate, load_adapter, load_base, plan, prepare, report, study, train
+    from talim.api import (
+        designs,
+        evaluate,
+        export,
+        generate,
+        load_adapter,
+        load_base,
+        plan,
+        prepare,
+        report,
+        study,
+        train,
+    )
     from talim.audio import Audio
     from talim.corpus.manifest import Corpus
     from talim.recipe import Recipe
