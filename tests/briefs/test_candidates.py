@@ -165,9 +165,23 @@ def test_generate_candidates_invalid_runs_raise_before_writing(tmp_path: Path, t
         candidates.generate_candidates(brief, [], tmp_path / "out")
     with pytest.raises(UsageError, match="twice"):
         candidates.generate_candidates(brief, [tiny_run, tiny_run], tmp_path / "out")
-    with pytest.raises(TalimError, match="no finished run"):
+    with pytest.raises(TalimError, match="no such folder"):
         candidates.generate_candidates(brief, [tmp_path / "nothing"], tmp_path / "out")
+    unfinished = shutil.copytree(tiny_run, tmp_path / "unfinished")
+    (unfinished / "cost.json").unlink()
+    with pytest.raises(TalimError, match="no finished run"):
+        candidates.generate_candidates(brief, [unfinished], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_proof_of_concept_contends_with_its_chosen_design(tmp_path: Path, tiny_run: Path) -> None:
+    poc = tmp_path / "my-poc"
+    shutil.copytree(tiny_run, poc / "linear-all")
+    (poc / "stages.json").write_text('{"chosen": {"run": "linear-all", "design": "linear@all:2.5%"}}')
+    (found,) = candidates.list_contenders([poc])
+    assert (found.name, found.run.folder) == ("linear-all", poc / "linear-all")
+    with pytest.raises(UsageError, match="twice"):
+        candidates.list_contenders([poc, poc / "linear-all"])
 
 
 def test_brief_without_runs_and_candidates_exits_2_with_one_line(

@@ -150,6 +150,7 @@ def test_rates_are_tried_within_the_time_budget_and_all_designs_get_what_is_left
     assert all(each["step_seconds"] == pytest.approx(0.1 * slowness, rel=0.05) for each in plan["timings"].values())
 
 
+@pytest.mark.slow
 def test_too_little_time_is_said_with_hours_that_do(tmp_path: Path, short_takes: Path, fakes: FakeRuns) -> None:
     progress = CollectedProgress()
     result = poc(short_takes, tmp_path / "out", rate_options(hours=0.05), progress)

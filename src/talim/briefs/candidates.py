@@ -18,6 +18,7 @@ from talim.briefs.brief import Brief
 from talim.briefs.phrase import BriefPhrase, is_same_phrase, read_brief_phrase, write_phrase
 from talim.briefs.postprocess import postprocess, untrimmed_seconds
 from talim.errors import TalimError, UsageError
+from talim.generation.sources import find_run
 from talim.listening.draft_protocol import unique_names
 from talim.progress import Progress
 from talim.run import Run
@@ -46,13 +47,14 @@ def list_contenders(runs: Sequence[Path]) -> list[Contender]:
     """A contender for each run; TalimError for an unfinished run, UsageError for no or duplicate runs."""
     if not runs:
         raise UsageError("no run generates candidates: give --run RUN, once for each contender")
-    if len({run.resolve() for run in runs}) != len(runs):
+    found = [find_run(folder)[0] for folder in runs]  # of a proof of concept, that of its chosen design
+    if len({run.folder.resolve() for run in found}) != len(runs):
         raise UsageError("a run is named twice with --run")
-    for run in runs:
-        if not Run(run).finished:
-            raise TalimError(f"{run}: no finished run; train it first: talim train --out {run}")
-    names = unique_names([run.resolve().name for run in runs])
-    return [Contender(name, Run(run)) for name, run in zip(names, runs, strict=True)]
+    for run in found:
+        if not run.finished:
+            raise TalimError(f"{run.folder}: no finished run; train it first: talim train --out {run.folder}")
+    names = unique_names([run.folder.resolve().name for run in found])
+    return [Contender(name, run) for name, run in zip(names, found, strict=True)]
 
 
 def generate_candidates(
