@@ -57,7 +57,7 @@ def test_transformer_frame_attends_to_the_places_that_are_seen(start: int, stop:
     expected = states + states + attended.flatten(1)
     shapes = (rows, features), (rows, features), (rows, 3 * features), (rows, features), (rows, 2)
     room = [np.empty(shape, np.float32) for shape in shapes]
-    caches = keys.transpose(2, 3).contiguous().numpy(), values.numpy()
+    caches = keys.numpy(), values.numpy()
     seen = mask.numpy() if masked else np.zeros((0, 0), np.bool_)
     eps = np.float32(1e-5), np.float32(1e-5)
     where = place, (start, stop), seen, np.empty(size, np.float32)

@@ -158,45 +158,44 @@ def conv_frame(states, weights, rings, total, gate, frames, now, kernel_size, di
     _add_affine(hidden, weights, behind, states)
 
 
-@compiled
+@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"}, inline="never")  # sums of several lanes
 def _attend(query, keys, values, start, stop, mask, scores, out):
-    """Attention of one query [d] to places of `keys` [d, size] and `values` [size, d], into `out` [d]."""
+    """Attention of one query [d] to places of `keys` and `values` [size, d], into `out` [d]."""
     width = len(query)
     factor = np.float32(1.0 / math.sqrt(width))
-    for t in range(start, stop):
-        scores[t] = 0.0
-    for j in range(width):
-        q = query[j] * factor
-        for t in range(start, stop):
-            scores[t] += q * keys[j, t]
-    highest = np.float32(-np.inf)
+    highest = np.float32(-3.4e38)
     for t in range(start, stop):
         if len(mask) > 0 and not mask[t - start]:
-            scores[t] = -np.inf
+            continue  # what a row does not see may hold anything
+        similarity = np.float32(0.0)
+        for j in range(width):
+            similarity += query[j] * keys[t, j]
+        scores[t] = similarity * factor
         highest = max(highest, scores[t])
     total = np.float32(0.0)
-    for t in range(start, stop):
-        scores[t] = math.exp(scores[t] - highest)
-        total += scores[t]
     for j in range(width):
         out[j] = 0.0
     for t in range(start, stop):
-        share = scores[t] / total
-        if share > 0.0:  # what a row does not see may hold anything
-            for j in range(width):
-                out[j] += share * values[t, j]
+        if len(mask) > 0 and not mask[t - start]:
+            continue
+        share = math.exp(scores[t] - highest)
+        total += share
+        for j in range(width):
+            out[j] += share * values[t, j]
+    for j in range(width):
+        out[j] /= total
 
 
 @compiled
 def _attend_all(packed, keys, values, place, seen, mask, scores, attended):
     """Attention of the queries in `packed` [R, 3 * H * d], whose keys and values are written to a place first."""
-    rows, heads, width, _ = keys.shape
+    rows, heads, _, width = keys.shape
     for r in range(rows):
         visible = mask[r] if len(mask) > 0 else mask.reshape(-1)
         for head in range(heads):
             at = head * width
             for j in range(width):
-                keys[r, head, j, place] = packed[r, heads * width + at + j]
+                keys[r, head, place, j] = packed[r, heads * width + at + j]
                 values[r, head, place, j] = packed[r, 2 * heads * width + at + j]
             query, out = packed[r, at : at + width], attended[r, at : at + width]
             _attend(query, keys[r, head], values[r, head], seen[0], seen[1], visible, scores, out)
@@ -213,7 +212,7 @@ def _attend_all(packed, keys, values, place, seen, mask, scores, attended):
 def transformer_frame(
     states, weights, eps, keys, values, place, seen, mask, scores, hidden, normed, packed, attended, inner
 ):
-    """Down, attention over `keys` [R, H, d, size] and `values` [R, H, size, d], feed-forward, up.
+    """Down, attention over `keys` and `values` [R, H, size, d], feed-forward, up.
 
     The frame's own are written to `place`; places `seen[0]` to `seen[1]` are attended to, of those only where `mask`
     [R, places] is true if that has rows. `eps` are those of the two norms. Room: `scores` [size], `hidden` and

@@ -145,7 +145,7 @@ class FusedTransformerStep(FusedLinearStep):
     def allocate(self, rows: int, size: int) -> None:
         super().allocate(rows, size)
         heads, width = self.heads, self.head_width
-        self.keys, self.values = torch.zeros(rows, heads, width, size), torch.zeros(rows, heads, size, width)
+        self.keys, self.values = (torch.zeros(rows, heads, size, width) for _ in range(2))
         shapes = self.hidden.shape, (rows, 3 * heads * width), (rows, heads * width)
         rooms = [np.zeros(shape, np.float32) for shape in (*shapes, (rows, self.feed_forward))]
         self.past, self.room = (self.keys.numpy(), self.values.numpy()), [self.hidden, *rooms]
@@ -159,9 +159,9 @@ class FusedTransformerStep(FusedLinearStep):
         state, frames = StreamingState(), states.shape[1]
         residual = self.block(states.to(self.dtype), state)
         places = torch.arange(now - frames, now) % size
-        keys, values = (state.tensors[f"{self.name} {kind}"][:, :, :frames] for kind in self.buffers)  # [b, H, T, d]
-        self.keys[rows[:, None], :, :, places] = keys.transpose(1, 2)
-        self.values[rows[:, None], :, places] = values.transpose(1, 2)
+        for kind in self.buffers:
+            past = state.tensors[f"{self.name} {kind}"][:, :, :frames]  # [b, H, T, d]
+            getattr(self, kind)[rows[:, None], :, places] = past.transpose(1, 2)
         return self._added(states, residual)
 
     def _add(self, states: np.ndarray, moment: Moment) -> None:
