@@ -44,6 +44,18 @@ def test_run_all_without_a_budget_follows_the_plan(
     assert fakes.metrics_caches == [tmp_path / "metrics_cache"] * 2  # the same music is measured once
 
 
+def test_run_all_says_of_a_training_that_it_changed_nothing(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_runs(monkeypatch, by_kind)
+    monkeypatch.setattr("talim.poc.runs.unchanged_note", lambda folder, cost: f"{folder.name} of {cost['steps']}")
+    context, recipes = context_of(tmp_path, corpus_folder)
+    runs, _, _ = run_all(context, recipes, PLAN)
+    for run in runs.values():
+        said = f"{run.folder}: validation loss: {run.folder.name} of {run.recipe.training.steps}"
+        assert said in context.progress.messages  # type: ignore[attr-defined]
+
+
 def test_run_all_out_of_time_shortens_and_says_so(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

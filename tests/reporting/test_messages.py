@@ -105,3 +105,8 @@ def test_training_and_folder_messages() -> None:
         "next: the same command with --out scores.json keeps a page",
     ]
     assert messages.folder_scores_message(result, Path("x/s.json")).endswith("page: x/s.html")
+
+
+def test_unchanged_note_is_for_the_step_before_training_only() -> None:
+    assert messages.unchanged_note(Path("run"), {"best_step": 0}).startswith("no step lowered it")
+    assert messages.unchanged_note(Path("run"), {"best_step": 40}) == ""

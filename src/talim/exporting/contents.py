@@ -17,6 +17,7 @@ import yaml
 from talim import recipe as recipes
 from talim.adapters import serialization
 from talim.atomic_io import FileTakenError, friendly_os_errors, new_folder, read_json, read_jsonl
+from talim.corpus.recordings import file_hash
 from talim.design.adapter_kinds import KINDS
 from talim.errors import TalimError, UsageError
 from talim.generation.sources import find_run
@@ -260,10 +261,7 @@ def recipe_file(exported: ExportedRun) -> bytes:
 
 
 def _digest(content: bytes | Path) -> str:
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else file_hash(content)
 
 
 def _as_json(value: Any) -> bytes:

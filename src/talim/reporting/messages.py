@@ -110,15 +110,22 @@ def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
             f"lowest prediction error on validation clips (loss) {formatting.format_number(loss)} {unit} at step {step}"
         )
     early = " (stopped early)" if cost.get("stopped_early") else ""
-    begun = Run(folder).start
-    same = f"the adapter is {begun['name']}, as it began" if begun else "the adapter changes nothing"
     lines = [
         f"{formatting.format_counted(cost['steps'], 'step')}{early} in "
         f"{formatting.format_duration(cost['wall_seconds'])}; {best}",
-        f"no step lowered it: with save_weights=best {same}" if cost["best_step"] == 0 else "",
+        unchanged_note(folder, cost),
         f"next: talim evaluate {shlex.quote(str(folder))}",
     ]
     return "\n".join(filter(None, lines))
+
+
+def unchanged_note(folder: Path, cost: Mapping[str, Any]) -> str:
+    """That a training stored what it began with; empty if it did not."""
+    if cost.get("best_step") != 0:
+        return ""
+    begun = Run(folder).start
+    same = f"the adapter is {begun['name']}, as it began" if begun else "the adapter changes nothing"
+    return f"no step lowered it: with save_weights=best {same}"
 
 
 def evaluation_message(folder: Path) -> str:

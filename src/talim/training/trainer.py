@@ -289,8 +289,6 @@ class Trainer:
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
         best = "" if self.state.best_loss is None else f", best validation loss {self.state.best_loss:.4f}"
-        if cost["best_step"] == 0 and self.training.save_weights == "best" and self.start is None:
-            best += " before training: no step at which it was measured lowered it, so this adapter changes nothing"
         self.progress.log(f"{self.run.folder}: adapter stored{best}")
 
     def _cost(self) -> dict[str, Any]:

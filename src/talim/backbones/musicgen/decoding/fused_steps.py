@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, Moment
+from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, TransformerStep
 from talim.compiled_modules import import_compiled
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 from talim.design.streaming import StreamingState
@@ -82,7 +82,7 @@ class FusedLinearStep(AdapterStep):
         self.kernels.linear_frame(states, self.weights, self.hidden)
 
 
-class FusedConvStep(FusedLinearStep):
+class FusedConvStep(FusedLinearStep, ConvStep):
     """Convolutions over rings of past frames, and the excitation's sums and gates, in one call."""
 
     def _read(self, block: Any) -> None:
@@ -106,10 +106,6 @@ class FusedConvStep(FusedLinearStep):
     def buffers(self) -> list[str]:
         return ["rings", "total", "gate"]
 
-    def begin(self, rows: Tensor) -> None:
-        for name in self.buffers:
-            getattr(self, name)[rows] = 0
-
     def prefill(self, states: Tensor, rows: Tensor, now: int, size: int) -> Tensor:
         state, first = StreamingState(), 0
         residual = self.block(states.to(self.dtype), state)
@@ -131,15 +127,15 @@ class FusedConvStep(FusedLinearStep):
         self.kernels.conv_frame(states, self.weights, *self.room, *counts, self.hidden, self.inner)
 
 
-class FusedTransformerStep(FusedLinearStep):
+class FusedTransformerStep(FusedLinearStep, TransformerStep):
     """Attention over keys and values in the places that the decoder's own have, and a feed-forward, in one call."""
 
     def _read(self, block: Any) -> None:
-        attention = block.attention
+        self.attention = attention = block.attention
         layers = block.down, block.attention_norm, attention.in_proj, attention.out_proj, block.norm
         self.weights = _flat(*layers, block.fc1, block.fc2, block.up, scale=self.scale)
         self.eps = np.float32(block.attention_norm.eps), np.float32(block.norm.eps)
-        self.heads, self.head_width, self.name = attention.num_heads, attention.head_width, attention.name
+        self.heads, self.head_width = attention.num_heads, attention.head_width
         self.feed_forward = int(block.fc1.out_features)
 
     def allocate(self, rows: int, size: int) -> None:
@@ -148,24 +144,11 @@ class FusedTransformerStep(FusedLinearStep):
         self.keys, self.values = (torch.zeros(rows, heads, size, width) for _ in range(2))
         shapes = self.hidden.shape, (rows, 3 * heads * width), (rows, heads * width)
         rooms = [np.zeros(shape, np.float32) for shape in (*shapes, (rows, self.feed_forward))]
-        self.past, self.room = (self.keys.numpy(), self.values.numpy()), [self.hidden, *rooms]
+        self.caches, self.room = (self.keys.numpy(), self.values.numpy()), [self.hidden, *rooms]
         self.scores, self.nothing = np.zeros(size, np.float32), np.zeros((0, 0), np.bool_)
-
-    @property
-    def buffers(self) -> list[str]:
-        return ["keys", "values"]
-
-    def prefill(self, states: Tensor, rows: Tensor, now: int, size: int) -> Tensor:
-        state, frames = StreamingState(), states.shape[1]
-        residual = self.block(states.to(self.dtype), state)
-        places = torch.arange(now - frames, now) % size
-        for kind in self.buffers:
-            past = state.tensors[f"{self.name} {kind}"][:, :, :frames]  # [b, H, T, d]
-            getattr(self, kind)[rows[:, None], :, places] = past.transpose(1, 2)
-        return self._added(states, residual)
 
     def _add(self, states: np.ndarray, moment: Moment) -> None:
         seen = moment.music
         mask = self.nothing if seen.mask is None else seen.mask[:, 0, 0].numpy()
         where = int(moment.place), (seen.start, seen.stop), mask, self.scores
-        self.kernels.transformer_frame(states, self.weights, self.eps, *self.past, *where, *self.room)
+        self.kernels.transformer_frame(states, self.weights, self.eps, *self.caches, *where, *self.room)
