@@ -48,11 +48,11 @@ def test_run_all_says_of_a_training_that_it_changed_nothing(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, by_kind)
-    monkeypatch.setattr("talim.poc.runs.unchanged_note", lambda folder, cost: f"{folder.name} of {cost['steps']}")
+    monkeypatch.setattr("talim.poc.runs.sentences.unchanged_sentence", lambda result: f"{result.steps_done} in vain")
     context, recipes = context_of(tmp_path, corpus_folder)
     runs, _, _ = run_all(context, recipes, PLAN)
     for run in runs.values():
-        said = f"{run.folder}: validation loss: {run.folder.name} of {run.recipe.training.steps}"
+        said = f"{run.folder}: {run.recipe.training.steps} in vain"
         assert said in context.progress.messages  # type: ignore[attr-defined]
 
 

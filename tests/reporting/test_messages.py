@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from fixtures.run_folder import make_run
+from fixtures.run_folder import RECIPE, make_run
 
 from talim.reporting import messages
 
@@ -84,13 +84,28 @@ def test_report_message_ends_with_what_to_type_next(tmp_path: Path) -> None:
     assert messages.report_message(page, tmp_path).endswith("next: open this page in a browser")
 
 
-def test_training_and_folder_messages() -> None:
+def test_training_message_names_steps_time_stored_weights_and_the_next_command(tmp_path: Path) -> None:
     cost = {"best_validation_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 2}
-    assert "3 steps in 8 s" in messages.training_message(Path("run"), cost)
-    early = messages.training_message(Path("my run"), cost | {"stopped_early": True, "best_step": 0})
-    assert "3 steps (stopped early) in 8 s" in early
-    assert "changes nothing" in early
-    assert early.endswith("next: talim evaluate 'my run'")
+    usual = messages.training_message(make_run(tmp_path / "run", seconds=0, cost=cost)).splitlines()
+    lowest = "lowest prediction error on validation clips (loss) 2.000 nats at step"
+    assert usual == [f"3 steps in 8 s; {lowest} 2", f"next: talim evaluate {tmp_path / 'run'}"]
+    cost |= {"stopped_early": True, "best_step": 0}
+    early = messages.training_message(make_run(tmp_path / "my run", seconds=0, cost=cost)).splitlines()
+    assert early[0].startswith("3 steps (stopped early) in 8 s")
+    assert early[1].endswith("so the stored adapter is that of step 0: it changes nothing.")
+    assert early[-1] == f"next: talim evaluate '{tmp_path / 'my run'}'"
+
+
+def test_training_message_of_the_last_weights_does_not_speak_of_the_best(tmp_path: Path) -> None:
+    cost = {"best_validation_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 0}
+    recipe = RECIPE | {"training": {"steps": 3, "save_weights": "last"}}
+    text = messages.training_message(make_run(tmp_path / "run", seconds=0, cost=cost, recipe=recipe))
+    assert "2.000 nats at step 0; stored are the weights of the last step, 3 (training.save_weights=last)" in text
+    assert "changes nothing" not in text
+    assert "best" not in text
+
+
+def test_folder_scores_message_ends_with_where_the_page_is() -> None:
     result = {
         "generated": {"files": 2},
         "real": {"files": 3},
@@ -105,8 +120,3 @@ def test_training_and_folder_messages() -> None:
         "next: the same command with --out scores.json keeps a page",
     ]
     assert messages.folder_scores_message(result, Path("x/s.json")).endswith("page: x/s.html")
-
-
-def test_unchanged_note_is_for_the_step_before_training_only() -> None:
-    assert messages.unchanged_note(Path("run"), {"best_step": 0}).startswith("no step lowered it")
-    assert messages.unchanged_note(Path("run"), {"best_step": 40}) == ""

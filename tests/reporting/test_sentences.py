@@ -73,10 +73,28 @@ def test_stage_of_tells_how_far_training_has_come(
 def test_a_run_that_never_improved_claims_no_chance_and_no_result() -> None:
     recipe = {"training": {"steps": 40, "save_weights": "best"}}
     result = RunResults(Path("run"), recipe=recipe, cost={"steps": 40, "best_step": 0}, scores=SCORES)
-    assert sentences.loss_verdict(result)[1].startswith("None of the 40 training steps lowered the validation loss")
+    assert sentences.loss_verdict(result) == ("unclear", sentences.unchanged_sentence(result))
     kept_last = {"training": {"steps": 40, "save_weights": "last"}}
     last = RunResults(Path("run"), recipe=kept_last, cost={"steps": 40, "best_step": 0}, scores=SCORES)
     assert sentences.loss_verdict(last)[0] == "better"
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        ([0], "not measured during training"),
+        ([0, 40], "measured after 40 of 40 training steps, never lower than before training"),
+        ([0, 30, 40], "measured after 30 and 40 of 40 training steps, never lower than before training"),
+        ([0, 5, 10, 15, 20, 25], "measured 5 times in 40 training steps, never lower than before training"),
+    ],
+)
+def test_unchanged_sentence_says_at_which_steps_validation_was_measured(measured: list[int], expected: str) -> None:
+    log = [{"split": "validation", "step": step} for step in measured] + [{"split": "train", "step": 40}]
+    recipe = {"training": {"steps": 40}}
+    result = RunResults(Path("run"), recipe=recipe, cost={"steps": 40, "best_step": 0}, log=log)
+    assert sentences.unchanged_sentence(result) == (
+        f"The validation loss was {expected}, so the stored adapter is that of step 0: it changes nothing."
+    )
 
 
 def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:

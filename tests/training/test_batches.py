@@ -102,6 +102,23 @@ def test_unusual_settings_are_those_beyond_what_the_clips_have() -> None:
     assert batches.unusual_settings(items, Training(batch_size=12, crop_seconds=2.0), 25.0) == []
 
 
+@pytest.mark.parametrize(
+    ("steps", "every", "told"),
+    [
+        (40, 50, ("only 1 time in 40 training steps", "training.eval_every=10 ")),
+        (60, 50, ("only 2 times in 60 training steps", "training.eval_every=15 ")),
+        (2, 5, ("only 1 time in 2 training steps", "training.eval_every=1 ")),
+        (200, 50, ()),
+        (40, 10, ()),
+        (3, 1, ()),
+    ],
+)
+def test_few_evaluations_is_told_where_validation_hardly_happens(steps: int, every: int, told: tuple[str, ...]) -> None:
+    note = batches.few_evaluations(Training(steps=steps, eval_every=every, warmup_steps=0))
+    assert bool(note) == bool(told)
+    assert all(words in note for words in told)
+
+
 @pytest.mark.parametrize("changed", ["codec_hash", "text_encoder_hash"])
 def test_encode_clips_with_another_codec_or_text_encoder_encodes_again(tmp_path: Path, changed: str) -> None:
     corpus = corpus_in(tmp_path)

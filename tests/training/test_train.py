@@ -144,7 +144,7 @@ def test_train_without_validation_stores_the_last_weights_and_resumes_to_the_sam
     assert (cost["best_validation_loss"], cost["best_step"], cost["steps"]) == (None, 9, 9)
     assert read_json(run.facts_file)["weights_chosen"]["by"] == "last step"
     assert "the weights of the last step" in (run.adapter / "README.md").read_text(encoding="utf-8")
-    assert "no validation: the weights of the last step are stored" in training_message(run.folder, cost)
+    assert "no validation: the weights of the last step are stored" in training_message(run.folder)
     with pytest.raises(Interrupted):
         train(recipe, tmp_path / "stopped", StopAt(5))
     assert same(train(recipe, tmp_path / "stopped"), run)

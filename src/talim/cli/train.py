@@ -59,4 +59,4 @@ def train(
     run = api.train(recipe, out, device=device)
     cost = read_json(run.cost)
     if distributed.is_main_process():
-        show({"run": str(run.folder), "cost": cost}, json_, messages.training_message(run.folder, cost))
+        show({"run": str(run.folder), "cost": cost}, json_, messages.training_message(run.folder))

@@ -20,7 +20,7 @@ from talim.poc.options import PocOptions, folder_name
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
-from talim.reporting.messages import unchanged_note
+from talim.reporting import run_results, sentences
 from talim.run import Run
 
 
@@ -150,8 +150,8 @@ def run_one(context: PocContext, recipe: Recipe, run: Run, training_seconds: flo
                 context.stage_cache.mark_done(stage, key)
 
             train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device, seconds=training_seconds)
-            if note := unchanged_note(run.folder, read_json(run.cost)):
-                progress.log(f"{run.folder}: validation loss: {note}")
+            if unchanged := sentences.unchanged_sentence(run_results.read_result(run.folder)):
+                progress.log(f"{run.folder}: {unchanged}")
     return read_json(run.scores)
 
 

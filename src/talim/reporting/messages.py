@@ -17,7 +17,6 @@ from talim.reporting import (
     sentences,
     study_sentences,
 )
-from talim.run import Run
 from talim.terminal_text import printable
 
 MAX_NAMES, MAX_NAME = 4, 50  # in one line on the terminal
@@ -101,31 +100,26 @@ def _printable(text: str) -> str:
     return printable(text)
 
 
-def training_message(folder: Path, cost: Mapping[str, Any]) -> str:
-    """A finished training in two lines."""
+def training_message(folder: Path) -> str:
+    """A finished training: its steps, time and stored weights, whether these are untrained, and the next command."""
+    result = run_results.read_result(folder)
+    cost = result.cost
     loss, best = cost["best_validation_loss"], "no validation: the weights of the last step are stored"
     if loss is not None:
         unit, step = cost.get("loss_unit", "nats"), cost["best_step"]
         best = (
             f"lowest prediction error on validation clips (loss) {formatting.format_number(loss)} {unit} at step {step}"
         )
+        last = f"; stored are the weights of the last step, {cost['steps']} (training.save_weights=last)"
+        best += "" if result.keeps_best else last
     early = " (stopped early)" if cost.get("stopped_early") else ""
     lines = [
         f"{formatting.format_counted(cost['steps'], 'step')}{early} in "
         f"{formatting.format_duration(cost['wall_seconds'])}; {best}",
-        unchanged_note(folder, cost),
+        sentences.unchanged_sentence(result),
         f"next: talim evaluate {shlex.quote(str(folder))}",
     ]
     return "\n".join(filter(None, lines))
-
-
-def unchanged_note(folder: Path, cost: Mapping[str, Any]) -> str:
-    """That a training stored what it began with; empty if it did not."""
-    if cost.get("best_step") != 0:
-        return ""
-    begun = Run(folder).start
-    same = f"the adapter is {begun['name']}, as it began" if begun else "the adapter changes nothing"
-    return f"no step lowered it: with save_weights=best {same}"
 
 
 def evaluation_message(folder: Path) -> str:

@@ -24,6 +24,7 @@ from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import got_worse, samples_sentence
 
 NOT_MEASURED = "not measured"
+MAX_STEPS_NAMED = 4  # at which the validation loss was measured
 
 # "better", "calibration", "unclear", "worse" or "unknown", and a headline
 StatedVerdict = tuple[str, str]
@@ -59,16 +60,16 @@ def unfinished_sentence(result: RunResults) -> str:
 
 
 def unchanged_sentence(result: RunResults) -> str:
-    """Where no step lowered the validation loss, so that the stored adapter is the untrained one; else empty."""
-    training = result.recipe.get("training")
-    best = training.get("save_weights", "best") == "best" if isinstance(training, dict) else False
-    if not (result.cost and best and result.cost.get("best_step") == 0):
+    """That the validation loss never was below that of step 0, so that an untrained adapter is stored; else empty."""
+    if not (result.cost and result.keeps_best and result.cost.get("best_step") == 0):
         return ""
     what = f"it is {result.start.get('name')}, which it began from" if result.start else "it changes nothing"
-    return (
-        f"None of the {format_counted(result.steps_done, 'training step')} lowered the validation loss, so the stored "
-        f"adapter is that of step 0: {what}."
-    )
+    measured, steps = result.validated_steps, format_counted(result.steps_done, "training step")
+    where = f"after {measured[0]} of {steps}" if len(measured) == 1 else f"{len(measured)} times in {steps}"
+    if 1 < len(measured) <= MAX_STEPS_NAMED:
+        where = f"after {', '.join(map(str, measured[:-1]))} and {measured[-1]} of {steps}"
+    was = f"measured {where}, never lower than before training" if measured else "not measured during training"
+    return f"The validation loss was {was}, so the stored adapter is that of step 0: {what}."
 
 
 def quality_sentence(result: RunResults) -> str:

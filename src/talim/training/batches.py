@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from talim.training.frozen_cache import FrozenLayerCache
 
 ORDER, CROP, DROP, TORCH_SEED, RECORDINGS, DROP_MELODY = range(6)  # an independent random stream for each purpose
+ENOUGH_EVALUATIONS = 4  # on validation clips in a training
 
 
 def encode_clips(
@@ -87,6 +88,19 @@ def choice_sentence(corpus: Corpus, training: Training) -> str:
     kept = "when to stop and which weights to keep" if training.save_weights == "best" else "when to stop"
     text = f"{kept}: by validation clips of {format_counted(len(names), 'recording')}; the test side is unseen"
     return f"{text}; note: {note}" if note else text
+
+
+def few_evaluations(training: Training) -> str:
+    """A note where validation clips are looked at so rarely that they hardly decide anything; else empty."""
+    steps, every = training.steps, training.eval_every
+    count, better = math.ceil(steps / every), max(1, steps // ENOUGH_EVALUATIONS)
+    if count >= ENOUGH_EVALUATIONS or every <= better:
+        return ""
+    return (
+        f"note: the validation loss is measured only {format_counted(count, 'time')} in "
+        f"{format_counted(steps, 'training step')} (training.eval_every is {every}): the steps between are not "
+        f"compared; --set training.eval_every={better} measures it more often"
+    )
 
 
 def choice_facts(corpus: Corpus, training: Training) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def with_steps(training: Training, steps: int, timing: StepTiming) -> Training:
     changes = {
         "steps": steps,
         "warmup_steps": min(training.warmup_steps, steps // 10),
-        "eval_every": min(training.eval_every, max(1, steps // 4)),
+        "eval_every": min(training.eval_every, max(1, steps // batches.ENOUGH_EVALUATIONS)),
         "checkpoint_every": max(1, min(training.checkpoint_every, int(CHECKPOINT_SECONDS / timing.step_seconds))),
     }
     return training.model_copy(update=changes)

@@ -108,6 +108,8 @@ class Trainer:
             self.progress.log(summary)
         eval_clips = batches.stratified_sample(self.corpus.validation, self.training.eval_clips)
         self.validation_items = self._encode(eval_clips) if eval_clips else []
+        if eval_clips and (note := batches.few_evaluations(self.training)):
+            self.progress.log(note)
         self.progress.log(batches.choice_sentence(self.corpus, self.training))
         options = self.backbone, self.recipe.seed, self.training.crop_seconds
         crops = [batches.fixed_crop(item, *options) for item in self.train_items]
@@ -288,7 +290,9 @@ class Trainer:
         serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=stored)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
-        best = "" if self.state.best_loss is None else f", best validation loss {self.state.best_loss:.4f}"
+        best = ""
+        if self.state.best_loss is not None:
+            best = f"; lowest validation loss {self.state.best_loss:.4f} at step {self.state.best_step}"
         self.progress.log(f"{self.run.folder}: adapter stored{best}")
 
     def _cost(self) -> dict[str, Any]:
