@@ -12,6 +12,7 @@ from research.validation.inserted_copies import RATE_HZ
 from talim.audio import Audio, list_audio_files, write
 from talim.errors import TalimError
 from talim.evaluation import copy_report
+from talim.evaluation.copy_scores import copies_sentence
 from talim.metrics.cache import MetricCache
 from talim.synthesis.performer import perform
 
@@ -60,6 +61,29 @@ def test_find_copies_training_clip_is_not_matched_with_itself(place: Path) -> No
     found = copy_report.find_copies([training[3]], training, MetricCache(place / "kept"))
     assert found["copied"] == 0
     assert found["clips"][0]["match"]["source"] != str(training[3])
+
+
+def test_find_copies_of_continuations_compares_only_what_was_generated(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phrase of a training recording that was kept is no copy; what was generated is judged, at its time."""
+    monkeypatch.setattr(copy_report, "_null_similarities", lambda *_: np.linspace(0.3, 0.6, 30))
+    begun = {"ai_generated": "AI-generated", "phrase_kept": "yes", "phrase_seconds": "5.000"}
+    phrase = clip(7)[: 5 * RATE_HZ]
+    made = {"new": clip(102)[: 5 * RATE_HZ], "copied": clip(5)[2 * RATE_HZ : 7 * RATE_HZ], "short": phrase[:RATE_HZ]}
+    for name, samples in made.items():
+        write(tmp_path / f"{name}.flac", Audio(np.concatenate([phrase, samples]), RATE_HZ), begun)
+    found = copy_report.find_copies(
+        [tmp_path / f"{name}.flac" for name in made],
+        [place / "training" / "5.wav", place / "training" / "7.wav"],
+        MetricCache(place / "kept"),
+    )
+    rows = {Path(row["clip"]).stem: row for row in found["clips"]}
+    assert {name: row["copied"] for name, row in rows.items()} == {"new": False, "copied": True, "short": None}
+    match = rows["copied"]["match"]
+    assert Path(match["source"]).name == "5.wav"
+    assert match["clip_seconds"][0] - 5.0 == pytest.approx(match["source_seconds"][0] - 2.0, abs=0.05)
+    assert "of 3 continuations only what was generated is compared, not the phrase given" in copies_sentence(found)
 
 
 def test_find_copies_too_few_recordings_raises(place: Path) -> None:

@@ -51,6 +51,26 @@ def test_evaluate_folders_of_a_set_against_itself_finds_no_distance(folders: dic
     assert {row["baseline"] for row in rows.values()} == {None}
 
 
+def test_evaluate_folders_of_continuations_compares_only_what_was_generated(tmp_path: Path) -> None:
+    """Files that begin with a loud phrase score as the same files without it, and the result says so."""
+    rng = np.random.default_rng(0)
+    real = save(tmp_path / "real", *(0.1 * rng.standard_normal((2, RATE_HZ))))
+    new = 0.01 * rng.standard_normal((2, RATE_HZ + 3200))
+    begun = {"phrase_kept": "yes", "phrase_seconds": "3.000"}
+    (tmp_path / "continued").mkdir()
+    for number, samples in enumerate(new):
+        whole = np.concatenate([0.1 * rng.standard_normal(3 * RATE_HZ), samples]).astype(np.float32)
+        write(tmp_path / "continued" / f"{number}.wav", Audio(whole, RATE_HZ), begun)
+    continued = evaluate_folders(real, tmp_path / "continued")
+    alone = evaluate_folders(real, save(tmp_path / "alone", *new))
+    assert by_name(continued)["loudness_lufs"]["value"] == pytest.approx(
+        by_name(alone)["loudness_lufs"]["value"], abs=0.1
+    )
+    sentence = "of 2 continuations only what was generated is compared, not the phrase given"
+    assert sentence in continued["warnings"]
+    assert sentence not in alone["warnings"]
+
+
 def test_evaluate_folders_says_which_real_files_are_generated(tmp_path: Path) -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal((2, RATE_HZ + 3200))
     save(tmp_path / "real", *noise)

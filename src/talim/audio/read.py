@@ -80,14 +80,20 @@ def read_middle(path: str | Path, seconds: float) -> Audio:
     return read_part(path, max(0.0, ((length_by_header(Path(path)) or 0.0) - seconds) / 2), seconds)
 
 
-def read_mono_blocks(path: str | Path, rate_hz: int, remarks: list[str] | None = None) -> Iterator[np.ndarray]:
+def read_mono_blocks(
+    path: str | Path, rate_hz: int, remarks: list[str] | None = None, start_seconds: float = 0.0
+) -> Iterator[np.ndarray]:
     """The mean of the channels of a file at `rate_hz`, in blocks float32 [n]; equal to `read`, `mono` and `resample`.
 
-    Memory does not depend on the length. Errors and `remarks` as in `read`.
+    What comes before `start_seconds` (0 or more) is left out. Memory does not depend on the length. Errors and
+    `remarks` as in `read`.
     """
     resampler: Resampler | None = None
+    at = 0
     for block in decode_blocks(Path(path), remarks):
         resampler = resampler or Resampler(block.rate_hz, rate_hz, 1)
-        yield resampler.add(block.mono().samples)[0]
+        first = max(0, round(start_seconds * block.rate_hz) - at)
+        at += block.frames
+        yield resampler.add(block.mono().samples[:, first:])[0]
     if resampler is not None:
         yield resampler.finish()[0]

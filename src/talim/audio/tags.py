@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def generated_by(tags: Mapping[str, str]) -> str:
     facts = [software.split(" (")[0] or "an unnamed program"]
     facts += [f"{name} {tags[name]}" for name in ("base", "adapter", "seed") if tags.get(name, "none") != "none"]
     return ", ".join(facts)[:200]
+
+
+def given_seconds(tags: Mapping[str, str]) -> float:
+    """Seconds at the beginning of a file that were given to go on from, not generated, by its tags; 0 for any other."""
+    try:
+        seconds = float(tags.get("phrase_seconds", 0)) if tags.get("phrase_kept") == "yes" else 0.0
+    except ValueError:
+        return 0.0
+    return seconds if 0 < seconds < math.inf else 0.0
 
 
 def _stored_tags(native: Mapping[str, str]) -> dict[str, str] | None:

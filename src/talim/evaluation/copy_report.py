@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio.read import read_part
+from talim.audio.tags import given_seconds
 from talim.corpus.generated_recordings import real_music_warning
+from talim.corpus.recordings import FileAudio
 from talim.errors import TalimError
 from talim.evaluation.copy_scores import MIN_NULL_CLIPS, copies_as_dict, copies_sentence, fingerprint_of_file
 from talim.html.audio_player import DecodedAudio, audio_player
@@ -47,7 +50,8 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
 
     The null distribution comes from segments of the training recordings, of the clips' median length and drawn by
     `seed`, each compared with the other recordings. Files are read in
-    blocks. TalimError for no clips or fewer than two recordings.
+    blocks; of a continuation that begins with the phrase given, by its tags, only what was generated is compared, and
+    `continuations` counts them. TalimError for no clips or fewer than two recordings.
     """
     if not clips or len(training) < 2:
         raise TalimError(
@@ -56,14 +60,20 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
             "the recordings to measure what unrelated ones share; name folders that hold audio files"
         )
     sources = audio_matching.build_reference_audio(fingerprint_of_file(path, cache) for path in training)
-    own = ArrayStore(fingerprint_of_file(path, cache) for path in clips)
+    given = [given_seconds(FileAudio(path).tags()) for path in clips]
+    own = ArrayStore(fingerprint_of_file(path, cache, start) for path, start in zip(clips, given, strict=True))
     frames = int(np.median([own.shape(n)[1] for n in range(len(own))]))
     null = _null_similarities(sources, frames, np.random.default_rng(seed))
     matches = {}
-    for path, fingerprint in zip(clips, own, strict=True):
+    for path, fingerprint, start in zip(clips, own, given, strict=True):
         itself = [n for n, other in enumerate(training) if other.resolve() == path.resolve()]
-        matches[str(path)] = copy_detection.find_audio_copy(fingerprint, sources, null, itself)
+        match = copy_detection.find_audio_copy(fingerprint, sources, null, itself)
+        if match is not None:  # its times are those of the file
+            first, last = match.clip_seconds
+            match = replace(match, clip_seconds=(start + first, start + last))
+        matches[str(path)] = match
     result = copies_as_dict(matches, training, len(null), _shortfall(len(null)))
+    result["continuations"] = sum(start > 0 for start in given)
     result["clips"].sort(key=lambda row: row["match"]["p_value"] if row["match"] else 2.0)
     return result
 

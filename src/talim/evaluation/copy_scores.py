@@ -100,7 +100,7 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
     checked = [row for row in clips if row["copied"] is not None and row["match"] is not None]
     reason = copies.get("not_checked") or ("no clip is long enough to compare" if clips else "there is no clip")
     if not checked:
-        return f"Not checked for passages copied from the training recordings: {reason}."
+        return f"Not checked for passages copied from the training recordings: {reason}{_left_out(copies)}."
     copied = sum(row["copied"] for row in checked)
     have = "contains a passage" if copied <= 1 else "contain passages"
     text = f"{copied or 'None'} of {format_counted(len(checked), 'checked clip')} {have} of a training recording"
@@ -111,7 +111,18 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
     null = copies.get("null_clips")
     if null is not None and null < NULL_CLIPS_FOR_COUNTING:
         text += f"; that one unrelated clip in a hundred would be called one is extrapolated from {null} of them"
-    return f"{text}."
+    return f"{text}{_left_out(copies)}."
+
+
+def _left_out(copies: Mapping[str, Any]) -> str:
+    return f"; {only_generated(count)}" if (count := copies.get("continuations", 0)) else ""
+
+
+def only_generated(continuations: int) -> str:
+    """What is compared of so many files that begin with a phrase that was given."""
+    return (
+        f"of {format_counted(continuations, 'continuation')} only what was generated is compared, not the phrase given"
+    )
 
 
 def audio_copy_scores(
@@ -172,16 +183,18 @@ def fingerprint_of(clip: Audio, cache: MetricCache) -> np.ndarray:
     return cache.get(clip, f"print/{audio_matching.VERSION}", compute)
 
 
-def fingerprint_of_file(path: Path, cache: MetricCache) -> np.ndarray:
-    """A file's `audio_matching.audio_fingerprint`, read in blocks; cached by the file's bytes.
+def fingerprint_of_file(path: Path, cache: MetricCache, start_seconds: float = 0.0) -> np.ndarray:
+    """`audio_matching.audio_fingerprint` of a file from `start_seconds`, read in blocks; cached by the file's bytes.
 
     AudioError where the file cannot be read, is damaged or breaks off.
     """
 
     def compute() -> np.ndarray:
-        return audio_matching.audio_fingerprint_of_blocks(read_mono_blocks(path, pitch.RATE_HZ))
+        blocks = read_mono_blocks(path, pitch.RATE_HZ, start_seconds=start_seconds)
+        return audio_matching.audio_fingerprint_of_blocks(blocks)
 
-    return cache.get_by_key(file_hash(path), f"print/{audio_matching.VERSION}", compute)
+    part = f"/from {start_seconds:g}" if start_seconds else ""
+    return cache.get_by_key(file_hash(path), f"print/{audio_matching.VERSION}{part}", compute)
 
 
 def _row(name: str, matches: CopyMatches | str, generated: ClipSet, base: ClipSet, real: ClipSet) -> ScoreRow:

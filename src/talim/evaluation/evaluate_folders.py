@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio import Audio, content_hash
 from talim.audio.read import read_mono_blocks
+from talim.audio.tags import given_seconds
 from talim.corpus.generated_recordings import real_music_warning
+from talim.corpus.recordings import FileAudio
 from talim.errors import TalimError
 from talim.evaluation import clip_measures, music_scores, score_table
+from talim.evaluation.copy_scores import only_generated
 from talim.evaluation.protocol import score_protocol
 from talim.evaluation.score_table import ClipSet
 from talim.metrics import pitch
@@ -51,10 +54,15 @@ def evaluate_folders(
     music_scores.check_protocol(protocol)
     progress = progress or Progress()
     files = {"real": _audio_files(real), "generated": _audio_files(generated)}
-    lengths = {role: _lengths(paths, role, progress) for role, paths in files.items()}
+    given = {path: seconds for path in files["generated"] if (seconds := given_seconds(FileAudio(path).tags()))}
+    lengths = {
+        "real": _lengths(files["real"], {}, "real", progress),
+        "generated": _lengths(files["generated"], given, "generated", progress),
+    }
     clip_seconds, shortest = min((seconds, path) for group in lengths.values() for path, seconds in group.items())
     clip_seconds = min(CLIP_SECONDS, clip_seconds)
-    real_set, generated_set = (_clip_set(lengths[role], clip_seconds, num_workers) for role in ("real", "generated"))
+    real_set = _clip_set(lengths["real"], {}, clip_seconds, num_workers)
+    generated_set = _clip_set(lengths["generated"], given, clip_seconds, num_workers)
     rng, cache = np.random.default_rng(seed), MetricCache(None)
     rows = score_table.clip_measure_rows(generated_set, real_set, None)
     distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng)
@@ -63,6 +71,8 @@ def evaluate_folders(
         lengths = f"{clip_seconds:.3g} s are compared instead of {CLIP_SECONDS:g} s"
         note = f"clips of {lengths}, as {shortest} is only that long"
         warnings = [note, *warnings]
+    if given:
+        warnings = [only_generated(len(given)), *warnings]
     not_real = real_music_warning(files["real"], "the scores compare with them as if they were real music")
     warnings = [f"of the real music, {not_real}"] * bool(not_real) + warnings
     if protocol == "paper":
@@ -99,12 +109,13 @@ def _audio_files(folder: Path) -> list[Path]:
     return files
 
 
-def _lengths(paths: list[Path], role: str, progress: Progress) -> dict[Path, float]:
-    """The length of each file in seconds."""
+def _lengths(paths: list[Path], given: Mapping[Path, float], role: str, progress: Progress) -> dict[Path, float]:
+    """The length of each file in seconds, without the phrase that was `given` at its beginning."""
     lengths = {}
     for number, path in enumerate(paths, start=1):
         remarks: list[str] = []
-        lengths[path] = sum(block.size for block in read_mono_blocks(path, pitch.RATE_HZ, remarks)) / pitch.RATE_HZ
+        blocks = read_mono_blocks(path, pitch.RATE_HZ, remarks, given.get(path, 0.0))
+        lengths[path] = sum(block.size for block in blocks) / pitch.RATE_HZ
         for remark in remarks:
             progress.log(one_line(f"note: {path}: {remark}"))
         if lengths[path] < MIN_CLIP_SECONDS:
@@ -116,7 +127,9 @@ def _lengths(paths: list[Path], role: str, progress: Progress) -> dict[Path, flo
     return lengths
 
 
-def _clip_set(lengths: dict[Path, float], clip_seconds: float, num_workers: int) -> ClipSet:
+def _clip_set(
+    lengths: dict[Path, float], given: Mapping[Path, float], clip_seconds: float, num_workers: int
+) -> ClipSet:
     """Clips of equal length, spread evenly over each file; a file has at least one."""
     per_file = max(1, round(MIN_CLIPS / len(lengths)))
     clips: list[Audio] = []
@@ -125,19 +138,19 @@ def _clip_set(lengths: dict[Path, float], clip_seconds: float, num_workers: int)
         count = min(per_file, max(1, int(seconds / clip_seconds + 1e-6)))
         last_start = seconds - clip_seconds
         starts = np.linspace(0, last_start, count) if count > 1 else [last_start / 2]
-        clips += _cut(path, [max(0.0, float(start)) for start in starts], clip_seconds)
+        clips += _cut(path, given.get(path, 0.0), [max(0.0, float(start)) for start in starts], clip_seconds)
         names += [str(path)] * count
     return ClipSet(clips, clip_measures.measure_clips(clips, None, num_workers), names)
 
 
-def _cut(path: Path, starts: Sequence[float], clip_seconds: float) -> list[Audio]:
-    """Clips of a file in one channel at 16 kHz; only the clips are held in memory."""
+def _cut(path: Path, first_seconds: float, starts: Sequence[float], clip_seconds: float) -> list[Audio]:
+    """Clips of a file from `first_seconds` on, in one channel at 16 kHz; only the clips are held in memory."""
     size = round(clip_seconds * pitch.RATE_HZ)
     firsts = [round(start * pitch.RATE_HZ) for start in starts]
     clips = [np.zeros(size, np.float32) for _ in firsts]
     ends = [0] * len(firsts)  # how much of each clip is there
     at = 0
-    for block in read_mono_blocks(path, pitch.RATE_HZ, []):
+    for block in read_mono_blocks(path, pitch.RATE_HZ, [], first_seconds):
         for number, first in enumerate(firsts):
             low, high = max(first, at), min(first + size, at + block.size)
             if low < high:
