@@ -36,7 +36,7 @@ TEXT_ENDINGS = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".cff", ".html",
 REGISTRY_HOSTS = ["py" + "pi.org", "python" + "hosted.org", "npm" + "js.org", "hugging" + "face.co", "pytorch" + ".org"]
 MACHINE_PATHS = re.compile(r"(?<![\w.:/<~-])/(?:home|Users|root|work|mnt|opt|private)/\w")
 # Test files of the whole project; every other test file mirrors a module or a package.
-PROJECT_TESTS = {"test_repository.py", "test_import_layers.py"}
+PROJECT_TESTS = {"test_repository.py", "test_import_layers.py", "test_tutorials.py"}
 
 
 def relative(path: Path) -> str:
@@ -189,7 +189,7 @@ def test_machine_paths_pattern_matches_a_path_and_no_prose() -> None:
 
 # Documentation
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def documented_commands() -> list[str]:
