@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from talim.corpus.attribution import attribution_line, attributions
+from talim.corpus.attribution import attribution_line, attributions, rights_of, training_music
 from talim.corpus.prepare import prepare
 
 
@@ -40,3 +40,18 @@ def test_attributions_join_what_differs_between_clips_of_one_recording(folder: P
     one = clips[0].model_copy(update={"licence": "CC BY 4.0"})
     other = clips[0].model_copy(update={"licence": "CC0 1.0"})
     assert [row["licence"] for row in attributions([one, other, one])] == ["CC BY 4.0; CC0 1.0"]
+
+
+def test_training_music_counts_rights_of_what_was_trained_on_apart(folder: Path, record, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        record(f"{name}.wav", 25)
+    clips = prepare(folder, tmp_path / "corpus", sample_rate=8000).clips
+    licences = {"a": "CC BY 4.0", "b": "CC0 1.0", "c": "CC BY-NC-ND 4.0"}
+    clips = [clip.model_copy(update={"licence": licences[clip.recording], "shares_sound_with": ""}) for clip in clips]
+    trained = [clip for clip in clips if clip.recording == "a"]
+    music = training_music(trained, clips)  # a recording that is on both sides was trained on
+    assert music["trained_on"]["rights"]["licences"] == {"CC BY 4.0": 1}
+    assert music["trained_on"]["clips"] == len(trained)
+    assert music["kept_out"]["recordings"] == 2
+    assert music["kept_out"]["rights"]["licences"] == {"CC BY-NC-ND 4.0": 1, "CC0 1.0": 1}
+    assert rights_of([])["licences"] == {}

@@ -190,16 +190,16 @@ def test_loss_verdict_says_what_got_worse_in_the_samples() -> None:
 
 
 def test_use_sentence_names_what_stands_against_selling() -> None:
-    corpus = {"rights": {"licences": {"CC BY 4.0": 3, "CC BY-NC 4.0": 1, "unknown": 2}}}
+    rights = {"licences": {"CC BY 4.0": 3, "CC BY-NC 4.0": 1, "unknown": 2}}
     base = {"base": {"name": "facebook/musicgen-small", "licence": "CC-BY-NC-4.0"}}
-    text = sentences.use_sentence(RunResults(Path("run"), corpus=corpus, facts=base))
+    text = sentences.use_sentence(RunResults(Path("run"), facts=base | {"trained_on": {"rights": rights}}))
     assert "nobody has judged the music yet" in text
     assert "not cleared, because of base facebook/musicgen-small (CC-BY-NC-4.0)" in text
     assert "recordings under 'CC BY-NC 4.0', recordings under 'unknown'" in text
     assert "CC BY 4.0" not in text.replace("CC BY-NC 4.0", "")
-    free = RunResults(
-        Path("run"), corpus={"rights": {"licences": {"CC0": 1}}}, facts={"base": {"licence": "Apache-2.0"}}
-    )
+    facts = {"base": {"licence": "Apache-2.0"}, "trained_on": {"rights": {"licences": {"CC0": 1}}}}
+    held_out = {"rights": {"licences": {"CC0": 1, "CC BY-NC-ND 4.0": 1}}}  # of the whole corpus
+    free = RunResults(Path("run"), corpus=held_out, facts=facts)
     assert sentences.use_sentence(free, ["3 of 4 accepted."]) == (
         "Use: 3 of 4 accepted. Commercial use: the licences on record allow it."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fixtures.run_folder import COST, make_run
+from fixtures.run_folder import COST, FACTS, make_run
 
 from talim.reporting.run_results import RunResults, read_result
 from talim.reporting.tables import cost_table, data_table, folder_bytes, provenance_table
@@ -33,14 +33,20 @@ def test_cost_table_missing_values_are_not_measured() -> None:
 
 
 def test_data_table_names_split_rights_and_unknowns(tmp_path: Path) -> None:
-    rows = dict(data_table(read_result(make_run(tmp_path / "run", seconds=0))))
+    rights = {"licences": {"CC BY 4.0": 8, "unknown": 3}, "consent": {"given in writing": 8, "unknown": 3}}
+    kept_out = {"recordings": 4, "rights": {"licences": {"CC BY-NC 4.0": 4}}}
+    facts = FACTS | {"trained_on": {"recordings": ["a"], "rights": rights}, "kept_out": kept_out}
+    rows = dict(data_table(read_result(make_run(tmp_path / "run", seconds=0, run=facts))))
     assert rows["Music"] == "15 recordings, 3 performers, 78 clips, 13 min"
     assert rows["Split by"] == "recording, seed 0"
     assert rows["Explanation"] == "No recording is on both sides; performers may be."
     assert rows["Held out"] == "4 recordings, 17 clips, 2 min 47 s"
-    assert rows["Licences"] == "CC BY 4.0 (9), unknown (6)"
-    assert rows["Consent"] == "given in writing (9), unknown (6)"
-    assert dict(data_table(RunResults(Path("run"), corpus={"clips": 1})))["Licences"] == "unknown"
+    assert rows["Licences of what it was trained on"] == "CC BY 4.0 (8), unknown (3)"
+    assert rows["Consent"] == "given in writing (8), unknown (3)"
+    assert rows["Licences of what only measured it"] == "CC BY-NC 4.0 (4)"
+    bare = dict(data_table(RunResults(Path("run"), corpus={"clips": 1})))
+    assert bare["Licences of what it was trained on"] == "unknown"
+    assert "Licences of what only measured it" not in bare
     assert data_table(RunResults(Path("run"))) == []
 
 

@@ -27,21 +27,23 @@ COST: dict[str, Any] = {
     "energy_joules": None,
     "energy_note": "not measured",
 }
-SUMMARY: dict[str, Any] = {
-    "recordings": 3,
-    "performers": 1,
+TRAINED_ON: dict[str, Any] = {
+    "recordings": ["a", "b", "c"],
+    "performers": ["meera"],
     "clips": 12,
     "seconds": 120.0,
     "rights": {"licences": {"CC0-1.0": 2, "unknown": 1}, "consent": {"given": 3}},
 }
+MUSIC: dict[str, Any] = {"trained_on": TRAINED_ON, "kept_out": {"recordings": 0, "rights": {}}}
 
 
 def card(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", **rest: Any) -> str:
     base = {"name": name, "licence": licence, "miniature": rest.get("miniature", False)}
     base |= {"is_local": rest.get("is_local", False), "revision": rest.get("revision", "")}
     base["transformers_class"] = "" if base["miniature"] else "MusicgenForConditionalGeneration"
-    summary = SUMMARY | ({"rights": {"licences": rest["licences"]}} if "licences" in rest else {})
-    return model_card.render_card(Recipe(corpus="c"), base, summary, COST, rest.get("scores"))
+    trained_on = TRAINED_ON | ({"rights": {"licences": rest["licences"]}} if "licences" in rest else {})
+    music = MUSIC | {"trained_on": trained_on} | rest.get("music", {})
+    return model_card.render_card(Recipe(corpus="c"), base, music, COST, rest.get("scores"))
 
 
 def header(text: str) -> dict[str, Any]:
@@ -104,12 +106,26 @@ def test_licence_name_is_of_what_restricts() -> None:
 
 
 def test_render_licence_names_base_and_recordings() -> None:
-    text = model_card.render_licence({"name": "facebook/musicgen-small", "licence": NC}, SUMMARY)
+    text = model_card.render_licence({"name": "facebook/musicgen-small", "licence": NC}, MUSIC)
     assert "`facebook/musicgen-small`: CC-BY-NC-4.0" in text
     assert "CC0-1.0 (2), unknown (1)" in text
     row = {"title": "Dawn", "performer": "Meera", "file": "a.wav", "source": "an archive", "licence": "CC BY 4.0"}
-    listed = model_card.render_licence({"name": "b", "licence": NC}, SUMMARY, [row])
+    named = {"trained_on": TRAINED_ON | {"attributions": [row]}}
+    listed = model_card.render_licence({"name": "b", "licence": NC}, named)
     assert "- Dawn, by Meera (a.wav); source: an archive; licence: CC BY 4.0\n" in listed
+    assert "kept out" not in listed.lower()
+
+
+def test_licences_of_what_was_kept_out_bind_nothing_and_are_told_apart() -> None:
+    kept_out = {"recordings": 2, "rights": {"licences": {"CC BY-NC-ND 4.0": 2}, "consent": {"unknown": 2}}}
+    music = MUSIC | {"trained_on": TRAINED_ON | {"rights": {"licences": {"CC0-1.0": 3}}}, "kept_out": kept_out}
+    text = model_card.render_licence({"name": "b", "licence": APACHE}, music)
+    assert "- the recordings that it was trained on: CC0-1.0 (3)\n" in text
+    assert "Kept out of training and used only to choose its weights and to measure it: CC BY-NC-ND 4.0 (2)." in text
+    described = card(licence=APACHE, music=music)
+    assert header(described)["license"] == "apache-2.0"
+    assert "- trained on 3 recordings, 1 performer, 12 clips, 2.0 minutes\n- licences: CC0-1.0 (3)\n" in described
+    assert "to measure it: CC BY-NC-ND 4.0 (2)" in described
 
 
 @pytest.mark.parametrize("name", ["gpt2", "musicgen-small"])
@@ -139,7 +155,7 @@ def test_render_card_loading_code_of_a_stereo_base_runs(tmp_path: Path) -> None:
     base = load(folder, precision="fp32", device="cpu")
     peft = injection.attach(base.model, Design.parse("linear@all:width4"), base.sites())
     adapter = tmp_path / "adapter"
-    text = model_card.render_card(Recipe(corpus="c"), model_card.base_facts(base), SUMMARY, COST, None)
+    text = model_card.render_card(Recipe(corpus="c"), model_card.base_facts(base), MUSIC, COST, None)
     serialization.save(peft, adapter, base={"name": base.name, "fingerprint": base.fingerprint, "local": True})
     code = text.split("```python\n")[1].split("```")[0]
     code = code.replace("'./tiny-stereo'", repr(str(folder))).replace("THIS_FOLDER", str(adapter))

@@ -124,7 +124,7 @@ def _adapter_lines(rights: dict[str, Any]) -> list[str]:
 
 def _attribution_lines(rows: list[dict[str, str]]) -> list[str]:
     if not rows:
-        return ["  The recordings cannot be named one by one: their corpus was missing when the candidates were made."]
+        return ["  The recordings cannot be named one by one: the run.json of their run does not tell them."]
     return ["  Trained on:", *(f"    {attribution_line(row)}" for row in rows)]
 
 

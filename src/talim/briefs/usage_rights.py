@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import read_json
-from talim.corpus.attribution import attributions
-from talim.corpus.manifest import Corpus
 from talim.html.formatting import format_counted
 from talim.licences import Use, allows_commercial_use
 from talim.run import Run
@@ -17,25 +15,20 @@ from talim.strict_yaml import read_yaml
 
 def run_rights(run: Run) -> dict[str, Any]:
     """The rights of a run: {"base", "base_licence", "recordings": {licence: count}, "consent": {status: count},
-    "attributions": a row per training recording (`talim.corpus.attribution`), none where the corpus is missing}; and
-    "adapter", "adapter_licence" of the one that its training began from, if it did.
+    "attributions": a row per recording} of what it was trained on, as run.json tells; and "adapter",
+    "adapter_licence" of the one that its training began from, if it did.
     """
-    base = read_json(run.facts_file).get("base", {}) if run.facts_file.is_file() else {}
-    rights = _corpus_summary(run).get("rights") or {}
+    facts = read_json(run.facts_file) if run.facts_file.is_file() else {}
+    base, trained_on = facts.get("base") or {}, facts.get("trained_on") or {}
+    rights = trained_on.get("rights") or {}
     return {
         "base": str(base.get("name", "unknown")),
         "base_licence": str(base.get("licence") or "unknown"),
         "recordings": dict(rights.get("licences") or {"unknown": 0}),
         "consent": dict(rights.get("consent") or {"unknown": 0}),
-        "attributions": _attributions(corpus_of(run)),
+        "attributions": list(trained_on.get("attributions") or []),
         **({} if (start := run.start) is None else {"adapter": start["name"], "adapter_licence": start["licence"]}),
     }
-
-
-def _attributions(corpus: Path | None) -> list[dict[str, str]]:
-    if corpus is None or not (corpus / "corpus.jsonl").is_file():  # a report may have only the summary
-        return []
-    return attributions(Corpus.load(corpus).train)
 
 
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,14 +47,6 @@ def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
     order: tuple[Use, ...] = ("forbidden", "unknown", "allowed")
     strictest = min((use for use, _ in uses), key=order.index)
     return {"commercial": strictest, "reasons": [reason for use, reason in uses if use == strictest]}
-
-
-def _corpus_summary(run: Run) -> dict[str, Any]:
-    """The corpus summary in the run's scores, else in the corpus folder; empty if there is neither."""
-    if run.scores.is_file() and isinstance(summary := read_json(run.scores).get("corpus"), dict):
-        return summary
-    corpus = corpus_of(run)
-    return read_json(corpus / "summary.json") if corpus else {}
 
 
 def corpus_of(run: Run) -> Path | None:

@@ -1,13 +1,48 @@
-"""The recordings behind an adapter as attribution asks for them: performer, title, source and licence of each."""
+"""Rights of recordings: counted, named one by one as attribution asks for, and by what they were used for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from talim.corpus.manifest import Clip
+from talim.corpus.split_groups import performer_names
 from talim.terminal_text import one_line
 
 FIELDS = ("performer", "title", "source", "licence", "consent")
+
+
+def rights_of(clips: Iterable[Clip]) -> dict[str, dict[str, int]]:
+    """{"licences", "sources", "consent"}: recordings by value; those that share sound and value count once."""
+    columns = {"licences": "licence", "sources": "source", "consent": "consent"}
+    pairs = {(name, clip.sound_group, str(getattr(clip, column))) for clip in clips for name, column in columns.items()}
+    return {
+        name: dict(sorted(Counter(value for which, _, value in pairs if which == name).items())) for name in columns
+    }
+
+
+def training_music(trained: Sequence[Clip], measured: Sequence[Clip]) -> dict[str, Any]:
+    """The music of a run as run.json has it, from which all that tells its rights is written.
+
+    `trained_on`: `recordings`, `performers` (by name), `clips`, `seconds`, `ai_generated` (a count), `rights`, and
+    `attributions`. `kept_out`: how many other `recordings` choose its weights and measure it, and their `rights`; they
+    do not bind the adapter and are not named.
+    """
+    sounds = {clip.sound_group for clip in trained}
+    kept_out = [clip for clip in measured if clip.sound_group not in sounds]
+    return {
+        "trained_on": {
+            "recordings": sorted(sounds),
+            "performers": sorted({name for clip in trained for name in performer_names(clip.performer)}),
+            "clips": len(trained),
+            "seconds": round(sum(clip.seconds for clip in trained), 2),
+            "ai_generated": len({clip.sound_group for clip in trained if clip.ai_generated}),
+            "rights": rights_of(trained),
+            "attributions": attributions(trained),
+        },
+        "kept_out": {"recordings": len({clip.sound_group for clip in kept_out}), "rights": rights_of(kept_out)},
+    }
 
 
 def attributions(clips: Iterable[Clip]) -> list[dict[str, str]]:

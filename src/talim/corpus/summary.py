@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from talim.corpus.attribution import rights_of
 from talim.corpus.captions import RecordingMetadata
 from talim.corpus.generated_recordings import COLUMN
 from talim.corpus.manifest import FORMAT_VERSION, UNKNOWN, Clip
@@ -67,10 +68,7 @@ def summarize(  # noqa: PLR0913
             "leakage": split_leakage([split_item(clip) for clip in used], split.sides, pairs),
             "random_split_leakage": dict(random_leakage) if random_leakage else None,
         },
-        "rights": {
-            name: _recordings_by(used, column)
-            for name, column in (("licences", "licence"), ("sources", "source"), ("consent", "consent"))
-        },
+        "rights": rights_of(used),
         "labels": {name: _seconds_by(used, name) for name in ("tradition", "mode", "cycle", "instruments")},
         **({"clips_with_beats_or_chords": beats_chords} if any(beats_chords.values()) else {}),
         "example_caption": _example_caption(used),
@@ -131,9 +129,3 @@ def _seconds_by(clips: Sequence[Clip], column: str) -> dict[str, float]:
         for value in str(getattr(clip, column)).split(" | "):
             seconds[value] += clip.seconds
     return {value: round(seconds[value], 1) for value in sorted(seconds, key=lambda value: (-seconds[value], value))}
-
-
-def _recordings_by(clips: Sequence[Clip], column: str) -> dict[str, int]:
-    """Number of recordings by the values of a column; those that share sound and value count once."""
-    pairs = {(clip.sound_group, str(getattr(clip, column))) for clip in clips}
-    return dict(sorted(Counter(value for _, value in pairs).items()))

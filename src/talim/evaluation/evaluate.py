@@ -101,7 +101,7 @@ def evaluate(  # noqa: PLR0913
         num_workers=num_workers,
     )
     card = model_card.render_card(
-        recipe, model_card.base_facts(backbone), corpus.summary, read_json(run.cost), scores, start=begun
+        recipe, model_card.base_facts(backbone), read_json(run.facts_file), read_json(run.cost), scores, start=begun
     )
     write_text(run.adapter / "README.md", card)
     return scores

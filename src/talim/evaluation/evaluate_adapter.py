@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from talim.adapters.serialization import base_to_load, check_adapter
 from talim.atomic_io import check_writable, read_json, write_json
+from talim.corpus.attribution import training_music
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.evaluation.evaluate import ScoredAdapter, check_request, score_adapter
@@ -89,7 +90,8 @@ def _facts(found: StoredAdapter, corpus: Corpus, backbone: Backbone) -> dict[str
     base = {name: getattr(backbone, name) for name in ("name", "licence", "fingerprint", "miniature")}
     base |= {"parameters": backbone.num_parameters, "precision": backbone.precision_reason}
     base |= {"revision": backbone.revision} if backbone.revision else {}
-    return {"base": base, SCORED: found.facts(), "provenance": provenance(), "corpus": corpus.summary}
+    music = {"corpus": corpus.summary, "kept_out": training_music([], corpus.held_out)["kept_out"]}
+    return {"base": base, SCORED: found.facts(), "provenance": provenance(), **music}
 
 
 def _identity(found: StoredAdapter, corpus: Corpus) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from talim.corpus.attribution import attributions
-from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.exporting.contents import ExportedRun
 from talim.html.formatting import format_counted
@@ -20,19 +18,10 @@ MAX_NAMED = 12
 
 
 def training_recordings(exported: ExportedRun) -> list[dict[str, str]]:
-    """A row per recording that the adapter was trained on (`talim.corpus.attribution`); none where it is not known.
-
-    They are in run.json; for older runs they are read from the corpus, if it is as it was.
-    """
+    """A row per recording that the adapter was trained on, of run.json; none where that does not tell."""
     trained_on = exported.facts.get("trained_on")
     rows = trained_on.get("attributions") if isinstance(trained_on, dict) else None
-    if isinstance(rows, list):
-        return [row for row in rows if isinstance(row, dict)]
-    try:
-        corpus = Corpus.load(exported.recipe.corpus)
-    except TalimError:
-        return []
-    return attributions(corpus.train) if corpus.hash == exported.facts.get("corpus_hash") else []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def objections(exported: ExportedRun) -> list[str]:
@@ -46,11 +35,7 @@ def objections(exported: ExportedRun) -> list[str]:
         if reason:
             lines.append(f"the recording {row.get('recording')} ({row.get('file')}): {reason}")
     if not rows:
-        summary = (exported.facts.get("corpus") or {}).get("rights") or {}
-        for licence, count in (summary.get("licences") or {"unknown": 0}).items():
-            what = format_counted(count, "recording") if count else "the recordings"
-            if reason := publishing_objection(licence):
-                lines.append(f"{what}: {reason}")
+        lines.append("the recordings: run.json does not name those that it was trained on, nor their licences")
     if reason := publishing_objection(exported.base_licence):
         lines.append(f"the base {exported.info['base']['name']}: {reason}")
     if (start := exported.run.start) is not None and (reason := publishing_objection(str(start.get("licence")))):

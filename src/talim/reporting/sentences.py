@@ -104,8 +104,7 @@ def _learning(result: RunResults) -> str:
 def use_sentence(result: RunResults, judged: Sequence[str] = ()) -> str:
     """What people decided, and whether the licences of base, recordings and adapters of others allow commercial use."""
     people = " ".join(judged) or "nobody has judged the music yet; a blind test (talim listen) or a brief decides."
-    rights = result.corpus.get("rights") or {}
-    licences = rights.get("licences") or {}
+    licences = (result.training_music.get("rights") or {}).get("licences") or {}
     named = {**{f"base {result.base['name']}": result.base.get("licence") or "unknown"}, **dict.fromkeys(licences, "")}
     named |= result.foreign_licences
     obstacles = [

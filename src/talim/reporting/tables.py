@@ -51,9 +51,10 @@ def data_table(result: RunResults) -> TableRows:
     corpus, split = result.corpus, result.split
     if not corpus and not split and not result.training_music:
         return []
-    sides, rights = corpus.get("split") or split, corpus.get("rights") or {}
+    sides = corpus.get("split") or split
     seed = f", seed {split['seed']}" if split.get("seed") is not None else ""
     music = result.training_music
+    rights, measured = music.get("rights") or {}, result.kept_out.get("rights") or {}
     trained = "Trained on" if result.finished else "Training recordings"
     rows = [
         ("Music", _amount(corpus) if corpus else ""),
@@ -62,8 +63,9 @@ def data_table(result: RunResults) -> TableRows:
         (trained, _amount(music) + _names(music.get("recordings")) if music else ""),
         ("Validation", _side(sides, "validation")),
         ("Held out", _side(sides, "held_out")),
-        ("Licences", _tally(rights.get("licences"))),
+        ("Licences of what it was trained on", _tally(rights.get("licences"))),
         ("Consent", _tally(rights.get("consent"))),
+        ("Licences of what only measured it", _tally(measured["licences"]) if measured.get("licences") else ""),
         ("Captions from", _tally(corpus["captions"]) if corpus.get("captions") else ""),
         ("Licence of the base", str(result.base.get("licence") or "unknown")),
         *((f"Licence of {name}", licence) for name, licence in result.foreign_licences.items()),

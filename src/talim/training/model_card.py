@@ -37,20 +37,20 @@ GUIDELINE = """\
 
 
 def render_card(
-    recipe: Recipe, base: Facts, summary: Facts, cost: Facts, scores: Facts | None, *, start: Facts | None = None
+    recipe: Recipe, base: Facts, music: Facts, cost: Facts, scores: Facts | None, *, start: Facts | None = None
 ) -> str:
     """The card as Markdown with a YAML header for the Hub.
 
-    `base` holds `base_facts`, `summary` is the corpus's; `scores` is None before `talim evaluate`; `start` are the
-    facts of the adapter that training began from.
+    `base` holds `base_facts`, `music` is of `talim.corpus.attribution.training_music`, as in run.json; `scores` is None
+    before `talim evaluate`; `start` are the facts of the adapter that training began from.
     """
     parts = [
-        _header(base, summary, start),
+        _header(base, music, start),
         f"# Adapter `{recipe.design}` for {base['name']}\n",
         _adapter_section(recipe, base, cost),
         "## Base model and licence\n\n" + _base(base),
         *([] if start is None else ["## Adapter that it began from\n\n" + _start(start)]),
-        "## Recordings, licences, consent\n\n" + _recordings(summary),
+        "## Recordings, licences, consent\n\n" + _recordings(music),
         "## Measures\n\n" + _measures(scores, cost),
         "## Usage guideline\n\n" + GUIDELINE + "\n",
         "## How to load it\n\n" + _loading(base),
@@ -65,13 +65,13 @@ def base_facts(backbone: Backbone) -> dict[str, Any]:
     return {name: getattr(backbone, name) for name in names}
 
 
-def _header(base: Facts, summary: Facts, start: Facts | None) -> str:
+def _header(base: Facts, music: Facts, start: Facts | None) -> str:
     # a local base's name may be another model's on the Hub, and one without an owner is none of the Hub's
     on_hub = not base.get("is_local") and "/" in base["name"]
     fields: dict[str, Any] = {"base_model": base["name"]} if on_hub else {}
     fields |= {
         "library_name": "peft",
-        **licence_fields(str(base["licence"]), _licences(summary), None if start is None else str(start["licence"])),
+        **licence_fields(str(base["licence"]), _licences(music), None if start is None else str(start["licence"])),
         "pipeline_tag": "text-to-audio",
         "tags": ["talim", "adapter", "music", "music-generation", base.get("family", "musicgen")],
     }
@@ -116,25 +116,28 @@ def _hub_licence(name: str) -> str | None:
     return plain if plain in (*HUB_LICENCES, *NON_COMMERCIAL) else None
 
 
-def _licences(summary: Facts) -> list[str]:
-    """Names of the recordings' licences, "unknown" where the corpus states none."""
-    return list((summary.get("rights") or {}).get("licences") or {"unknown": 0})
+def _trained_on(music: Facts) -> Facts:
+    return music.get("trained_on") or {}
 
 
-def render_licence(
-    base: Facts, summary: Facts, recordings: Sequence[dict[str, str]] = (), start: Facts | None = None
-) -> str:
+def _licences(music: Facts) -> list[str]:
+    """Names of the licences of what was trained on, "unknown" where the corpus states none."""
+    return list((_trained_on(music).get("rights") or {}).get("licences") or {"unknown": 0})
+
+
+def render_licence(base: Facts, music: Facts, start: Facts | None = None) -> str:
     """LICENSE.md: whose conditions an adapter is under, for licences that no identifier of the Hub covers.
 
-    `recordings` are those it was trained on, from `talim.corpus.attribution.attributions`: each is named there. `start`
-    are the facts of the adapter that training began from.
+    `music` is that of the card: each recording that was trained on is named, those that were kept out are counted
+    apart. `start` are the facts of the adapter that training began from.
     """
-    counts = _counts((summary.get("rights") or {}).get("licences"))
+    recordings = _trained_on(music).get("attributions") or []
+    counts = _counts((_trained_on(music).get("rights") or {}).get("licences"))
     begun = "" if start is None else f"- the adapter that training began from, {_origin(start)}: {start['licence']}\n"
     return (
         "# Conditions of this adapter\n\nIt may be used only as all of these allow:\n\n"
         f"- the base model, `{base['name']}`: {base['licence']}\n{begun}"
-        f"- the recordings that it was trained on: {counts}\n\n"
+        f"- the recordings that it was trained on: {counts}\n\n{_kept_out(music)}"
         "Where a licence is unknown, ask who holds the rights before you publish or sell the adapter or its music.\n"
         + "".join(["\n## Recordings\n\n", *(f"- {attribution_line(row)}\n" for row in recordings)] * bool(recordings))
     )
@@ -188,25 +191,40 @@ def _start(start: Facts) -> str:
     )
 
 
-def _recordings(summary: Facts) -> str:
-    rights = summary.get("rights", {})
+def _kept_out(music: Facts) -> str:
+    """What binds no adapter, though excerpts of it may lie beside its samples; empty where nothing was kept out."""
+    kept_out = music.get("kept_out") or {}
+    if not kept_out.get("recordings"):
+        return ""
+    return (
+        "Kept out of training and used only to choose its weights and to measure it: "
+        f"{_counts(kept_out['rights']['licences'])}. These do not bind the adapter; their excerpts, which talim plays "
+        "beside its music, stay under their own licences.\n\n"
+    )
+
+
+def _recordings(music: Facts) -> str:
+    trained_on = _trained_on(music)
+    rights = trained_on.get("rights") or {}
     lines = [
-        f"- {_total(summary, 'recording')}, {_total(summary, 'performer')}, {_total(summary, 'clip')}, "
-        f"{float(summary.get('seconds', 0)) / 60:.1f} minutes",
+        f"- trained on {_total(trained_on, 'recording')}, {_total(trained_on, 'performer')}, "
+        f"{_total(trained_on, 'clip')}, {float(trained_on.get('seconds', 0)) / 60:.1f} minutes",
         f"- licences: {_counts(rights.get('licences'))}",
         f"- consent of the performers: {_counts(rights.get('consent'))}",
         f"- performer, title, source and licence of each: [{LICENCE_FILE}]({LICENCE_FILE})",
     ]
-    if made := (summary.get("ai_generated") or {}).get("used"):
-        lines.append(f"- of these, AI-generated and used on purpose: {format_counted(len(made), 'recording')}")
+    if made := trained_on.get("ai_generated"):
+        lines.append(f"- of these, AI-generated and used on purpose: {format_counted(made, 'recording')}")
     if "unknown" in (rights.get("licences") or {}) or "unknown" in (rights.get("consent") or {}):
         lines.append("- unknown means that the corpus does not state it: find it out before you publish this adapter")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + f"\n\n{_kept_out(music)}".rstrip("\n") + "\n"
 
 
-def _total(summary: Facts, noun: str) -> str:
-    count = summary.get(f"{noun}s")
-    return f"an unknown number of {noun}s" if count is None else format_counted(count, noun)
+def _total(trained_on: Facts, noun: str) -> str:
+    known = trained_on.get(f"{noun}s")
+    if known is None:
+        return f"an unknown number of {noun}s"
+    return format_counted(known if isinstance(known, int) else len(known), noun)
 
 
 def _counts(counts: Facts | None) -> str:

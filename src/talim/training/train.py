@@ -10,7 +10,7 @@ from talim import recipe as recipes
 from talim.adapters import injection
 from talim.atomic_io import check_writable, read_json, write_json, write_text
 from talim.backbones.readable_text import describe, examine
-from talim.corpus.attribution import attributions
+from talim.corpus.attribution import training_music
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.licences import allows_commercial_use
@@ -211,16 +211,11 @@ def _write_facts(
         base |= {"parameters": backbone.num_parameters, "precision": backbone.precision_reason}
         base |= {"revision": backbone.revision} if backbone.revision else {}
         used = batches.training_subset(corpus, recipe.training.train_fraction, recipe.seed)
-        trained_on = {
-            "recordings": sorted({clip.sound_group for clip in used}),
-            "clips": len(used),
-            "seconds": round(sum(clip.seconds for clip in used), 2),
-            "attributions": attributions(used),
-        }
+        measured = [*corpus.validation, *corpus.held_out]
         run_id = recipes.run_id(recipe, corpus.hash, None if start is None else start.hash)
         identity = {"run_id": run_id, "corpus_hash": corpus.hash}
         # the folder of the corpus may hold something else when the run is reported
         chosen = batches.choice_facts(corpus, recipe.training)
-        music = {"corpus": corpus.summary, "trained_on": trained_on, "weights_chosen": chosen, **read}
+        music = {"corpus": corpus.summary, **training_music(used, measured), "weights_chosen": chosen, **read}
         music |= {} if start is None else {start_adapter.START: start.facts()}
         write_json(run.facts_file, {**identity, "base": base, "provenance": provenance(), **music})

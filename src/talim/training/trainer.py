@@ -14,8 +14,7 @@ from torch import Tensor
 
 from talim import recipe as recipes
 from talim.adapters import injection, serialization
-from talim.atomic_io import append_jsonl, friendly_os_errors, write_json
-from talim.corpus.attribution import attributions
+from talim.atomic_io import append_jsonl, friendly_os_errors, read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.design import budget, peft_methods
 from talim.design.site_selection import select_sites
@@ -280,8 +279,9 @@ class Trainer:
         base |= {"local": True} if self.backbone.is_local else {}
         base |= {"revision": self.backbone.revision} if self.backbone.revision else {}
         facts, start = model_card.base_facts(self.backbone), None if self.start is None else self.start.facts()
-        card = model_card.render_card(self.recipe, facts, self.corpus.summary, cost, scores=None, start=start)
-        licence = model_card.render_licence(facts, self.corpus.summary, attributions(self.corpus.train), start)
+        music = read_json(self.run.facts_file)
+        card = model_card.render_card(self.recipe, facts, music, cost, scores=None, start=start)
+        licence = model_card.render_licence(facts, music, start)
         stored: dict[str, Any] = {serialization.TRANSLITERATED: self.backbone.transliterate}
         stored |= {} if start is None else {start_adapter.START: start}
         clips = [item.clip for item in self.train_items]
