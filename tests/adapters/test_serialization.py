@@ -60,6 +60,33 @@ def tokens_of(base: MusicGen):
     return np.random.default_rng(0).integers(0, 32, (base.codebooks, 9)).astype(np.int16)
 
 
+@pytest.mark.parametrize("design", ["linear@all:2k", "conv@layers[0]:2k+linear@layers[1]:1k", "lora@all:r2"])
+def test_changes_nothing_follows_the_last_weights_of_an_adapter(fresh: Fresh, design: str, tmp_path: Path) -> None:
+    base = fresh()
+    model = adapters.attach(base.model, design, base.sites())
+    adapters.save(model, tmp_path / "new", base=facts(base))
+    assert serialization.changes_nothing(tmp_path / "new")
+    (note,) = serialization.unchanged_notes(tmp_path / "new")
+    assert f"{tmp_path / 'new'} changes nothing" in note
+    with torch.no_grad():  # one number of one block
+        next(w for name, w in model.named_parameters() if ".up." in name or "lora_B" in name).view(-1)[0] = 1e-3
+    adapters.save(model, tmp_path / "trained", base=facts(base))
+    assert not serialization.changes_nothing(tmp_path / "trained")
+    assert serialization.unchanged_notes(tmp_path / "trained") == []
+
+
+@pytest.mark.parametrize("design", ["full@layers[0]", "linear@all:2k+full@layers[1]", "dora@layers[1]:r3", "ia3@all"])
+def test_changes_nothing_where_weights_do_not_tell_is_known_of_untrained_ones(
+    fresh: Fresh, design: str, tmp_path: Path
+) -> None:
+    base = fresh()
+    model = adapters.attach(base.model, design, base.sites())
+    adapters.save(model, tmp_path / "a", base=facts(base))
+    assert not serialization.changes_nothing(tmp_path / "a")
+    adapters.save(model, tmp_path / "b", base=facts(base), facts={serialization.UNTRAINED: True})
+    assert serialization.changes_nothing(tmp_path / "b")
+
+
 @pytest.mark.parametrize("design", DESIGNS)
 def test_load_under_another_name_restores_the_saved_adapter(fresh: Fresh, design: str, tmp_path: Path) -> None:
     base = fresh()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.log_lines import Lines
 
+from talim.adapters import serialization
+from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
 from talim.exporting.targets import TARGETS, ExportOptions, export_run
 from talim.progress import Progress
+from talim.run import Run
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,13 @@ def test_export_options_that_do_not_fit_are_refused(to: str, options: dict[str, 
 def test_every_target_takes_what_it_needs() -> None:
     for to in TARGETS:
         ExportOptions(repo="me/x").check(to) if to == "hub" else ExportOptions(out=Path("x")).check(to)
+
+
+def test_export_of_an_adapter_that_changes_nothing_says_so(tmp_path: Path, finished_run: Run) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    info = run.adapter / serialization.INFO_FILE
+    write_json(info, read_json(info) | {serialization.UNTRAINED: True})
+    for folder, told in ((run.folder, True), (finished_run.folder, False)):
+        lines = Lines()
+        export_run(folder, "folder", ExportOptions(out=tmp_path / f"out-{told}"), lines)
+        assert any("changes nothing: it is as it was before training" in line for line in lines.lines) == told

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.log_lines import Lines
 
 from talim.adapters.injection import MAX_ADAPTER_SCALE
 from talim.atomic_io import read_json, write_json
@@ -86,6 +87,18 @@ def test_find_run_of_a_missing_folder_names_it(tmp_path: Path) -> None:
 def test_choose_source_of_a_missing_adapter_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="no adapter folder is here"):
         choose_source(None, None, [tmp_path / "no-such"], False)
+
+
+def test_load_source_tells_of_an_adapter_that_changes_nothing(
+    finished_run: Run, tiny_base: Path, tmp_path: Path
+) -> None:
+    folder, told = tmp_path / "adapter", Lines()
+    shutil.copytree(finished_run.adapter, folder)
+    for untrained in (False, True):
+        info = read_json(folder / "talim.json") | {"untrained": untrained}
+        write_json(folder / "talim.json", info)
+        sources.load_source(GenerationSource(str(tiny_base), (AdapterChoice(folder),)), "cpu", told)
+        assert any(f"{folder} changes nothing" in line for line in told.lines) == untrained
 
 
 def test_identity_of_an_adapter_follows_its_weights_and_scale(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from talim import audio
-from talim.atomic_io import write_jsonl
+from talim.atomic_io import read_jsonl, write_jsonl
 from talim.audio import Audio
 from talim.errors import TalimError
 from talim.listening import protocol as p
@@ -81,6 +81,24 @@ def test_prepare_changed_stimulus_raises_error(make_test: Make) -> None:
         prepare(folder, p.load(folder))
 
 
+def test_prepare_of_two_conditions_that_sound_the_same_is_refused_and_some_items_are_told(make_test: Make) -> None:
+    folder = make_test()
+    shutil.rmtree(folder / "stimuli")
+    linear, conv = (folder / f"runs/{name}/samples" for name in ("linear", "conv"))
+    after = [row["file"] for row in read_jsonl(linear / "manifest.jsonl") if row["role"] == "after"]
+    shutil.copyfile(linear / after[1], conv / after[1])
+    (note,) = [note for note in prepare(folder, p.load(folder)).notes if "same sound" in note]
+    assert note.startswith("warning: linear and conv are the same sound in 1 of 4 items (item-02 'fast drum'): ")
+    shutil.rmtree(folder / "stimuli")
+    for name in after:
+        shutil.copyfile(linear / name, conv / name)
+    with pytest.raises(
+        TalimError, match="linear and conv are the same sound in all of 4 items, .* leave one"
+    ):
+        prepare(folder, p.load(folder))
+    assert not (folder / "stimuli").exists()
+
+
 def test_prepare_items_missing_in_a_condition_are_left_out_and_noted(make_test: Make) -> None:
     folder = make_test()
     shutil.rmtree(folder / "stimuli")
@@ -110,7 +128,7 @@ def test_prepare_plain_folders_match_files_by_name(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         for stem in ("x", "y"):
-            noise = np.random.default_rng(len(stem + name)).standard_normal(8000) * 0.1
+            noise = np.random.default_rng([ord(stem), len(name), ord(name[0])]).standard_normal(8000) * 0.1
             soundfile.write(tmp_path / name / f"{stem}.wav", noise, 8000)
     conditions = [{"name": n, "source": n, "take": "files"} for n in ("one", "two")]
     assert prepare(tmp_path, build(p.Protocol, {"name": "t", "conditions": conditions}, p.FILE)).items == [

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from fixtures.run_folder import RECIPE, make_run
+from fixtures.run_folder import make_run
 
 from talim.reporting import messages
 
@@ -85,11 +85,11 @@ def test_report_message_ends_with_what_to_type_next(tmp_path: Path) -> None:
 
 
 def test_training_message_names_steps_time_stored_weights_and_the_next_command(tmp_path: Path) -> None:
-    cost = {"best_validation_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 2}
+    cost = {"best_validation_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 2, "stored_step": 2}
     usual = messages.training_message(make_run(tmp_path / "run", seconds=0, cost=cost)).splitlines()
     lowest = "lowest prediction error on validation clips (loss) 2.000 nats at step"
     assert usual == [f"3 steps in 8 s; {lowest} 2", f"next: talim evaluate {tmp_path / 'run'}"]
-    cost |= {"stopped_early": True, "best_step": 0}
+    cost |= {"stopped_early": True, "best_step": 0, "stored_step": 0}
     early = messages.training_message(make_run(tmp_path / "my run", seconds=0, cost=cost)).splitlines()
     assert early[0].startswith("3 steps (stopped early) in 8 s")
     assert early[1].endswith("so the stored adapter is that of step 0: it changes nothing.")
@@ -97,9 +97,8 @@ def test_training_message_names_steps_time_stored_weights_and_the_next_command(t
 
 
 def test_training_message_of_the_last_weights_does_not_speak_of_the_best(tmp_path: Path) -> None:
-    cost = {"best_validation_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 0}
-    recipe = RECIPE | {"training": {"steps": 3, "save_weights": "last"}}
-    text = messages.training_message(make_run(tmp_path / "run", seconds=0, cost=cost, recipe=recipe))
+    cost = {"best_validation_loss": 2.0, "steps": 3, "wall_seconds": 8.0, "best_step": 0, "stored_step": 3}
+    text = messages.training_message(make_run(tmp_path / "run", seconds=0, cost=cost))
     assert "2.000 nats at step 0; stored are the weights of the last step, 3 (training.save_weights=last)" in text
     assert "changes nothing" not in text
     assert "best" not in text

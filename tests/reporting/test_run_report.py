@@ -103,7 +103,7 @@ def test_write_report_of_a_run_that_began_from_an_adapter_names_it_and_its_licen
     start |= {"licence": "cc-by-nc-4.0", "design": "lora@adapter", "base": "nano-musicgen", "parameters": 10}
     recipe = RECIPE | {"design": "lora@adapter", "init_from": "someone/qawwali"}
     scores = SCORES | {"seen_in_training": {"answer": "unknown", "note": "not known"}}
-    cost = COST | {"best_step": 0, "best_validation_loss": 3.1}
+    cost = COST | {"best_step": 0, "stored_step": 0, "best_validation_loss": 3.1}
     run = make_run(tmp_path / "run", run=FACTS | {"init_from": start}, recipe=recipe, scores=scores, cost=cost)
     page = page_of(run)
     assert "The adapter lora@adapter, begun from someone/qawwali" in page

@@ -71,11 +71,10 @@ def test_stage_of_tells_how_far_training_has_come(
 
 
 def test_a_run_that_never_improved_claims_no_chance_and_no_result() -> None:
-    recipe = {"training": {"steps": 40, "save_weights": "best"}}
-    result = RunResults(Path("run"), recipe=recipe, cost={"steps": 40, "best_step": 0}, scores=SCORES)
+    cost = {"steps": 40, "best_step": 0, "stored_step": 0}
+    result = RunResults(Path("run"), cost=cost, scores=SCORES)
     assert sentences.loss_verdict(result) == ("unclear", sentences.unchanged_sentence(result))
-    kept_last = {"training": {"steps": 40, "save_weights": "last"}}
-    last = RunResults(Path("run"), recipe=kept_last, cost={"steps": 40, "best_step": 0}, scores=SCORES)
+    last = RunResults(Path("run"), cost=cost | {"stored_step": 40}, scores=SCORES)
     assert sentences.loss_verdict(last)[0] == "better"
 
 
@@ -90,8 +89,7 @@ def test_a_run_that_never_improved_claims_no_chance_and_no_result() -> None:
 )
 def test_unchanged_sentence_says_at_which_steps_validation_was_measured(measured: list[int], expected: str) -> None:
     log = [{"split": "validation", "step": step} for step in measured] + [{"split": "train", "step": 40}]
-    recipe = {"training": {"steps": 40}}
-    result = RunResults(Path("run"), recipe=recipe, cost={"steps": 40, "best_step": 0}, log=log)
+    result = RunResults(Path("run"), cost={"steps": 40, "stored_step": 0}, log=log)
     assert sentences.unchanged_sentence(result) == (
         f"The validation loss was {expected}, so the stored adapter is that of step 0: it changes nothing."
     )

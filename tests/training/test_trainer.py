@@ -140,4 +140,6 @@ def test_train_with_save_weights_last_stores_the_last_weights(
     last = train(quick_recipe(**changes, training__save_weights="last"), tmp_path / "last")
     assert losses(best) == losses(last)
     assert read_json(last.cost)["best_step"] <= 3
+    stored = [read_json(run.cost)["stored_step"] for run in (best, last)]
+    assert stored == [read_json(best.cost)["best_step"], read_json(last.cost)["steps"]]
     assert any(not torch.equal(weights(best)[key], weights(last)[key]) for key in weights(best))

@@ -20,7 +20,7 @@ from torch import nn
 
 from talim.adapters import pattern_time, peft_baselines
 from talim.adapters.base_biases import kept_biases
-from talim.adapters.config import CONFIG_FILE, STORED_METHOD, AdapterConfig, stored_base_name
+from talim.adapters.config import CONFIG_FILE, FULL, STORED_METHOD, AdapterConfig, stored_base_name
 from talim.adapters.foreign_paths import KEY_PREFIX, as_named_here
 from talim.adapters.injection import DEFAULT_NAME, inject_adapters, unwrap_peft
 from talim.adapters.peft_method import report_unmatched
@@ -37,6 +37,9 @@ CARD_FILE = "README.md"
 LICENCE_FILE = "LICENSE.md"  # the name that the Hub's license_link expects
 FORMAT = 2  # of talim.json
 TRANSLITERATED, CAPTIONED = "transliterated", "captioned"  # whether captions were, and whether there were any
+UNTRAINED = "untrained"  # of an adapter that was stored as it was before its first step
+# weights before an adapter's last product, which is zero until it is trained
+_INNER = {"talim": re.compile(r"\.talim_blocks\.\d+\.(?!up\.)"), "lora": re.compile(r"\.lora_(embedding_)?A\b")}
 
 
 def save(
@@ -133,6 +136,28 @@ def _read_peft_facts(folder: Path) -> dict[str, Any]:
         base["revision"] = config.revision
     design = getattr(config, "design", "") or peft_baselines.peft_type_name(config)
     return {"base": base, "design": design, "parameters": parameters}
+
+
+def changes_nothing(folder: Path) -> bool:
+    """Whether a base with this adapter is the base alone: it was stored untrained, or whatever it adds is zero.
+
+    Of methods whose weights do not show it, only the first is known.
+    """
+    if read_info(folder).get(UNTRAINED) is True:
+        return True
+    config = read_config(folder)
+    inner = _INNER.get(peft_baselines.peft_type_name(config))
+    if inner is None or any(block["kind"] == FULL for block in getattr(config, "blocks", ())):
+        return False
+    last = [weight for key, weight in _read_weights(folder).items() if not inner.search(key)]
+    return bool(last) and not any(bool(weight.any()) for weight in last)
+
+
+def unchanged_notes(folder: Path) -> list[str]:
+    """A line about an adapter that changes nothing; none about others."""
+    if not changes_nothing(folder):
+        return []
+    return [f"note: {folder} changes nothing: it is as it was before training, so its music is that of the base alone"]
 
 
 def design_of(folder: Path) -> Design:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from talim.adapters import serialization
 from talim.errors import UsageError
 from talim.exporting.contents import finished_run
 from talim.exporting.folder import export_folder
@@ -47,8 +48,8 @@ def export_run(run: Path, to: str, options: ExportOptions, progress: Progress) -
     """Export a finished run; UsageError for options that do not fit the target. See `talim.export`."""
     options.check(to)
     exported = finished_run(run)
-    if exported.note:
-        progress.log(exported.note)
+    for line in (*filter(None, [exported.note]), *serialization.unchanged_notes(exported.run.adapter)):
+        progress.log(line)
     if to == "hub":
         from talim.exporting.hub import export_hub
 

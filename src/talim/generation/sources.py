@@ -173,7 +173,8 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
             progress.log(f"{choice.folder} does not name the weights it was trained on{on}; its shapes fit")
     chosen = zip(source.adapters, infos, strict=True)
     without_words = [choice.folder for choice, info in chosen if info.get("captioned") is False]
-    for line in (*_choose_spelling(source, infos, backbone), *map(WITHOUT_WORDS.format, without_words)):
+    unchanged = [line for choice in source.adapters for line in serialization.unchanged_notes(choice.folder)]
+    for line in (*_choose_spelling(source, infos, backbone), *map(WITHOUT_WORDS.format, without_words), *unchanged):
         if progress is not None:
             progress.log(line)
     if model is not None:

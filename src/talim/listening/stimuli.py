@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import secrets
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +21,7 @@ from talim.corpus.generated_recordings import real_music_warning
 from talim.errors import TalimError
 from talim.html.formatting import format_counted
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
-from talim.listening.protocol import ANCHOR, Condition, Protocol, hashed_content
+from talim.listening.protocol import ANCHOR, FILE, Condition, Protocol, hashed_content
 from talim.run import Run
 
 FOLDER = "stimuli"
@@ -72,8 +74,32 @@ def prepare(folder: Path, protocol: Protocol) -> StimulusSet:
     files, prompts, notes = collect_stimuli(folder, protocol)
     with new_folder(target) as new:
         written = _write(new, protocol, files, notes)
+        written["notes"] += equal_sounds(written["stimuli"], prompts, protocol.names, folder / FILE)
         write_json(new / TABLE, {"format": stimulus_format, "prompts": prompts} | written)
     return _read(target)
+
+
+def equal_sounds(
+    rows: Sequence[dict[str, Any]], prompts: Mapping[str, str], names: Sequence[str], protocol_file: Path
+) -> list[str]:
+    """A note for each two conditions whose stimuli are the same in some items; TalimError if in all of them."""
+    hashes = {(row["item"], row["condition"]): row["sha256"] for row in rows}
+    notes = []
+    for first, second in itertools.combinations(names, 2):
+        equal = [f"{item} {text!r}" for item, text in prompts.items() if hashes[item, first] == hashes[item, second]]
+        counted = format_counted(len(prompts), "item")
+        if len(equal) == len(prompts):
+            raise TalimError(
+                f"{first} and {second} are the same sound in all of {counted}, so nobody can prefer one: an adapter "
+                "that changes nothing (talim train says so), or the same files twice; leave one of them out of the "
+                f"conditions in {protocol_file}, or train longer and evaluate again"
+            )
+        if equal:
+            notes.append(
+                f"warning: {first} and {second} are the same sound in {len(equal)} of {counted} ({', '.join(equal)}): "
+                "answers on these tell nothing of them"
+            )
+    return notes
 
 
 def collect_stimuli(folder: Path, protocol: Protocol) -> tuple[dict[str, dict[str, Path]], dict[str, str], list[str]]:

@@ -110,8 +110,8 @@ def training_message(folder: Path) -> str:
         best = (
             f"lowest prediction error on validation clips (loss) {formatting.format_number(loss)} {unit} at step {step}"
         )
-        last = f"; stored are the weights of the last step, {cost['steps']} (training.save_weights=last)"
-        best += "" if result.keeps_best else last
+        if cost["stored_step"] != step:
+            best += f"; stored are the weights of the last step, {cost['stored_step']} (training.save_weights=last)"
     early = " (stopped early)" if cost.get("stopped_early") else ""
     lines = [
         f"{formatting.format_counted(cost['steps'], 'step')}{early} in "

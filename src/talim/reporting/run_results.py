@@ -67,12 +67,6 @@ class RunResults:
         return sorted({step for row in rows if isinstance(step := row.get("step"), int) and step})
 
     @property
-    def keeps_best(self) -> bool:
-        """Whether the weights with the lowest validation loss are stored, not those of the last step."""
-        training = self.recipe.get("training")
-        return isinstance(training, dict) and training.get("save_weights", "best") == "best"
-
-    @property
     def start(self) -> dict[str, Any]:
         """The facts of the adapter that training began from; empty where it began anew."""
         return _mapping(self.facts.get("init_from"))

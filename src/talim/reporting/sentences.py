@@ -61,7 +61,7 @@ def unfinished_sentence(result: RunResults) -> str:
 
 def unchanged_sentence(result: RunResults) -> str:
     """That the validation loss never was below that of step 0, so that an untrained adapter is stored; else empty."""
-    if not (result.cost and result.keeps_best and result.cost.get("best_step") == 0):
+    if result.cost.get("stored_step") != 0:
         return ""
     what = f"it is {result.start.get('name')}, which it began from" if result.start else "it changes nothing"
     measured, steps = result.validated_steps, format_counted(result.steps_done, "training step")

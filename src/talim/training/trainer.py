@@ -107,9 +107,9 @@ class Trainer:
             self.progress.log(summary)
         eval_clips = batches.stratified_sample(self.corpus.validation, self.training.eval_clips)
         self.validation_items = self._encode(eval_clips) if eval_clips else []
+        self.progress.log(batches.choice_sentence(self.corpus, self.training))
         if eval_clips and (note := batches.few_evaluations(self.training)):
             self.progress.log(note)
-        self.progress.log(batches.choice_sentence(self.corpus, self.training))
         options = self.backbone, self.recipe.seed, self.training.crop_seconds
         crops = [batches.fixed_crop(item, *options) for item in self.train_items]
         whole = [item.full_length for item in self.validation_items]
@@ -268,7 +268,7 @@ class Trainer:
 
     def _finish(self) -> None:
         """Store the adapter with its model card, then cost.json, which marks the run as finished."""
-        if self.training.save_weights == "best" and self.best:
+        if self._keeps_best:
             with torch.no_grad():
                 for name, weight in self.weights.items():
                     weight.copy_(self.best[name])
@@ -287,6 +287,8 @@ class Trainer:
         clips = [item.clip for item in self.train_items]
         stored |= {start_adapter.TRAINED_ON: start_adapter.trained_sources(clips, self.start)}
         stored |= {} if any(item.clip.caption for item in self.train_items) else {serialization.CAPTIONED: False}
+        begun_unchanged = self.start is None or serialization.changes_nothing(self.start.folder)
+        stored |= {serialization.UNTRAINED: True} if begun_unchanged and cost["stored_step"] == 0 else {}
         serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=stored)
         write_json(self.run.cost, cost)
         self.run.checkpoint.unlink(missing_ok=True)
@@ -294,6 +296,11 @@ class Trainer:
         if self.state.best_loss is not None:
             best = f"; lowest validation loss {self.state.best_loss:.4f} at step {self.state.best_step}"
         self.progress.log(f"{self.run.folder}: adapter stored{best}")
+
+    @property
+    def _keeps_best(self) -> bool:
+        """Whether the weights of the best step are stored, not those of the last one."""
+        return self.training.save_weights == "best" and bool(self.best)
 
     def _cost(self) -> dict[str, Any]:
         frozen_cache.restore_counters(self.cache, self.state.usage)  # of all ranks, as in the last checkpoint
@@ -308,6 +315,7 @@ class Trainer:
             "steps": self.state.step,
             "stopped_early": self.state.stopped_early,
             "stopped_for_time": self.state.stopped_for_time,
+            "stored_step": self.state.best_step if self._keeps_best else self.state.step,
             "best_step": self.state.step if self.state.best_loss is None else self.state.best_step,
             "recordings": len({item.clip.sound_group for item in self.train_items}),
             "best_validation_loss": self.state.best_loss,  # None without validation clips
