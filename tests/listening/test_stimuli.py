@@ -92,9 +92,7 @@ def test_prepare_of_two_conditions_that_sound_the_same_is_refused_and_some_items
     shutil.rmtree(folder / "stimuli")
     for name in after:
         shutil.copyfile(linear / name, conv / name)
-    with pytest.raises(
-        TalimError, match="linear and conv are the same sound in all of 4 items, .* leave one"
-    ):
+    with pytest.raises(TalimError, match="linear and conv are the same sound in all of 4 items"):
         prepare(folder, p.load(folder))
     assert not (folder / "stimuli").exists()
 

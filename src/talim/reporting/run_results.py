@@ -89,16 +89,16 @@ class RunResults:
 
     @property
     def training_music(self) -> dict[str, Any]:
-    @property
-    def kept_out(self) -> dict[str, Any]:
-        """How many recordings only chose its weights and measured it, and their rights."""
-        return _mapping(self.facts.get("kept_out"))
-
         """What it trains on (`talim.corpus.attribution.training_music`), as far as known."""
         if self.scored_adapter:
             return {}
         recorded = self.facts.get("trained_on") or (self.corpus.get("split") or {}).get("train")
         return recorded if isinstance(recorded, dict) else {}
+
+    @property
+    def kept_out(self) -> dict[str, Any]:
+        """How many recordings only chose its weights and measured it, and their rights."""
+        return _mapping(self.facts.get("kept_out"))
 
     @property
     def base(self) -> dict[str, Any]:
