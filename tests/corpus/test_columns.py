@@ -11,6 +11,7 @@ from talim.corpus.corpus_folder import read_edited_captions
 from talim.corpus.labels import parse_labels
 from talim.corpus.metadata import read_metadata, read_sections
 from talim.corpus.tables import Table, plain_row
+from talim.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -169,3 +170,11 @@ def test_with_known_columns_counts_wrong_numbers_of_many_kinds() -> None:
     notes = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns()).notes
     assert len(notes) == 21
     assert notes[-1] == "lines 22 to 39: no number in a column of numbers, not used"
+
+
+def test_with_known_columns_refuses_sides_of_the_split_where_they_can_be_mended() -> None:
+    rows = [(2, {"split": "dev"}), (5, {"split": "tset"})]
+    with pytest.raises(UsageError, match=r"line 5: 'tset' \(is it test\?\); write train, validation or test"):
+        with_known_columns(Table(Path("metadata.csv"), rows), recording_columns())
+    of_a_data_set = with_known_columns(Table(Path("owner/name"), rows, unit="row"), recording_columns())
+    assert [cells["split"] for _, cells in of_a_data_set.rows] == ["dev", "tset"]

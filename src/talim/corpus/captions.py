@@ -15,6 +15,7 @@ from talim.atomic_io import write_text
 from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.beat_chord_files import BeatChordAnnotation, read_beats_chords
 from talim.corpus.caption_templates import caption_phrase
+from talim.corpus.given_sides import COLUMN as SPLIT_COLUMN
 from talim.corpus.labels import Labels, labels_in_range, parse_labels, without_wrong_numbers
 from talim.corpus.manifest import UNKNOWN
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
@@ -91,7 +92,7 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
     used = {
         column for name, columns in COLUMN_ALIASES.items() for column in columns if cells.get(column) == fields[name]
     }
-    used |= {*TEXT_COLUMNS, *BEAT_CHORD_COLUMNS}
+    used |= {*TEXT_COLUMNS, *BEAT_CHORD_COLUMNS, SPLIT_COLUMN}
     labels = parse_labels(cells)
     notes = [*faults.values()]
     text, origin, passed_over = _caption(file, edited, labels, caption, notes)

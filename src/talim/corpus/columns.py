@@ -6,13 +6,17 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 
 from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
 from talim.corpus.generated_recordings import COLUMN as GENERATED_COLUMN
+from talim.corpus.given_sides import COLUMN as SPLIT_COLUMN
+from talim.corpus.given_sides import side_of, unknown_word
 from talim.corpus.labels import COLUMNS as LABEL_COLUMNS
 from talim.corpus.labels import without_wrong_numbers
 from talim.corpus.tables import FILE_COLUMNS, MetadataRow, Table, format_lines
+from talim.errors import UsageError
 from talim.traditions.name_matching import split_ascii_words
 
 SECTION_COLUMNS = ("file_name", "start_seconds", "seconds", "end_seconds", "name")
@@ -66,7 +70,7 @@ def _key(name: str) -> str:
 def recording_columns() -> ColumnSet:
     """The columns of a table of recordings."""
     synonyms = (*LABEL_COLUMNS.values(), *COLUMN_ALIASES.values(), TEXT_COLUMNS, BEAT_CHORD_COLUMNS, FILE_COLUMNS)
-    names = [*(column for columns in synonyms for column in columns), *_KEPT_COLUMNS, GENERATED_COLUMN]
+    names = [*(column for columns in synonyms for column in columns), *_KEPT_COLUMNS, GENERATED_COLUMN, SPLIT_COLUMN]
     return ColumnSet(tuple(dict.fromkeys(names)))
 
 
@@ -78,7 +82,10 @@ def section_columns() -> ColumnSet:
 
 
 def with_known_columns(table: Table, known: ColumnSet) -> Table:
-    """The table with its columns under their known names, and a note on every one that is renamed or not used."""
+    """The table with its columns under their known names, and a note on every one that is renamed or not used.
+
+    Raises UsageError with the line of a side of the split that is none, where it can be mended: in a file of lines.
+    """
     columns = [column for column in dict.fromkeys(column for _, cells in table.rows for column in cells) if column]
     renamed: dict[str, str] = {}
     for column in columns:
@@ -99,8 +106,19 @@ def with_known_columns(table: Table, known: ColumnSet) -> Table:
     if unused:
         texts = [f"{column}{_nearest(column, known)}" for column in unused]
         notes.append(f"columns not used, only kept with the clips: {_listed(texts)}")
+    if table.unit == "line" and SPLIT_COLUMN in known.names:
+        _check_sides(table.path, rows)
     rows, wrong = _checked_numbers(rows, table.unit)
     return replace(table, rows=rows, notes=[*table.notes, *notes, *_conflict_notes(rows, table.unit), *wrong])
+
+
+def _check_sides(path: Path, rows: list[tuple[int, MetadataRow]]) -> None:
+    written = [(line, cells[SPLIT_COLUMN]) for line, cells in rows if SPLIT_COLUMN in cells]
+    if unknown := [f"line {line}: {unknown_word(text)}" for line, text in written if not side_of(text)]:
+        raise UsageError(
+            f"{path}: the column {SPLIT_COLUMN} names no side of the split: {_listed(unknown)}; write train, "
+            "validation or test, or leave the cell empty"
+        )
 
 
 def _checked_numbers(rows: list[tuple[int, MetadataRow]], unit: str) -> tuple[list[tuple[int, MetadataRow]], list[str]]:

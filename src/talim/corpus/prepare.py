@@ -16,6 +16,8 @@ from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
 from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
 from talim.corpus.generated_recordings import generated_lines, leave_out_generated
+from talim.corpus.given_sides import COLUMN as SPLIT_COLUMN
+from talim.corpus.given_sides import given_sides, sides_of_recordings
 from talim.corpus.importers import registry
 from talim.corpus.label_spellings import unify_labels
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
@@ -62,9 +64,10 @@ def prepare(  # noqa: PLR0913
     FORMAT:DETAIL, None to recognise it. Clips are at most `clip_seconds` (1 to 600) long, at `sample_rate` Hz with 1
     or 2 channels. `held_out_fraction` (above 0, at most 0.5; None: 0.2, of fewer than 20 recordings 0.3) of the music
     is held out for the test, or exactly the recordings named in `held_out`; of the rest, validation takes a part (see
-    `validation_side.add_validation`). `split_by` is "auto" or one of
-    `split.SPLIT_STRATEGIES`. `caption` is for recordings that have none. `license_use="commercial"` leaves out
-    recordings whose licence forbids that or is unknown. AI-generated files are left out, see `generated_recordings`.
+    `validation_side.add_validation`). A column `split` of the metadata names sides (see `split.make_split`), unless
+    `held_out` does. `split_by` is "auto" or one of `split.SPLIT_STRATEGIES`. `caption` is for recordings that have
+    none. `license_use="commercial"` leaves out recordings whose licence forbids that or is unknown. AI-generated files
+    are left out, see `generated_recordings`.
 
     `reader` is of the base whose tokenizer the captions are checked with; None: plain letters.
 
@@ -93,6 +96,7 @@ def prepare(  # noqa: PLR0913
             f"{refused} of {format_counted(listed, 'recording')} left out: the licence forbids commercial use or is "
             "not known"
         )
+    imported, sides = _with_given_sides(imported, edited, bool(held_out), progress)
     with Run(out).lock():
         before = previous_summary(out)
         stats = segment_all(_best_described_first(imported.files, edited), out, config, progress)
@@ -113,10 +117,20 @@ def prepare(  # noqa: PLR0913
             imported = _with_notes(imported, "labels", spelling_notes, progress)
             items = [split_item(clip) for clip in clips]
             fraction = default_fraction(items) if held_out_fraction is None else held_out_fraction
-            split = make_split(
-                items, held_out_fraction=fraction, seed=seed, split_by=split_by, held_out=held_out, duplicates=pairs
+            split = add_validation(
+                make_split(
+                    items,
+                    held_out_fraction=fraction,
+                    seed=seed,
+                    split_by=split_by,
+                    held_out=held_out,
+                    given=sides_of_recordings(items, sides, [*pairs, *_copies(stats)]),
+                    duplicates=pairs,
+                ),
+                items,
+                seed,
+                pairs,
             )
-            split = add_validation(split, items, seed, pairs)
         except TalimError as error:
             if before is None:
                 remove_corpus(out)
@@ -146,6 +160,14 @@ def _with_notes(imported: ImportResult, about: str, notes: Sequence[str], progre
     for note in notes:
         progress.log(one_line(f"note: {about}: {note}"))
     return replace(imported, notes=(*imported.notes, *({"file": about, "note": note} for note in notes)))
+
+
+def _with_given_sides(
+    imported: ImportResult, edited: Mapping[str, Mapping[str, str]], overridden: bool, progress: Progress
+) -> tuple[ImportResult, dict[str, str]]:
+    """The sides of files that their metadata name, and the source with notes on them."""
+    sides, notes = given_sides(imported.files, edited, overridden)
+    return _with_notes(imported, f"column {SPLIT_COLUMN}", notes, progress), sides
 
 
 def filter_by_license(
@@ -264,6 +286,11 @@ def _leave_out_copies(
         del metadata[name]
         stats.skipped.append(copy_row(name, original, "sound"))
     return [pair for pair in duplicates if pair.first in metadata and pair.second in metadata]
+
+
+def _copies(stats: PrepareStats) -> list[tuple[str, str]]:
+    """The files that are left out as copies, each with the one that is kept."""
+    return [(row["file"], row["copy_of"]) for row in stats.skipped if "copy_of" in row]
 
 
 def _make_clips(

@@ -6,6 +6,7 @@ import difflib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from talim.corpus.split_groups import (
     GROUPING_FUNCTIONS,
     HELD_OUT,
     TRAIN,
+    VALIDATION,
     DuplicatePairs,
     SplitGroups,
     SplitItem,
@@ -26,6 +28,7 @@ from talim.errors import TalimError, UsageError
 from talim.html.formatting import format_counted
 
 SPLIT_STRATEGIES = ("performer", "lead", "release", "recording", "blocks")  # from strict to relaxed
+GIVEN = "metadata"  # the strategy where the metadata name sides
 GROUPING_KEYS = {
     "performer": ("performer", "release", "work"),
     "lead": ("lead", "release", "work"),
@@ -55,6 +58,7 @@ class Split:
     relaxed: tuple[str, ...] = ()  # why stricter strategies were not feasible
     validation_from: str = ""  # see `validation_side`
     validation_note: str = ""  # said beside scores where validation is not by whole recordings
+    given: frozenset[str] = frozenset()  # recordings whose side the metadata name
 
 
 class _InfeasibleSplit(Exception):  # noqa: N818 - an answer, not an error
@@ -76,17 +80,22 @@ def make_split(
     seed: int = 0,
     split_by: str = "auto",
     held_out: Collection[str] = (),
+    given: Mapping[str, str] | None = None,
     duplicates: DuplicatePairs = (),
 ) -> Split:
     """Split clips so that no group is on both sides; files with common audio (`duplicates`) stay together.
 
-    "auto" takes the strictest feasible strategy; `held_out` names exactly the recordings to hold out. Raises
-    UsageError for an unknown name or an infeasible strategy, TalimError where nothing can be held out.
+    "auto" takes the strictest feasible strategy; `held_out` names exactly the recordings to hold out. `given` has the
+    sides of recordings that the metadata name (see `given_sides.sides_of_recordings`): they are kept as they are, and
+    the test is drawn from the others where no recording has that side. Raises UsageError for an unknown name or an
+    infeasible strategy, and for given sides that leave no test or training; TalimError where nothing can be held out.
     """
     if held_out:
         return _split_by_name(items, held_out, duplicates)
     if split_by not in ("auto", *SPLIT_STRATEGIES):
         raise UsageError(f"unknown split {split_by!r}; choose one of: auto, {', '.join(SPLIT_STRATEGIES)}")
+    if given:
+        return _split_as_given(items, given, held_out_fraction, seed, split_by, duplicates)
     reasons: list[str] = []
     for strategy in applicable_strategies(items) if split_by == "auto" else (split_by,):
         try:
@@ -130,21 +139,93 @@ def applicable_strategies(items: Sequence[SplitItem]) -> list[str]:
 def _split_by_groups(
     strategy: str, items: Sequence[SplitItem], held_out_fraction: float, seed: int, duplicates: DuplicatePairs
 ) -> Split:
-    keys = GROUPING_KEYS[strategy]
-    required = keys if strategy == "release" else keys[:1]
-    if required and not any(GROUPING_FUNCTIONS[key](item) for key in required for item in items):
-        what = "soloist" if strategy == "lead" else strategy
-        raise _InfeasibleSplit(f"no recording names its {what}{PERFORMER_COLUMN * (strategy == 'performer')}")
-    groups = assign_groups(items, keys, duplicates)
-    drawn = _draw_held_out_groups(groups, items, held_out_fraction, seed, strategy)
-    sides = _sides(items, lambda item: groups[item.recording] in drawn)
-    names = sorted({item.recording for item in items if sides[item.id] == HELD_OUT})
+    drawn = _draw_recordings(strategy, items, held_out_fraction, seed, duplicates, {})
+    sides = _sides(items, lambda item: item.recording in drawn)
+    names = sorted(drawn)
     performers, note = "", ""
     if strategy == "performer":
         known = {item.performer for item in items if item.recording in names} - {UNKNOWN}
         performers = f" ({list_names(sorted(known))})" if known else ""
         note = _unknown_performers_note(items)
     return Split(strategy, sides, f"{HELD_OUT_WORDS}: {list_names(names)}{performers}. {_GUARANTEES[strategy]}{note}")
+
+
+def _draw_recordings(
+    strategy: str,
+    items: Sequence[SplitItem],
+    held_out_fraction: float,
+    seed: int,
+    duplicates: DuplicatePairs,
+    given: Mapping[str, str],
+) -> set[str]:
+    """Recordings for the test by a grouping; none of a group in which the metadata name another side for one."""
+    keys = GROUPING_KEYS[strategy]
+    required = keys if strategy == "release" else keys[:1]
+    if required and not any(GROUPING_FUNCTIONS[key](item) for key in required for item in items):
+        what = "soloist" if strategy == "lead" else strategy
+        raise _InfeasibleSplit(f"no recording names its {what}{PERFORMER_COLUMN * (strategy == 'performer')}")
+    groups = assign_groups(items, keys, duplicates)
+    kept = {groups[recording] for recording in given}
+    for_training = [item for item in items if given.get(item.recording) != VALIDATION]
+    drawn = _draw_held_out_groups(groups, for_training, held_out_fraction, seed, strategy, kept)
+    return {item.recording for item in items if groups[item.recording] in drawn}
+
+
+def _split_as_given(
+    items: Sequence[SplitItem],
+    given: Mapping[str, str],
+    held_out_fraction: float,
+    seed: int,
+    split_by: str,
+    duplicates: DuplicatePairs,
+) -> Split:
+    """The sides that the metadata name; without a named test it is drawn from the recordings that have no side."""
+    recordings = {item.recording for item in items}
+    test = {recording for recording, side in given.items() if side == HELD_OUT}
+    if test:
+        text = f"{HELD_OUT_WORDS}, as the metadata say: {list_names(sorted(test))}"
+    else:
+        test, text = _draw_beside_given(items, given, held_out_fraction, seed, split_by, duplicates)
+    sides = {item.id: HELD_OUT if item.recording in test else given.get(item.recording, TRAIN) for item in items}
+    if TRAIN not in sides.values():
+        raise UsageError(
+            "the metadata leave no recording to train on: every one is named for validation or the test in the column "
+            "split; name one for training, or leave its cell empty"
+        )
+    _, text = _with_performers(text, items, sides)
+    if rest := recordings - {*given} - test:
+        use = "trained on" if VALIDATION in given.values() else "for training, of which validation takes a part"
+        text += f" Without a side there, and {use}: {list_names(sorted(rest))}."
+    return Split(GIVEN, sides, text, given=frozenset(given))
+
+
+def _draw_beside_given(
+    items: Sequence[SplitItem],
+    given: Mapping[str, str],
+    held_out_fraction: float,
+    seed: int,
+    split_by: str,
+    duplicates: DuplicatePairs,
+) -> tuple[set[str], str]:
+    """Recordings for the test out of those without a side, and the beginning of the explanation."""
+    none = "the metadata name sides of the split, but none is the test"
+    do = "name it in the column split, or by --held-out NAME"
+    if {item.recording for item in items} <= {*given}:
+        raise UsageError(f"{none}, and every recording has another side; {do}")
+    strategies = applicable_strategies(items) if split_by == "auto" else [split_by]
+    reasons = []
+    for strategy in strategies:
+        if strategy not in GROUPING_KEYS:
+            reasons.append(f"not by {strategy}: sides in metadata are of whole recordings")
+            continue
+        try:
+            drawn = _draw_recordings(strategy, items, held_out_fraction, seed, duplicates, given)
+        except _InfeasibleSplit as reason:
+            reasons.append(f"not by {strategy}: {reason}")
+            continue
+        text = f"The metadata name sides, but not the test: it is drawn, by {strategy}, from those without a side"
+        return drawn, f"{text}. {HELD_OUT_WORDS}: {list_names(sorted(drawn))}"
+    raise UsageError(f"{none}, and it cannot be drawn from the recordings without a side: {'; '.join(reasons)}; {do}")
 
 
 def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplicates: DuplicatePairs) -> Split:
@@ -155,18 +236,24 @@ def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplic
     sides = _sides(items, lambda item: item.recording in recordings)
     if TRAIN not in sides.values():
         raise UsageError("every recording is named as held out; leave at least one to train on")
-    in_training = {name for item in items if sides[item.id] == TRAIN for name in performer_names(item.performer)}
-    held_out_items = [item for item in items if item.recording in recordings]
-    shared = sorted({item.performer for item in held_out_items if in_training & {*performer_names(item.performer)}})
     text = f"{HELD_OUT_WORDS}, as asked for: {list_names(sorted(named))}"
     if recordings - named:
         text += f", and what holds the same sound: {list_names(sorted(recordings - named))}"
+    strategy, text = _with_performers(text, items, sides)
+    return Split(strategy, sides, text)
+
+
+def _with_performers(text: str, items: Sequence[SplitItem], sides: Mapping[str, str]) -> tuple[str, str]:
+    """What the sides turn out to keep apart, performer or recording, and the text with a sentence on it."""
+    elsewhere = {name for item in items if sides[item.id] != HELD_OUT for name in performer_names(item.performer)}
+    held_out = [item for item in items if sides[item.id] == HELD_OUT]
+    shared = sorted({item.performer for item in held_out if elsewhere & {*performer_names(item.performer)}})
     if shared:
-        return Split("recording", sides, f"{text}. {list_names(shared)} can be heard in training too.")
+        return "recording", f"{text}. {list_names(shared)} can be heard in training too."
     if all(item.performer == UNKNOWN for item in items):
-        return Split("recording", sides, f"{text}. {_GUARANTEES['recording']} (No recording names its performer.)")
+        return "recording", f"{text}. {_GUARANTEES['recording']} (No recording names its performer.)"
     text += ". No performer that the metadata name for them is in training."
-    return Split("performer", sides, text + _unknown_performers_note(items))
+    return "performer", text + _unknown_performers_note(items)
 
 
 def _find_recording(name: str, items: Sequence[SplitItem]) -> str:
@@ -191,18 +278,28 @@ def _find_recording(name: str, items: Sequence[SplitItem]) -> str:
 
 
 def _draw_held_out_groups(
-    groups: Mapping[str, str], items: Sequence[SplitItem], held_out_fraction: float, seed: int, strategy: str
+    groups: Mapping[str, str],
+    items: Sequence[SplitItem],
+    held_out_fraction: float,
+    seed: int,
+    strategy: str,
+    kept: AbstractSet[str] = frozenset(),
 ) -> set[str]:
-    """A seeded draw of groups that together hold about `held_out_fraction` of the music, at most half of it."""
+    """A seeded draw of groups that together hold about `held_out_fraction` of the music, at most half of it.
+
+    Groups in `kept` are not drawn.
+    """
     seconds: dict[str, float] = defaultdict(float)
     for item in items:
         seconds[groups[item.recording]] += item.seconds
     total = sum(seconds.values())
+    if kept and (len(seconds) < 2 or kept >= {*seconds}):
+        raise _InfeasibleSplit("no recording without a side is independent of the others")
     if len(seconds) < 2:
         if len({item.recording for item in items}) == 1:
             raise _InfeasibleSplit("there is only one recording")
         raise _InfeasibleSplit(f"all recordings are connected by {_describe_grouping(strategy)}")
-    names = sorted(seconds)
+    names = sorted({*seconds} - {*kept})
     order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
     drawn, drawn_seconds = set[str](), 0.0
     for name in order:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import numpy as np
 
-from talim.corpus.split import GROUPING_KEYS, Split, applicable_strategies, list_names
+from talim.corpus.split import GIVEN, GROUPING_KEYS, Split, applicable_strategies, list_names
 from talim.corpus.split_groups import TRAIN, VALIDATION, DuplicatePairs, SplitItem, assign_groups
 
 RECORDINGS, PARTS, NONE = "recordings", "parts", "none"  # what validation clips are of
@@ -25,20 +26,30 @@ def add_validation(split: Split, items: Sequence[SplitItem], seed: int, duplicat
 
     Whole groups, as the split has them, that hold about 15 % of what is not held out, at most 34 %. Fewer than four
     groups: by a less strict grouping; fewer than four recordings: last clips of recordings that are trained on
-    otherwise; else none.
+    otherwise; else none. Where the metadata name validation, it is that; where they name other sides, it is taken from
+    recordings without one, and only where these do not do from those that they name for training.
     """
+    if named := sorted({item.recording for item in items if split.sides.get(item.id) == VALIDATION}):
+        text = f"{split.explanation} {_WHAT_FOR}, never trained on, as the metadata say: {list_names(named)}."
+        return replace(split, explanation=text, validation_from=RECORDINGS)
     training = [item for item in items if split.sides.get(item.id) == TRAIN]
     rng = np.random.default_rng([seed, _STREAM])
     strategies = [each for each in applicable_strategies(items) if each in GROUPING_KEYS]
-    for strategy in strategies[strategies.index(split.strategy) :] if split.strategy in strategies else ():
-        groups = assign_groups(training, GROUPING_KEYS[strategy], duplicates)
-        if drawn := _draw_groups(groups, training, rng):
-            chosen = {item.id for item in training if groups[item.recording] in drawn}
-            names = sorted({item.recording for item in training if item.id in chosen})
-            text = f"{_WHAT_FOR}, never trained on: {list_names(names)}."
-            if strategy != split.strategy:
-                text += f" (By {strategy}, as too few are left to keep validation apart by {split.strategy}.)"
-            return _with_sides(split, chosen, RECORDINGS, text, "")
+    first = strategies[0] if split.strategy == GIVEN else split.strategy
+    strategies = strategies[strategies.index(first) :] if first in strategies else []
+    for named_for_training in dict.fromkeys((split.given, frozenset[str]())):
+        for strategy in strategies:
+            groups = assign_groups(training, GROUPING_KEYS[strategy], duplicates)
+            kept = {groups[item.recording] for item in training if item.recording in named_for_training}
+            if drawn := _draw_groups(groups, training, rng, kept):
+                chosen = {item.id for item in training if groups[item.recording] in drawn}
+                names = sorted({item.recording for item in training if item.id in chosen})
+                text = f"{_WHAT_FOR}, never trained on: {list_names(names)}."
+                if strategy != first:
+                    text += f" (By {strategy}, as too few are left to keep validation apart by {first}.)"
+                if split.given.intersection(names):
+                    text += " (The metadata name no validation, so it is taken from what they name for training.)"
+                return _with_sides(split, chosen, RECORDINGS, text, "")
     why = f"too few independent recordings remain beside the test ({MIN_GROUPS} are needed)"
     if split.strategy == "blocks":
         why = "training and test are parts of the same recordings"
@@ -59,15 +70,17 @@ def _with_sides(split: Split, chosen: set[str], kind: str, text: str, note: str)
     return replace(split, sides=sides, explanation=explanation, validation_from=kind, validation_note=note)
 
 
-def _draw_groups(groups: Mapping[str, str], training: Sequence[SplitItem], rng: np.random.Generator) -> set[str]:
-    """Groups of recordings in a random order until they hold enough; none where there are too few groups."""
+def _draw_groups(
+    groups: Mapping[str, str], training: Sequence[SplitItem], rng: np.random.Generator, kept: AbstractSet[str]
+) -> set[str]:
+    """Groups, but those in `kept`, in a random order until they hold enough; none where there are too few groups."""
     seconds: dict[str, float] = defaultdict(float)
     for item in training:
         seconds[groups[item.recording]] += item.seconds
-    names = sorted(seconds)
-    if len(names) < MIN_GROUPS:
+    names = sorted({*seconds} - kept)
+    if len(seconds) < MIN_GROUPS:
         return set()
-    total, least = sum(seconds.values()), 2 if len(names) >= ENOUGH_FOR_TWO else 1
+    total, least = sum(seconds.values()), 2 if len(seconds) >= ENOUGH_FOR_TWO else 1
     drawn, drawn_seconds = set[str](), 0.0
     for index in rng.permutation(len(names)):
         name = names[index]

@@ -95,6 +95,30 @@ def test_rows_are_counted_from_one_and_named_from_zero(
     assert [note["note"][:7] for note in found.notes] == ["row 2: "]
 
 
+@pytest.mark.parametrize(
+    ("splits", "sides", "notes"),
+    [
+        (("train", "test", "extra"), ["train", "test", ""], 0),
+        (("training", "dev", "eval"), ["training", "dev", "eval"], 0),
+        (("train", "validation"), ["", ""], 1),
+        (("train",), [""], 0),
+    ],
+)
+def test_list_recordings_passes_official_splits_where_test_and_training_are_there(
+    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch, splits: tuple[str, ...], sides: list[str], notes: int
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(disable_progress_bars=lambda: None))
+    tables = {split: SimpleNamespace(features={}, info=None) for split in splits}
+    monkeypatch.setattr(huggingface, "_load", lambda *_: tables)
+    monkeypatch.setattr(huggingface, "_licence", lambda *_: "")
+    monkeypatch.setattr(huggingface, "_audio_column", lambda *_: "audio")
+    monkeypatch.setattr(huggingface, "_rows", lambda *_: iter([{"raga": "Yaman"}]))
+    monkeypatch.setattr(huggingface, "_cell", lambda *_: {"bytes": b"fLaC 0"})
+    found = huggingface.list_recordings(ImportRequest(str(folder), out))
+    assert [file.row.get("split", "") for file in found.files] == sides
+    assert len(found.notes) == notes
+
+
 def test_list_recordings_without_audio_or_damaged_raises(table: Any, folder: Path, out: Path) -> None:
     table.remove_columns(["audio"]).to_parquet(folder / "a.parquet")
     with pytest.raises(TalimError, match="no audio column among Raga, artist"):

@@ -121,6 +121,13 @@ def test_dataset_recordings_with_annotations_of_a_label_s_name_notes_them(folder
     ]
 
 
+@pytest.mark.parametrize("name", ["split", "subset"])
+def test_dataset_recordings_passes_the_official_side(folder: Path, out: Path, name: str) -> None:
+    track = SimpleNamespace(audio_path=str(write_sound(folder / "r.wav")), **{name: "validation"})
+    imported = importers_mirdata.dataset_recordings(Dataset({"one": track}), "other", folder, out)
+    assert imported.files[0].row["split"] == "validation"
+
+
 def test_dataset_recordings_takes_the_sound_of_the_whole_track(folder: Path, out: Path) -> None:
     path = str(write_sound(folder / "r.wav"))
     tracks = {

@@ -10,6 +10,7 @@ from fixtures.importer_sources import ROWS, Row
 
 from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
+from talim.corpus.given_sides import COLUMN as SPLIT_COLUMN
 from talim.corpus.importers import registry
 from talim.corpus.labels import COLUMNS
 from talim.corpus.prepare import prepare
@@ -88,6 +89,6 @@ def test_documentation_names_every_format_and_known_columns() -> None:
     documented = {word for line in table for word in re.findall(r"`([a-z_]+)`", line)}
     known = {column for columns in (*COLUMNS.values(), *COLUMN_ALIASES.values()) for column in columns}
     known |= {*TEXT_COLUMNS, *BEAT_CHORD_COLUMNS, *FILE_COLUMNS}
-    known |= {"mode_kind", "cycle_kind", "lead_performer", "release_mbid", "work_mbid", "ai_generated"}
+    known |= {"mode_kind", "cycle_kind", "lead_performer", "release_mbid", "work_mbid", "ai_generated", SPLIT_COLUMN}
     assert len(documented) > 30
     assert documented <= known

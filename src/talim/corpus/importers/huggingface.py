@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from talim.audio import is_audio_name
 from talim.corpus.columns import recording_columns, with_known_columns
+from talim.corpus.given_sides import COLUMN, side_of
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
+from talim.corpus.split_groups import HELD_OUT, TRAIN
 from talim.corpus.tables import Table, plain_row
 from talim.errors import TalimError
 from talim.near_paths import did_you_mean
@@ -28,7 +30,7 @@ def matches(path: Path) -> bool:
 
 
 def list_recordings(request: ImportRequest) -> ImportResult:
-    """Every row with audio of every split; the other columns are its metadata."""
+    """Every row with audio of every split; the other columns are its metadata, official splits its side."""
     try:
         import datasets  # pyright: ignore[reportMissingImports] (an optional extra)
     except ImportError as error:
@@ -42,7 +44,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
     defaults = {"source": f"Hugging Face data set {name}"}
     files: list[SourceFile] = []
     skipped: list[dict[str, str]] = []
-    notes: list[dict[str, str]] = []
+    official, notes = _official_sides(splits)
     for split, table in splits.items():
         column = _audio_column(table, request)
         numbered = [*enumerate(_rows(table, column), start=1)]  # as people count, in the notes
@@ -50,7 +52,7 @@ def list_recordings(request: ImportRequest) -> ImportResult:
         described = with_known_columns(rows, recording_columns())
         notes += [{"file": split, "note": note} for note in described.notes]
         for number, cells in described.rows:
-            row = defaults | cells
+            row = defaults | official.get(split, {}) | cells
             if licence and not {"licence", "license", "rights", "copyright"} & {*row}:
                 row["licence"] = licence
             file = _source_file(request, table, split, column, number - 1, row)
@@ -59,6 +61,15 @@ def list_recordings(request: ImportRequest) -> ImportResult:
             else:
                 files.append(file)
     return ImportResult("huggingface", request.source, tuple(files), tuple(skipped), tuple(notes))
+
+
+def _official_sides(splits: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[dict[str, str]]]:
+    """The cells that name the side of each split, where the data set has training and test; else a note on others."""
+    sides = {split: side for split in splits if (side := side_of(split))}
+    if {TRAIN, HELD_OUT} <= {*sides.values()}:
+        return {split: {COLUMN: split} for split in sides}, []
+    note = f"the splits {', '.join(sides)} are not followed: training and test are not both among them"
+    return {}, [{"file": "splits", "note": note}] if len(sides) > 1 else []
 
 
 def _load(datasets: Any, request: ImportRequest) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from talim.corpus.given_sides import COLUMN
 from talim.corpus.importers import otmm
 from talim.corpus.importers.folder import check_folder
 from talim.corpus.importers.protocol import ImportRequest
@@ -30,6 +31,7 @@ _ATTRIBUTES = {
     "work": ("work", "composition"),
     "tonic_hz": ("tonic_fine_tuned", "tonic"),
     "tradition": ("tradition",),
+    COLUMN: ("split", "subset"),
 }
 # Where a track has several sounds, the one of the whole, as one microphone or mix; `audio_path` comes first.
 _AUDIO_PATHS = ("audio_path", "audio_mix_path", "audio_mic_path", "audio_path_stereo", "audio_path_mono")
