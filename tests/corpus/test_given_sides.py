@@ -209,9 +209,7 @@ def test_prepare_with_two_sides_for_copies_raises(three: Path, out: Path) -> Non
 
 def test_prepare_with_an_unknown_side_names_the_line_before_the_work(three: Path, out: Path) -> None:
     (three / "metadata.csv").write_text("file_name,split\na.wav,train\nc.ogg,tets\ndeep/b.flac,fold 3\n")
-    message = (
-        r"metadata\.csv: the column split names no side .*: line 3: 'tets' \(is it test\?\), line 4: 'fold 3'"
-    )
+    message = r"metadata\.csv: the column split names no side .*: line 3: 'tets' \(is it test\?\), line 4: 'fold 3'"
     with pytest.raises(UsageError, match=message):
         make(three, out)
     assert not out.exists()
