@@ -192,7 +192,7 @@ def said_texts() -> dict[str, str]:
 READING = (  # the modules with which a base is fetched and read
     *("hub_download", "hub_repository", "resolve", "load", "tokenizer_files", "mustango/load"),
     *("mustango/checkpoint_files", "mustango/weight_names"),
-    *("musicgen/audiocraft_checkpoint", "musicgen/audiocraft_names"),
+    *("musicgen/audiocraft_checkpoint", "musicgen/audiocraft_names", "musicgen/audiocraft_settings"),
 )
 
 
