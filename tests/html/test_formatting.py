@@ -13,7 +13,14 @@ from talim.html import formatting
 
 @pytest.mark.parametrize(
     ("value", "digits", "expected"),
-    [(0.234, 3, "0.234"), (-0.5, 2, "−0.50"), (10.0, 1, "10"), (0.00012, 3, "0.00012"), (0, 3, "0.000")],
+    [
+        (0.234, 3, "0.234"),
+        (-0.5, 2, "−0.50"),
+        (10.0, 1, "10"),
+        (0.00012, 3, "0.00012"),
+        (0, 3, "0.000"),
+        (-1e-16, 2, "0.00"),
+    ],
 )
 def test_format_number_has_digits_and_a_minus_sign(value: float, digits: int, expected: str) -> None:
     assert formatting.format_number(value, digits) == expected

@@ -15,6 +15,7 @@ from talim.errors import TalimError
 from talim.listening import protocol as p
 from talim.listening.assignment import LOW_QUALITY_ANCHOR, trials_for
 from talim.listening.ratings import ALL_LISTENERS, rate_conditions
+from talim.listening.verdict import verdict_sentences
 
 Make = Callable[..., Path]
 TRUTH = {"linear": 0.8, "conv": 0.2, "untrained": -1.0, "real": 1.6}
@@ -89,8 +90,29 @@ def test_rate_conditions_cannot_say_is_counted_without_effect_on_strengths() -> 
     blank = [row | ({"answer": None} if row["aspect"] == "melody" else {}) for row in rows]
     result = rate_conditions(blank, protocol())["groups"][ALL_LISTENERS]
     assert result["melody"]["cannot_say"] == 8 * 12
-    assert result["melody"]["conditions"][0]["strength"] == {"value": 0.0, "low": None, "high": None}
+    assert {c["strength"]["value"] for c in result["melody"]["conditions"]} == {None}
+    assert {pair["preference"]["value"] for pair in result["melody"]["pairs"]} == {None}
     assert result["overall"] == rate_conditions(rows, protocol())["groups"][ALL_LISTENERS]["overall"]
+
+
+def test_rate_conditions_rates_no_pair_and_no_condition_without_answers() -> None:
+    """Nobody compared `untrained` with anything, and `linear` with `conv` only through the real music."""
+    kept = ({"linear", "real"}, {"conv", "real"})
+    rows = [row for row in simulated(protocol(), TRUTH, 12) if {row["first"], row["second"]} in kept]
+    rows += [row for row in simulated(protocol(), TRUTH, 12) if row["kind"] == "attention"]
+    few = protocol_of(trials=TRIALS, exclusions={"trials_below": 1})
+    result = rate_conditions(rows, few, {"fad": {"linear": 1, "untrained": 2, "real": 3}})
+    rating = result["groups"][ALL_LISTENERS]["overall"]
+    strengths = {c["name"]: c["strength"]["value"] for c in rating["conditions"]}
+    assert strengths["untrained"] is None
+    assert strengths["real"] > strengths["linear"]
+    rated = {(pair["first"], pair["second"]) for pair in rating["pairs"] if pair["preference"]["value"] is not None}
+    assert rated == {("linear", "real"), ("conv", "real")}
+    assert all((pair["answers"] == 0) == (pair["p"] is None) for pair in rating["pairs"])
+    assert result["rank_correlation"] == [{"metric": "fad", "conditions": 2, "spearman": None, "p": None}]
+    said = verdict_sentences(rating, {name: name for name in TRUTH})
+    assert said[-1].startswith("Not rated, as no answer compares them: linear with conv, linear with untrained, ")
+    assert not any("untrained" in sentence for sentence in said[:-1])
 
 
 def mushra_rows(created: p.Protocol, listeners: int) -> list[dict[str, Any]]:

@@ -60,6 +60,17 @@ def test_rate_folder_without_or_with_foreign_votes_raises_error(make_test: Make,
         rate_folder(folder, [tmp_path / "x.jsonl"])
 
 
+def test_rate_folder_of_some_pairs_prints_no_number_of_others(make_test: Make, tmp_path: Path) -> None:
+    folder = make_test(trials=TRIALS)
+    rows = [row for row in simulated(p.load(folder), TRUTH, 7) if "untrained" not in (row["first"], row["second"])]
+    (tmp_path / "x.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
+    result = rate_folder(folder, [tmp_path / "x.jsonl"])
+    told = sentences(result)
+    assert "  untrained:" not in told
+    assert "linear with untrained" in told
+    assert Path(result["page"]).read_text("utf-8").count("<td>not rated</td>") == 2 * 3  # two aspects
+
+
 def test_rate_folder_leaves_no_earlier_ratings_beside_a_page_on_which_nobody_counts(
     make_test: Make, tmp_path: Path
 ) -> None:

@@ -58,6 +58,14 @@ def test_verdict_of_a_planted_effect_names_it() -> None:
     assert all("the real music (real)" in text.lower() for text in found)
 
 
+def test_verdict_without_a_comparison_ranks_nothing() -> None:
+    nothing = rating("abc", set())
+    for row in (*(c["strength"] for c in nothing["conditions"]), *(pair["preference"] for pair in nothing["pairs"])):
+        row["value"] = None
+    said_of_it = verdict_sentences(nothing, {name: name for name in "abc"})
+    assert said_of_it == ["No answer compares any two of the sounds, so there is no ranking."]
+
+
 def test_verdict_of_few_listeners_tells_nothing_apart() -> None:
     assert verdict(TRUTH, 4, 0) == "4 listeners are too few to tell the four apart."
 

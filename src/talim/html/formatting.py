@@ -16,9 +16,10 @@ WHOLE_CURRENCIES = {"CLP", "ISK", "JPY", "KRW", "PYG", "UGX", "VND", "XAF", "XOF
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """A number with `digits` decimals; values too small for these keep two significant digits."""
+    """A number with `digits` decimals; values too small for these keep two significant digits, down to a millionth."""
     if value is None:
         return NOT_KNOWN
+    value = 0.0 if abs(value) < 0.5e-6 else value  # what is left of sums that come to nothing
     if value and abs(value) < 0.5 * 10**-digits:
         digits = min(6, math.ceil(-math.log10(abs(value))) + 1)
     text = f"{value:,.{digits}f}"

@@ -125,6 +125,16 @@ def all_pairs(conditions: int) -> np.ndarray:
     return np.array([(i, j) for i in range(conditions) for j in range(i + 1, conditions)])
 
 
+def largest_compared(pairs: np.ndarray, conditions: int) -> np.ndarray:
+    """Which conditions, bool [K], are of the largest set that `pairs` [P, 2] compare, directly or through others."""
+    reached = np.eye(conditions, dtype=bool)
+    reached[pairs[:, 0], pairs[:, 1]] = reached[pairs[:, 1], pairs[:, 0]] = True
+    for _ in range(conditions):
+        reached = reached @ reached
+    largest = reached[reached.sum(axis=1).argmax()]
+    return largest if largest.sum() > 1 else np.zeros(conditions, dtype=bool)
+
+
 def count_answers(
     answers: Sequence[tuple[int, int, int, int]], units: int, conditions: int, steps: int = 5
 ) -> np.ndarray:

@@ -22,6 +22,8 @@ MIN_LISTENERS = 6  # no interval for fewer
 FEW_LISTENERS = 12  # an interval with a warning for fewer
 ALL_LISTENERS = "all"
 LEVEL = 0.05
+DIGITS = 9  # what a fit leaves of a difference that is none is less
+_UNRATED = {"value": None, "low": None, "high": None}
 
 
 class NoVotesCountError(TalimError):
@@ -65,7 +67,8 @@ def rate_conditions(
     }
     first = protocol.aspects[0].name
     leading = result["groups"][ALL_LISTENERS].get(first, {}).get("conditions", [])
-    result["rank_correlation"] = rank_correlation({c["name"]: c["strength"]["value"] for c in leading}, scores or {})
+    strengths = {c["name"]: v for c in leading if (v := c["strength"]["value"]) is not None}
+    result["rank_correlation"] = rank_correlation(strengths, scores or {})
     return result
 
 
@@ -95,6 +98,9 @@ def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     if len(listener_index) >= MIN_LISTENERS:
         without_one = bradley_terry.leave_one_out_fits(table, pairs, len(names), fit)
     strengths = _intervals(fit.strengths[0], without_one.strengths if without_one else None)
+    counts = table.sum(axis=(0, 2))
+    for place in np.flatnonzero(~bradley_terry.largest_compared(pairs[counts > 0], len(names))):
+        strengths[place] = dict(_UNRATED)  # what the prior says of them is no rating
     preferences = _pair_logits(fit, pairs)
     shifted = None if without_one is None else _pair_logits(without_one, pairs)
     decided = [r["answer"] for r in answered if r["answer"] != 0]
@@ -107,9 +113,7 @@ def _pairwise(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
         "conditions": [{"name": name, "strength": strengths[i]} for i, name in enumerate(names)],
         "pairs": [
             row | {"answers": int(count), "preference": {k: _probability(v) for k, v in row.pop("interval").items()}}
-            for row, count in zip(
-                _compared(names, preferences[0], shifted), table.sum(axis=(0, 2)).tolist(), strict=True
-            )
+            for row, count in zip(_compared(names, preferences[0], shifted, counts > 0), counts, strict=True)
         ],
         "cut_points": fit.cuts[0].tolist(),
         "alpha": krippendorff_alpha(rating_matrix(signed), "ordinal"),
@@ -127,19 +131,23 @@ def _probability(logit: float | None) -> float | None:
     return None if logit is None else float(1 / (1 + np.exp(-logit)))
 
 
-def _compared(names: Sequence[str], values: np.ndarray, without_one: np.ndarray | None) -> list[dict[str, Any]]:
+def _compared(
+    names: Sequence[str], values: np.ndarray, without_one: np.ndarray | None, rated: np.ndarray
+) -> list[dict[str, Any]]:
     """Every pair of conditions by its value [P], 0 for no difference: "interval", "p" adjusted for the number of pairs
-    (Holm), and whether it is "significant" at 5 %; None if `without_one` [G, P] is None.
+    (Holm), and whether it is "significant" at 5 %; None if `without_one` [G, P] is None or it is not `rated` [P].
     """
-    intervals = _intervals(values, without_one)
-    adjusted: list[float | None] = [None] * len(values)
-    if without_one is not None:
-        adjusted = [*holm_adjusted(bradley_terry.jackknife_p_values(values, without_one).tolist())]
-    return [
-        {"first": names[i], "second": names[j], "interval": interval, "p": p}
-        | {"significant": None if p is None else p < LEVEL}
-        for (i, j), interval, p in zip(bradley_terry.all_pairs(len(names)).tolist(), intervals, adjusted, strict=True)
-    ]
+    known = values[rated], None if without_one is None else without_one[:, rated]
+    intervals = iter(_intervals(*known))
+    adjusted: list[float | None] = [None] * len(known[0])
+    if known[1] is not None and len(adjusted):
+        adjusted = [*holm_adjusted(bradley_terry.jackknife_p_values(known[0], known[1]).tolist())]
+    p_values, rows = iter(adjusted), []
+    for (i, j), known_pair in zip(bradley_terry.all_pairs(len(names)).tolist(), rated, strict=True):
+        interval, p = (next(intervals), next(p_values)) if known_pair else (dict(_UNRATED), None)
+        row = {"first": names[i], "second": names[j], "interval": interval, "p": p}
+        rows.append(row | {"significant": None if p is None else p < LEVEL})
+    return rows
 
 
 def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
@@ -151,7 +159,8 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
             scores[row["site"], row["listener"]][row["condition"]].append(row["score"])
     per_listener = np.array([[np.mean(own[name] or [np.nan]) for name in names] for _, own in sorted(scores.items())])
     per_listener = per_listener[~np.isnan(per_listener).any(axis=1)]
-    count, mean = len(per_listener), per_listener.mean(axis=0)
+    count = len(per_listener)
+    mean = per_listener.mean(axis=0) if count else np.full(len(names), np.nan)
     without_one = (per_listener.sum(axis=0) - per_listener) / (count - 1) if count >= MIN_LISTENERS else None
     strengths = _intervals(mean, without_one)
     rated = [((r["site"], r["listener"]), (r["item"], r["condition"]), r["score"]) for r in rows]
@@ -160,7 +169,7 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     differences = _intervals(mean - mean[reference], shifted)
     first, second = bradley_terry.all_pairs(len(names)).T
     apart = None if without_one is None else without_one[:, first] - without_one[:, second]
-    compared = _compared(names, mean[first] - mean[second], apart)
+    compared = _compared(names, mean[first] - mean[second], apart, np.full(len(first), count > 0))
     return {
         "listeners": count,
         "answers": len(rows),
@@ -173,11 +182,14 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
 
 
 def _intervals(values: np.ndarray, without_one: np.ndarray | None) -> list[dict[str, float | None]]:
-    """Each value [K] with the ends of its jackknife interval; None if `without_one` [G, K] is None."""
-    if without_one is None:
-        return [{"value": float(v), "low": None, "high": None} for v in values]
-    low, high = bradley_terry.jackknife_interval(values, without_one)
-    return [{"value": float(v), "low": float(a), "high": float(b)} for v, a, b in zip(values, low, high, strict=True)]
+    """Each value [K], None for NaN, with the ends of its jackknife interval; None if `without_one` [G, K] is None."""
+    ends = np.full((2, len(values)), np.nan)
+    if without_one is not None:
+        ends = bradley_terry.jackknife_interval(values, without_one)
+    return [
+        {name: None if np.isnan(v) else round(float(v), DIGITS) for name, v in zip(_UNRATED, row, strict=True)}
+        for row in zip(values, *ends, strict=True)
+    ]
 
 
 def _repeat_agreement(screened: ExclusionResult) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.draft_protocol import protocol_folder
 from talim.listening.exclusions import exclusion_words
 from talim.listening.protocol import ANCHOR, Protocol
-from talim.listening.verdict import verdict_sentences
+from talim.listening.verdict import rank_conditions, verdict_sentences
 from talim.version import __version__
 
 _number = partial(format_number, digits=2)
@@ -166,17 +166,14 @@ def empty_context(
 
 
 def plot(name: str, rating: dict[str, Any], result: dict[str, Any]) -> dict[str, Markup]:
-    """The conditions of one aspect, best first, with their intervals, for wide and narrow screens."""
+    """The conditions of one aspect, best first, with their intervals, for wide and narrow screens; none without any."""
+    if not rank_conditions(rating):
+        return {}
     ranked = enumerate(rank_conditions(rating))
     rows = [plots.ErrorBar(c["name"], **c["strength"], strong=i == 0) for i, c in ranked]
     label = "strength in logits, right is better" if result["kind"] == "pairwise" else "rating, 0 to 100"
     alt = f"{name}: " + "; ".join(f"{row.label} {_number(row.value)}" for row in rows)
     return plots.responsive_pair(rows, alt=alt, x_label=label)
-
-
-def rank_conditions(rating: dict[str, Any]) -> list[dict[str, Any]]:
-    """The conditions, best first."""
-    return sorted(rating["conditions"], key=lambda c: -c["strength"]["value"])
 
 
 def sentences(result: dict[str, Any]) -> str:

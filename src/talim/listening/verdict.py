@@ -9,11 +9,12 @@ from talim.html.formatting import format_number, format_percent
 
 _COUNTS = ("", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 MAX_SENTENCES = 8  # of a verdict; the table of pairs holds the rest
+MAX_PAIRS = 6  # that are named as not rated
 
 
 def verdict_sentences(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
     """The sentences of a verdict, the most important one first; `shown` {condition: name for the reader}."""
-    said = _sentences(rating, shown)
+    said = [*_sentences(rating, shown), *_unrated(rating, shown)]
     return [f"The {text[4:]}" if text.startswith("the ") else text for text in said]  # names of conditions stay as is
 
 
@@ -23,10 +24,12 @@ def _sentences(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]
     A pair is told apart if its p-value, adjusted for the number of pairs (Holm), is below 0.05; so in one of twenty
     tests without any difference at most is a difference claimed.
     """
-    ranked = sorted(rating["conditions"], key=lambda c: -c["strength"]["value"])
-    names = [condition["name"] for condition in ranked]
+    names = [condition["name"] for condition in rank_conditions(rating)]
+    if not names:
+        return ["No answer compares any two of the sounds, so there is no ranking."]
     verdicts = {frozenset((pair["first"], pair["second"])): pair["significant"] for pair in rating["pairs"]}
-    if any(verdict is None for verdict in verdicts.values()):
+    rated = [frozenset((pair["first"], pair["second"])) for pair in rating["pairs"] if _is_rated(pair)]
+    if any(verdicts[pair] is None for pair in rated):
         return [f"{rating['listeners']} listeners are too few to tell {_all(names, shown)} apart."]
     beaten = {
         name: [other for other in names[place + 1 :] if verdicts[frozenset((name, other))]]
@@ -49,6 +52,25 @@ def _sentences(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]
     if len(sentences) > MAX_SENTENCES:
         sentences = [*sentences[: MAX_SENTENCES - 1], "The table of pairs holds the rest."]
     return sentences
+
+
+def rank_conditions(rating: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The conditions, best first; those that nobody compared with these are left out."""
+    known = [condition for condition in rating["conditions"] if condition["strength"]["value"] is not None]
+    return sorted(known, key=lambda condition: -condition["strength"]["value"])
+
+
+def _is_rated(pair: Mapping[str, Any]) -> bool:
+    return (pair.get("preference") or pair.get("difference") or {}).get("value") is not None
+
+
+def _unrated(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
+    """The pairs that nobody compared, in a sentence; none where all were, or no pair was."""
+    pairs = [f"{shown[p['first']]} with {shown[p['second']]}" for p in rating["pairs"] if not _is_rated(p)]
+    if not pairs or len(pairs) == len(rating["pairs"]):
+        return []
+    more = f" and {len(pairs) - MAX_PAIRS} more" if len(pairs) > MAX_PAIRS else ""
+    return [f"Not rated, as no answer compares them: {', '.join(pairs[:MAX_PAIRS])}{more}."]
 
 
 def _no_pair_separated(names: Sequence[str], shown: Mapping[str, str]) -> str:
