@@ -11,7 +11,7 @@ import yaml
 from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.experiments import study_file
-from talim.experiments.preliminary_rules import RATE, TuningRule
+from talim.experiments.preliminary_rules import RATE, TuningRule, least_steps
 
 CORPORA = {
     "solo": {"synthesize": {"tradition": "makam", "ensemble_size": 1}},
@@ -73,6 +73,10 @@ def test_grids_have_the_alpha_ratio_for_lora_like_kinds_only() -> None:
         ),
         ({"plateau": {"max_steps": 400, "seed": 0}}, "plateau.seed: 0 is a seed of trials"),
         ({"plateau": {"max_steps": 3}}, "at least 20"),
+        (
+            {"plateau": {"max_steps": 90}, "base_overrides": {"nano-musicgen": {"training.warmup_steps": 50}}},
+            "plateau.max_steps: 90 steps are too few for the warm-up",
+        ),
         ({"plateau": {"max_steps": 400, "corpora": ["solos"]}}, "plateau.corpora: no corpus solos"),
         ({"plateau": {"max_steps": 400, "designs": ["convv@all:2%"]}}, "did you mean 'conv'"),
     ],
@@ -92,3 +96,12 @@ def test_load_one_corpus_tunes_for_its_genre(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump({"corpora": CORPORA, "grids": GRIDS, "tune": tune}), encoding="utf-8")
     assert study_file.load(file).tune == TuningRule.model_validate(tune)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "fractions", "least"), [(10, (), 20), (100, (0.5,), 400), (10, (0.3, 0.9), 67), (0, (0.1,), 0)]
+)
+def test_least_steps_leaves_the_least_fraction_as_many_after_the_warm_up(
+    warmup: int, fractions: tuple[float, ...], least: int
+) -> None:
+    assert least_steps(warmup, fractions) == least

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from talim.atomic_io import write_json
 from talim.errors import TalimError
 from talim.experiments import study_file
-from talim.experiments.preliminary_rules import RATE, STEPS
+from talim.experiments.preliminary_rules import RATE, STEPS, least_steps
 from talim.experiments.preliminary_trials import (
     DIVERGED,
     PLATEAU_RECORD,
@@ -249,11 +252,72 @@ def test_decide_pilots_of_named_designs_and_corpora() -> None:
     }  # fmt: skip
 
 
-def test_decide_steps_leave_room_for_the_warm_up() -> None:
-    config = study(plateau=PLATEAU, tune=None, overrides={"training.warmup_steps": 100})
+HALF = {"control": "planted", "steps_fraction": 0.5, "designs": ["conv@all:1%"], "seeds": [0]}
+
+
+def falling(constant: float) -> Callable[[TrialSpec], ResultRecord]:
+    """Lines of pilots whose loss falls by e in `constant` steps: flat from about 4.2 times as many."""
+
+    def line(spec: TrialSpec) -> ResultRecord:
+        every, steps = spec.recipe.training.eval_every, spec.recipe.training.steps
+        evaluated = sorted({*range(0, steps, every), steps})
+        return line_of(spec) | {"curve": [[step, 3 + math.exp(-step / constant)] for step in evaluated]}
+
+    return line
+
+
+def test_decide_steps_within_the_warm_up_are_raised_to_an_evaluated_step_and_it_is_said() -> None:
+    config = study(plateau=PLATEAU, tune=None, overrides={"training.warmup_steps": 95})
     decision, _ = run_all(config)
-    assert decision.choices.steps == 200
+    assert decision.choices.steps == 200  # the first evaluation from 2 x 95 on
     assert study_file.expand(config, decision.choices)[0].recipe.training.steps == 200
+    assert decision.plateau is not None
+    assert (decision.plateau.raised_from, decision.plateau.flat) == (180, True)
+    (note,) = decision_notes(decision, 0)
+    assert note.startswith("steps of all trials: 200, not 180, from where on the pilots are flat: every trial, also")
+
+
+def test_decide_steps_leave_a_planted_half_its_own_room() -> None:
+    """Two warm-ups were enough for the others only: half of them ended with the warm-up, or could not be trained."""
+    grids = {"a": {"designs": DESIGNS, "seeds": [0]}, "half": HALF}
+    config = study(plateau=PLATEAU, tune=None, grids=grids, overrides={"training.warmup_steps": 100})
+    decision, _ = run_all(config, falling(20))
+    assert decision.choices.steps == 400
+    (half,) = [trial for trial in study_file.expand(config, decision.choices) if trial.corpus == "solo"][-1:]
+    assert (half.control, half.recipe.training.steps) == ("planted", 200)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 120), st.integers(20, 600), st.floats(1, 300), st.sampled_from([None, 0.1, 0.3, 0.5, 0.75, 0.9]))
+def test_decide_no_trial_is_within_its_warm_up(
+    warmup: int, longest: int, constant: float, fraction: float | None
+) -> None:
+    grids = {"a": {"designs": ["conv@all:1%"], "seeds": [0]}}
+    if fraction:
+        grids["less"] = HALF | {"steps_fraction": fraction}
+    values = {"plateau": {"max_steps": longest}, "tune": None, "grids": grids}
+    overrides = {"training.warmup_steps": warmup}
+    if longest < least_steps(warmup, [fraction] if fraction else []):
+        with pytest.raises(ValidationError, match=f"plateau.max_steps: {longest} steps are too few for the warm-up"):
+            study(**values, overrides=overrides)
+        return
+    config = study(**values, overrides=overrides)
+    decision, _ = run_all(config, falling(constant))
+    plateau = decision.plateau
+    assert plateau is not None
+    evaluated = {step for step, _ in plateau.pilots[0].curve}
+    assert plateau.steps in evaluated
+    assert plateau.steps <= longest
+    for trial in study_file.expand(config, decision.choices):
+        assert trial.recipe.training.steps >= 2 * trial.recipe.training.warmup_steps
+    starts = [pilot.flat_from for pilot in plateau.pilots if pilot.flat_from is not None]
+    if len(starts) < len(plateau.pilots):
+        assert (plateau.steps, plateau.flat, plateau.raised_from) == (longest, False, None)
+    elif plateau.raised_from is None:
+        assert plateau.steps == max(starts)
+    else:
+        assert plateau.raised_from == max(starts) < config.least_steps <= plateau.steps
+        assert not any(config.least_steps <= step < plateau.steps for step in evaluated)
 
 
 def test_decide_failed_pilot_leaves_out_all_trials() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from talim.experiments.learning_curves import plateau_fraction
-from talim.experiments.preliminary_trials import Decision, Pilot, Plateau
+from talim.experiments.preliminary_trials import RAISED, Decision, Pilot, Plateau
 from talim.experiments.study_file import StudyChoices
 from talim.experiments.tuning import TunedCandidate, TunedFamily
 from talim.html.design_charts import STYLES
@@ -110,3 +110,8 @@ def test_page_has_a_table_of_tuning_and_of_pilots(tmp_path: Path) -> None:
         ">step 120</td>", ">never</td>", "conv@all:2% on ney, seed 100",
     ):  # fmt: skip
         assert text in html
+    assert RAISED not in html
+    raised = plateau.model_copy(update={"flat": True, "raised_from": 60})
+    Decision(StudyChoices(200, (family,)), plateau=raised).write(tmp_path)
+    html = study_report(tmp_path, audio=False).read_text(encoding="utf-8")
+    assert f"are not 60, from where on all pilots are flat: {RAISED}." in html

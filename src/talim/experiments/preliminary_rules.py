@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator
 from talim.design.expression import Design
 from talim.strict_yaml import StrictModel
 
-STEPS = "training.steps"
+STEPS, WARMUP = "training.steps", "training.warmup_steps"
 RATE = "training.learning_rate"
 LORA_KINDS = ("lora", "dora")
 ALPHA_SUFFIX = "alpha_per_rank"
@@ -99,12 +100,22 @@ class PlateauRule(StrictModel):
     corpora: tuple[str, ...] = Field(default=(), description="to pilot on; none: all that are used")
     seed: int = Field(default=100, ge=0, lt=2**31, description="not one of the trials")
 
-    def check(self, trial_seeds: Sequence[int], settings: Sequence[str]) -> None:
-        """ValueError for a seed of trials, and for steps said twice."""
+    def check(self, trial_seeds: Sequence[int], settings: Sequence[str], least: int) -> None:
+        """ValueError for a seed of trials, for steps said twice, and for fewer than the `least` that trials need."""
         if self.seed in trial_seeds:
             raise ValueError(f"plateau.seed: {self.seed} is a seed of trials; take another")
         if STEPS in settings:
             raise ValueError(f"overrides: {STEPS} is what plateau decides; leave out one of them")
+        if self.max_steps < least:
+            raise ValueError(
+                f"plateau.max_steps: {self.max_steps} steps are too few for the warm-up, as each trial, also with a "
+                f"fraction of the steps, trains as long after it as in it; expected {least} or more"
+            )
+
+
+def least_steps(warmup_steps: int, fractions: Iterable[float] = ()) -> int:
+    """Steps of which even the least of `fractions` (above 0, below 1) leaves as many after the warm-up as in it."""
+    return math.ceil(2 * warmup_steps / min(fractions, default=1.0))
 
 
 def kinds_of(design: Design) -> list[str]:

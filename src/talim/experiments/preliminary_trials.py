@@ -28,6 +28,7 @@ from talim.strict_yaml import describe
 PLATEAU_RECORD = "plateau.json"
 PILOT_POINTS = 25  # evaluations of a pilot: a step in this grid is chosen
 PILOT_CLIPS = 16
+RAISED = "every trial, also with a fraction of the steps, trains as long after its warm-up as in it"
 DIVERGED = "diverged"  # in the line of a trial whose training made the loss infinite or NaN
 Lines = Mapping[str, ResultRecord]  # of preliminary trials, by id
 
@@ -45,12 +46,16 @@ class Pilot(BaseModel):
 
 
 class Plateau(BaseModel):
-    """DIR/plateau.json: the steps of all trials, `flat` if each pilot is at them."""
+    """DIR/plateau.json: the steps of all trials, `flat` if each pilot is at them.
+
+    `raised_from` are the steps that the pilots alone would give, where these are too few for the warm-up.
+    """
 
     model_config = ConfigDict(frozen=True)
     max_steps: int
     steps: int
     flat: bool
+    raised_from: int | None = None
     pilots: tuple[Pilot, ...]
 
 
@@ -131,6 +136,8 @@ def decision_notes(decision: Decision, left_out: int) -> list[str]:
     notes = []
     if plateau := decision.plateau:
         text = f"steps of all trials: {plateau.steps}"
+        if plateau.raised_from is not None:
+            text += f", not {plateau.raised_from}, from where on the pilots are flat: {RAISED}"
         if not plateau.flat:
             names = ", ".join(f"{p.design} on {p.corpus}" for p in plateau.pilots if p.flat_from is None)
             text += f"; not flat within plateau.max_steps: {names}"
@@ -170,7 +177,7 @@ def _pilot_trials(study: StudyConfig) -> list[TrialSpec]:
 
 
 def _plateau(study: StudyConfig, pilots: Sequence[TrialSpec], lines: Lines) -> Plateau | None:
-    """The largest of the pilots' steps, but no fewer than two warm-ups take."""
+    """The largest of the pilots' steps; where it is within `least_steps`, the first evaluated step that is not."""
     if study.plateau is None:
         return None
     rows = []
@@ -179,10 +186,17 @@ def _plateau(study: StudyConfig, pilots: Sequence[TrialSpec], lines: Lines) -> P
         row = {"base": spec.base, "corpus": spec.corpus, "design": str(spec.design), "seed": spec.seed}
         rows.append(Pilot(**row, curve=curve, flat_from=flat_from(curve)))
     longest = study.plateau.max_steps
-    warmup = max(spec.recipe.training.warmup_steps for spec in pilots)
-    steps = max([2 * warmup, *(longest if row.flat_from is None else row.flat_from for row in rows)])
     flat = all(row.flat_from is not None for row in rows)
-    return Plateau(max_steps=longest, steps=min(longest, steps), flat=flat, pilots=tuple(rows))
+    found = max(longest if row.flat_from is None else row.flat_from for row in rows)
+    raised = found < study.least_steps
+    evaluated = [step for row in rows for step, _ in row.curve if step >= max(found, study.least_steps)]
+    return Plateau(
+        max_steps=longest,
+        steps=min(evaluated, default=longest),  # a flat curve is flat there too, and the page can show it
+        flat=flat,
+        raised_from=found if raised else None,
+        pilots=tuple(rows),
+    )
 
 
 class _Searched(NamedTuple):

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from talim import recipe as recipes
 from talim.design.expression import Design
 from talim.errors import UsageError
-from talim.experiments.preliminary_rules import RATE, STEPS, PlateauRule, TuningRule
+from talim.experiments.preliminary_rules import RATE, STEPS, WARMUP, PlateauRule, TuningRule, least_steps
 from talim.experiments.tuning import TunedFamily, family_of
 from talim.recipe import Recipe, Training
 from talim.strict_yaml import StrictModel, build, read_yaml
@@ -27,7 +27,7 @@ AS_RECORDED = "as recorded"
 DEFAULT_OVERRIDES: dict[str, Any] = {
     "training.steps": 50,
     "training.batch_size": 4,
-    "training.warmup_steps": 10,
+    WARMUP: 10,
     "training.early_stopping_patience": 10_000,  # never: all trials take the same steps
     "training.checkpoint_every": 50,
     "training.save_weights": "last",
@@ -186,8 +186,19 @@ class StudyConfig(StrictModel):
         if self.tune:
             self.tune.check(seeds, {name: self.tuning_group(name) for name in self.corpora}, list(used), settings)
         if self.plateau:
-            self.plateau.check(seeds, settings)
+            self.plateau.check(seeds, settings, self.least_steps)
         return self
+
+    @property
+    def least_steps(self) -> int:
+        """The steps that leave every trial, planted ones included, as many after its warm-up as in it."""
+        bases = dict.fromkeys(base for grid in self.grids.values() for base in grid.bases)
+        settings = [
+            DEFAULT_OVERRIDES | _flatten(self.overrides) | _flatten(self.base_overrides.get(base, {})) for base in bases
+        ]
+        warmups = [value for each in settings if isinstance(value := each[WARMUP], int)]  # others are no recipe
+        fractions = [grid.steps_fraction for grid in self.grids.values() if grid.steps_fraction is not None]
+        return least_steps(max(warmups, default=0), fractions)
 
     def corpora_of(self, grid: TrialGrid) -> list[str]:
         """The names of a grid's corpora; by default all that leave nothing out, or where that is planted all others."""

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from talim.experiments.learning_curves import FLAT_FRACTION
-from talim.experiments.preliminary_trials import Pilot, read_plateau
+from talim.experiments.preliminary_trials import RAISED, Pilot, read_plateau
 from talim.experiments.tuning import TunedFamily, read_tuning
 from talim.html.design_charts import STYLES, ErrorBarSeries, step_curve_plot, style_sample
 from talim.html.formatting import format_number, format_percent
@@ -81,9 +81,12 @@ def _table_row(corpus: str, row: Summary) -> dict[str, str]:
 
 
 def choices(folder: Path) -> dict[str, Any]:
-    """{"tuning", "pilots", "plateau"} of the records in DIR: a row for each family and pilot; empty without any."""
+    """{"tuning", "pilots", "plateau", "raised"} of DIR: a row for each family and pilot; empty without any.
+
+    "raised" says why the steps may be more than the pilots ask for.
+    """
     plateau = read_plateau(folder)
-    found: dict[str, Any] = {"tuning": tuning_rows(folder), "plateau": plateau}
+    found: dict[str, Any] = {"tuning": tuning_rows(folder), "plateau": plateau, "raised": RAISED}
     found["pilots"] = [_pilot_row(pilot) for pilot in (plateau.pilots if plateau else ())]
     return found if found["tuning"] or plateau else {}
 
