@@ -71,7 +71,7 @@ def test_originality_check_without_corpus_or_nulls_is_not_checked(trained: tuple
     gone = automatic_checks.originality_check(run_on(tmp_path / "alone", tmp_path / "nowhere"))(tmp_path / "short.flac")
     assert (gone.passed, gone.measured) == (None, "not checked: the corpus of this run is missing")
     short = automatic_checks.originality_check(run)(tmp_path / "short.flac")
-    assert (short.passed, short.measured) == (None, "not checked: shorter than a passage")
+    assert (short.passed, short.measured) == (None, "not checked: too short: 1 s, and at least 3.2 s are needed")
     first = performed(tmp_path / "one", range(50, 52), 8.0)
     prepare(first, tmp_path / "corpus", clip_seconds=4.0, sample_rate=16000, held_out=("piece-51",))
     lonely = automatic_checks.originality_check(run_on(tmp_path / "run", tmp_path / "corpus"))(tmp_path / "short.flac")

@@ -97,12 +97,33 @@ def test_find_copies_in_folders_missing_folder_raises(place: Path) -> None:
         copy_report.find_copies_in_folders(place / "nowhere", place / "training", place / "out")
 
 
-@pytest.mark.parametrize(("seconds", "recordings", "stretches"), [(2.0, 12, 0), (10.0, 5, 5)])
+@pytest.mark.parametrize(
+    ("seconds", "recordings", "reason"),
+    [
+        (2.0, 12, "too short: 2 s, and at least 3.2 s are needed"),
+        (
+            10.0,
+            5,
+            "each as long as a clip (10 s) and each compared with others of at least 4 s, and there are 5: give more",
+        ),
+    ],
+)
 def test_find_copies_says_why_nothing_could_be_checked(
-    place: Path, tmp_path: Path, seconds: float, recordings: int, stretches: int
+    place: Path, tmp_path: Path, seconds: float, recordings: int, reason: str
 ) -> None:
     write(tmp_path / "clip.wav", Audio(clip(100, seconds), RATE_HZ))
     training = list_audio_files(place / "training")[:recordings]
     found = copy_report.find_copies([tmp_path / "clip.wav"], training, MetricCache(place / "kept"))
     assert found["checked"] == 0
-    assert f"at least 4 s, and there are {stretches}: give longer clips, or more or longer" in found["not_checked"]
+    assert reason in found["not_checked"]
+    assert "None of" not in copies_sentence(found)
+    assert f"Not checked: {reason[:20]}" in copy_report.copy_report(found) or seconds > 4
+
+
+def test_find_copies_among_short_clips_checks_those_that_are_long_enough(place: Path, tmp_path: Path) -> None:
+    for name, seconds in (("a", 1.0), ("b", 2.0), ("c", 10.0)):
+        write(tmp_path / f"{name}.wav", Audio(clip(100, 10.0)[: round(seconds * RATE_HZ)], RATE_HZ))
+    training = list_audio_files(place / "training")
+    found = copy_report.find_copies(list_audio_files(tmp_path), training, MetricCache(place / "kept"))
+    assert found["checked"] == 1
+    assert "2 clips could not be checked: too short: 1 to 2 s, and at least 3.2 s are needed" in copies_sentence(found)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from talim.audio import Audio
+from talim.errors import TalimError
 from talim.evaluation import copy_scores
 from talim.evaluation.score_table import ClipSet
 from talim.metrics.cache import MetricCache
@@ -37,7 +38,9 @@ def clips(*samples: np.ndarray) -> ClipSet:
 
 
 def corpus(*samples: np.ndarray) -> Any:
-    train = tuple(SimpleNamespace(file=f"clips/{n}.flac", number=n) for n in range(len(samples)))
+    train = tuple(
+        SimpleNamespace(file=f"clips/{n}.flac", number=n, seconds=one.size / RATE_HZ) for n, one in enumerate(samples)
+    )
     return SimpleNamespace(
         folder=Path("corpus"), train=train, read_clip=lambda clip: Audio(samples[clip.number][None], RATE_HZ)
     )
@@ -78,10 +81,17 @@ def test_token_copy_scores_of_memorised_run_find_it() -> None:
 
 
 def test_copy_scores_of_too_few_or_too_short_clips_give_the_reason() -> None:
-    training, few = corpus(melody(0), melody(1)), clips(*(melody(100 + n, 2.0) for n in range(3)))
-    short = clips(*(melody(100 + n, 2.0) for n in range(10)))
-    for real, reason in ((few, "and there are 3"), (short, "clips are shorter")):
-        rows, copies = copy_scores.copy_scores(training, few, few, real, "none", MetricCache(None))
+    few, short = (clips(*(melody(100 + n, 2.0) for n in range(count))) for count in (3, 10))
+    generated = clips(melody(50, 10.0))
+    whole, brief = corpus(melody(0), melody(1)), corpus(melody(0, 3.0), melody(1, 2.5))
+    needed = "10 held-out clips are needed to know how much alike unrelated music is (the null distribution), and there"
+    for training, real, reason in (
+        (whole, few, f"{needed} are 0, others being too short: 2 s, and at least 3.2 s are needed"),
+        (whole, short, f"{needed} are 0, others being too short: 2 s, and at least 3.2 s are needed"),
+        (whole, clips(*(melody(100 + n) for n in range(3))), f"{needed} are 3"),
+        (brief, short, "a passage lasts 4 s, and the longest training clip 3 s"),
+    ):
+        rows, copies = copy_scores.copy_scores(training, generated, generated, real, "none", MetricCache(None))
         assert rows[0].value is None
         assert reason in rows[0].sentence
         assert (copies["copied"], copies["checked"]) == (0, 0)
@@ -90,6 +100,44 @@ def test_copy_scores_of_too_few_or_too_short_clips_give_the_reason() -> None:
         "Not checked for passages copied from the training recordings: "
     )
     assert "None of" not in copy_scores.copies_sentence(copies)
+
+
+def test_an_output_counts_as_checked_only_if_its_sound_was_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of tokens miss most copies, so that their absence clears nothing; a run that is found is a copy."""
+    rng = np.random.default_rng(0)
+    null, base = ([rng.integers(0, 64, 300) for _ in range(n)] for n in (12, 2))
+    training, generated = ([rng.integers(0, 64, 300) for _ in range(2)] for _ in range(2))
+    tokens = copy_scores.TokenMatcher(training, null, generated, base, 50.0)
+    pair, real = clips(melody(50, 2.0), melody(51, 6.0)), clips(*(melody(100 + n) for n in range(12)))
+    whole = corpus(melody(0), melody(1))
+
+    def sentence(given: ClipSet = real) -> str:
+        return copy_scores.copies_sentence(
+            copy_scores.copy_scores(whole, pair, pair, given, tokens, MetricCache(None))[1]
+        )
+
+    said = (
+        "None of 1 checked clip contains a passage of a training recording; 1 clip could not be checked: too short: 2 s"
+    )
+    assert sentence().startswith(f"{said}, and at least 3.2 s are needed;")
+    brief = clips(*(melody(100 + n, 2.0) for n in range(12)))
+    assert sentence(brief).startswith("Not checked for passages copied from the training recordings: 10 held-out clips")
+    generated[0][100:160] = training[1][20:80]
+    assert sentence(brief).startswith(
+        "1 of 1 checked clip contains a passage of a training recording; 1 clip could not"
+    )
+
+    def gone(clip: Any) -> Audio:
+        raise TalimError("0.flac is missing")
+
+    monkeypatch.setattr(whole, "read_clip", gone)
+    generated[0][100:160] = rng.integers(0, 64, 60)
+    assert "the sound of the training clips cannot be read (0.flac is missing)" in sentence()
+
+
+def test_copies_sentence_says_which_training_music_was_not_at_hand() -> None:
+    copies = {"null_clips": 99, "clips": [{"copied": False, "match": {}}], "not_compared_with": "2 files are elsewhere"}
+    assert copy_scores.copies_sentence(copies).endswith("of a training recording; 2 files are elsewhere.")
 
 
 def test_copies_sentence_says_where_the_rate_of_false_alarms_is_extrapolated() -> None:

@@ -60,6 +60,15 @@ def test_scores_say_what_was_scored_and_that_its_recordings_are_not_known(scored
     assert (tagged["adapter_design"], tagged["adapter_licence"]) == ("lora", "cc-by-nc-4.0")
 
 
+def test_what_of_copies_was_not_checked_is_said(scored: tuple[Path, Path, Lines]) -> None:
+    _, out, said = scored
+    copies = read_json(out / "scores.json")["copies"]
+    assert copies["checked"] == 0
+    (line,) = [line for line in said.lines if line.startswith("Not checked for passages copied from the training")]
+    assert "a passage lasts 4 s, and the longest training clip 2 s" in line
+    assert line.endswith("; what else the adapter was trained on is not known.")
+
+
 def test_page_of_the_scores_claims_nothing_that_is_not_known(
     scored: tuple[Path, Path, Lines], monkeypatch: pytest.MonkeyPatch
 ) -> None:

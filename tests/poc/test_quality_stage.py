@@ -133,11 +133,11 @@ def test_scores_without_predictors_decide_nothing(tmp_path: Path) -> None:
         ({}, "Not checked"),
         ({"copied": 0, "clips": []}, "Not checked"),
         ({"copied": 0, "clips": [{"copied": None, "match": None}], "not_checked": "too few clips"}, "too few clips"),
-        ({"copied": 0, "clips": [{"copied": False, "match": None}]}, "Not checked"),  # as older files have it
+        ({"copied": 0, "clips": [{"copied": None, "match": None, "seconds": 2.0}]}, "Not checked"),
         ({"copied": 0, "clips": [{"copied": False, "match": {}}]}, "None of 1 checked clip contains a passage"),
         ({"copied": 1, "clips": [{"copied": True, "match": {}}]}, "Caution: 1 of 1 checked clip contains a passage"),
         (
-            {"copied": 0, "clips": [{"copied": False, "match": {}}, {"copied": None, "match": None}]},
+            {"copied": 0, "clips": [{"copied": False, "match": {}}, {"copied": None, "match": None, "seconds": 2.0}]},
             "None of 1 checked clip contains a passage of a training recording; 1 clip could not be checked",
         ),
     ],

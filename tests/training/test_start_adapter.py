@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from talim.adapters import serialization
 from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.load import load
+from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.interrupts import Interrupted
 from talim.progress import Progress
@@ -255,6 +256,11 @@ def test_a_run_is_trained_further_on_other_recordings(
     assert run.start["name"] == "run/adapter"
     known = read_json(run.adapter / "talim.json")["trained_on"]
     assert known["complete"] is True  # both are talim's
+    train_clips = Corpus.load(corpus_folder).train
+    assert start_adapter.not_at_hand({"trained_on": known}, train_clips) == ""
+    elsewhere = {"trained_on": {"sources": [*known["sources"], "f" * 16], "complete": True}}
+    assert start_adapter.not_at_hand(elsewhere, train_clips).startswith("1 file that the adapter was trained on ")
+    assert start_adapter.not_at_hand({}, train_clips) == "what else the adapter was trained on is not known"
     assert not any("is not known" in line for line in log.lines)
     # a corpus that holds out what the first was trained on
     swapped = Path(shutil.copytree(corpus_folder, tmp_path / "swapped", ignore=shutil.ignore_patterns("features")))

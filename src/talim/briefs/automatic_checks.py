@@ -19,6 +19,7 @@ from talim.briefs.brief import Brief
 from talim.briefs.usage_rights import corpus_of
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
+from talim.evaluation.copy_scores import reasons_not_checked
 from talim.evaluation.recognize_mode import recognize_mode
 from talim.metrics import audio_matching, copy_detection, rhythm
 from talim.run import Run
@@ -243,9 +244,10 @@ def originality_check(run: Run) -> OriginalityCheck:
         return _unchecked(f"{copy_detection.MIN_NULL_FOR_TAIL} unrelated clips are needed, and there are {null.size}")
 
     def check(path: Path) -> CheckResult:
-        match = copy_detection.find_audio_copy(_fingerprint(audio.read(path)), sources, null)
+        piece = audio.read(path)
+        match = copy_detection.find_audio_copy(_fingerprint(piece), sources, null)
         if match is None:
-            return _result(None, "not checked: shorter than a passage")
+            return _result(None, f"not checked: {reasons_not_checked([{'seconds': piece.seconds}])[0]}")
         clip = corpus.train[match.source]
         source = f"{clip.recording} at {clip.start_seconds + match.source_seconds[0]:.1f} s"
         measured = f"at {match.clip_seconds[0]:.1f} s most similar to {source} (p = {match.p_value:.2g})"

@@ -12,12 +12,13 @@ import numpy as np
 
 from talim import audio
 from talim.atomic_io import write_json, write_text
+from talim.audio.provenance import given_seconds
 from talim.audio.read import read_part
-from talim.audio.tags import given_seconds
 from talim.corpus.generated_recordings import real_music_warning
 from talim.corpus.recordings import FileAudio
 from talim.errors import TalimError
-from talim.evaluation.copy_scores import MIN_NULL_CLIPS, copies_as_dict, copies_sentence, fingerprint_of_file
+from talim.evaluation import copy_scores
+from talim.evaluation.copy_scores import MIN_NULL_CLIPS, fingerprint_of_file
 from talim.html.audio_player import DecodedAudio, audio_player
 from talim.html.formatting import format_counted
 from talim.html.render import render
@@ -62,8 +63,11 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
     sources = audio_matching.build_reference_audio(fingerprint_of_file(path, cache) for path in training)
     given = [given_seconds(FileAudio(path).tags()) for path in clips]
     own = ArrayStore(fingerprint_of_file(path, cache, start) for path, start in zip(clips, given, strict=True))
-    frames = int(np.median([own.shape(n)[1] for n in range(len(own))]))
-    null = _null_similarities(sources, frames, np.random.default_rng(seed))
+    lengths = {str(path): (own.shape(n)[1] - 1) * audio_matching.HOP_SECONDS for n, path in enumerate(clips)}
+    enough = [seconds for seconds in lengths.values() if seconds >= audio_matching.MIN_CLIP_SECONDS]
+    clip_seconds = float(np.median(enough)) if enough else 0.0
+    frames = round(clip_seconds / audio_matching.HOP_SECONDS)
+    null = _null_similarities(sources, frames, np.random.default_rng(seed)) if enough else copy_scores.NO_NULL
     matches = {}
     for path, fingerprint, start in zip(clips, own, given, strict=True):
         itself = [n for n, other in enumerate(training) if other.resolve() == path.resolve()]
@@ -72,20 +76,21 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
             first, last = match.clip_seconds
             match = replace(match, clip_seconds=(start + first, start + last))
         matches[str(path)] = match
-    result = copies_as_dict(matches, training, len(null), _shortfall(len(null)))
+    reason = _shortfall(len(null), clip_seconds) if enough else copy_scores.too_short([*lengths.values()])
+    result = copy_scores.copies_as_dict(matches, lengths, training, len(null), reason)
     result["continuations"] = sum(start > 0 for start in given)
     result["clips"].sort(key=lambda row: row["match"]["p_value"] if row["match"] else 2.0)
     return result
 
 
-def _shortfall(stretches: int) -> str:
+def _shortfall(stretches: int, clip_seconds: float) -> str:
     """Why nothing can be checked where the recordings give too few stretches to compare; else empty."""
     if stretches >= MIN_NULL_CLIPS:
         return ""
     return (
         f"how alike unrelated music is has to be measured on {MIN_NULL_CLIPS} stretches of the training recordings, "
-        f"each as long as a clip and at least {audio_matching.PASSAGE_SECONDS:g} s, and there are {stretches}: give "
-        "longer clips, or more or longer recordings"
+        f"each as long as a clip ({clip_seconds:.3g} s) and each compared with others of at least "
+        f"{audio_matching.PASSAGE_SECONDS:g} s, and there are {stretches}: give more or longer recordings"
     )
 
 
@@ -112,10 +117,11 @@ def copy_report(result: dict[str, Any]) -> str:
             "name": Path(row["clip"]).name,
             "source": Path(row["match"]["source"]).name if row["match"] else None,
             "players": _players(row) if row["copied"] else [],
+            "reason": "" if row["match"] else "; ".join(copy_scores.reasons_not_checked([row], result["not_checked"])),
         }
         for row in result["clips"]
     ]
-    sentence = copies_sentence(result)
+    sentence = copy_scores.copies_sentence(result)
     return render("copies.html", result=result, sentence=sentence, cards=cards, version=version("talim"))
 
 

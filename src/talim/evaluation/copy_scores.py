@@ -17,6 +17,7 @@ from talim.audio import Audio
 from talim.audio.read import read_mono_blocks
 from talim.corpus.manifest import Corpus
 from talim.corpus.recordings import file_hash
+from talim.errors import TalimError
 from talim.evaluation.score_table import ClipSet, Measure, ScoreRow, mean_over_recordings, missing_score, row_or_reason
 from talim.html.formatting import format_counted
 from talim.metrics import audio_matching, copy_detection, pitch
@@ -49,35 +50,46 @@ def copy_scores(
 ) -> tuple[list[ScoreRow], dict[str, Any]]:
     """Fraction of outputs that copy, by sound and by tokens (a str: why there are none), and the matches.
 
-    The second value is what `talim.evaluation.copy_report.copy_report` shows: each output's match of lowest p-value.
+    The second value is what `talim.evaluation.copy_report.copy_report` shows: each output's match of lowest p-value. An
+    output counts as checked only if its sound was compared, as runs of tokens miss most copies.
     """
     matches = {"copied_sound": audio_copy_scores(corpus, generated, base, real, cache)}
     matches["copied_tokens"] = tokens if isinstance(tokens, str) else token_copy_scores(tokens)
     rows = [_row(name, found, generated, base, real) for name, found in matches.items()]
-    compared = [found[0] for found in matches.values() if not isinstance(found, str)]
-    reason = "; ".join(dict.fromkeys(found for found in matches.values() if isinstance(found, str)))
+    nothing: list[CopyMatch | None] = [None] * len(generated.clips)
+    sound, runs = (nothing if isinstance(found, str) else found[0] for found in matches.values())
     best_matches = [
-        min((match for match in pair if match is not None), key=lambda match: match.p_value, default=None)
-        for pair in (zip(*compared, strict=True) if compared else [()] * len(generated.clips))
+        (run if run and _copy_indicator(run) else None) if heard is None else min(heard, run or heard, key=_p_value)
+        for heard, run in zip(sound, runs, strict=True)
     ]
     training = [corpus.folder / clip.file for clip in corpus.train]
-    named = {f"{number:02d}-after.flac": match for number, match in enumerate(best_matches, start=1)}
-    return rows, copies_as_dict(named, training, len(real.clips), reason)
+    lengths = {f"{number:02d}-after.flac": clip.seconds for number, clip in enumerate(generated.clips, start=1)}
+    of_sound = matches["copied_sound"]
+    reason = of_sound if isinstance(of_sound, str) else ""
+    null_clips = len(real.clips) if reason else sum(match is not None for match in of_sound[2])
+    return rows, copies_as_dict(dict(zip(lengths, best_matches, strict=True)), lengths, training, null_clips, reason)
+
+
+def _p_value(match: CopyMatch) -> float:
+    return match.p_value
 
 
 def copies_as_dict(
-    matches: Mapping[str, CopyMatch | None], training: Sequence[Path], null_clips: int, reason: str = ""
+    matches: Mapping[str, CopyMatch | None],
+    seconds: Mapping[str, float],
+    training: Sequence[Path],
+    null_clips: int,
+    reason: str = "",
 ) -> dict[str, Any]:
     """The best match of each clip (by its name) among the files `training`, as `copy_report.copy_report` shows them.
 
     A clip's "copied" is None if it was not checked: nothing could be compared, or fewer than ten null clips, with which
-    no match is a copy. `reason` says why, where it is known.
+    no match is a copy. `reason` says why, where it is that of all; `seconds` are how long each clip is.
     """
-    if null_clips < MIN_NULL_CLIPS and not reason:
-        reason = f"{MIN_NULL_CLIPS} unrelated clips are needed for a comparison, and there are {null_clips}"
     clips = [
         {
             "clip": clip,
+            "seconds": round(seconds[clip], 2),
             "copied": None if match is None or null_clips < MIN_NULL_CLIPS else _copy_indicator(match) > 0,
             "match": None if match is None else {**asdict(match), "source": str(training[match.source])},
         }
@@ -98,24 +110,45 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
     """What the search for copied passages found in how many clips; says so if some or all could not be checked."""
     clips = copies.get("clips") or []
     checked = [row for row in clips if row["copied"] is not None and row["match"] is not None]
-    reason = copies.get("not_checked") or ("no clip is long enough to compare" if clips else "there is no clip")
+    reasons = "; ".join(
+        reasons_not_checked([row for row in clips if row not in checked], copies.get("not_checked", ""))
+    )
     if not checked:
-        return f"Not checked for passages copied from the training recordings: {reason}{_left_out(copies)}."
+        none = reasons or "there is no clip"
+        return f"Not checked for passages copied from the training recordings: {none}{_left_out(copies)}."
     copied = sum(row["copied"] for row in checked)
     have = "contains a passage" if copied <= 1 else "contain passages"
     text = f"{copied or 'None'} of {format_counted(len(checked), 'checked clip')} {have} of a training recording"
-    if len(checked) < len(clips):
-        text += (
-            f"; {format_counted(len(clips) - len(checked), 'clip')} could not be checked, being too short to compare"
-        )
+    if reasons:
+        text += f"; {format_counted(len(clips) - len(checked), 'clip')} could not be checked: {reasons}"
     null = copies.get("null_clips")
     if null is not None and null < NULL_CLIPS_FOR_COUNTING:
         text += f"; that one unrelated clip in a hundred would be called one is extrapolated from {null} of them"
     return f"{text}{_left_out(copies)}."
 
 
+def reasons_not_checked(rows: Sequence[Mapping[str, Any]], reason: str = "") -> list[str]:
+    """Why these clips were not checked: the `reason` of all, or what each lacks, with what is needed and given."""
+    if not rows or reason:
+        return [reason] * bool(rows)
+    short = [row["seconds"] for row in rows if row["seconds"] < audio_matching.MIN_CLIP_SECONDS]
+    reasons = [too_short(short)] * bool(short)
+    if len(short) < len(rows):
+        lasting = f"lasts the {audio_matching.PASSAGE_SECONDS:g} s of a passage"
+        reasons.append(f"no training recording, other than what the clip itself comes from, {lasting}")
+    return reasons
+
+
+def too_short(seconds: Sequence[float]) -> str:
+    """How long clips are that cannot be compared, and how long they have to be."""
+    ends = dict.fromkeys(f"{end:.3g}" for end in (min(seconds), max(seconds)))
+    return f"too short: {' to '.join(ends)} s, and at least {audio_matching.MIN_CLIP_SECONDS:g} s are needed"
+
+
 def _left_out(copies: Mapping[str, Any]) -> str:
-    return f"; {only_generated(count)}" if (count := copies.get("continuations", 0)) else ""
+    """What is not compared of what was checked: a phrase that was given, training recordings that are not at hand."""
+    count, elsewhere = copies.get("continuations", 0), copies.get("not_compared_with", "")
+    return "".join(f"; {part}" for part in (only_generated(count) if count else "", elsewhere) if part)
 
 
 def only_generated(continuations: int) -> str:
@@ -130,13 +163,32 @@ def audio_copy_scores(
 ) -> CopyMatches | str:
     """The best audio match of each output, base output and null clip among the training clips, or why there is none."""
     prints = (fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train)
-    sources = audio_matching.build_reference_audio(prints)
+    try:
+        sources = audio_matching.build_reference_audio(prints)
+    except TalimError as error:  # what else was measured is kept
+        return f"the sound of the training clips cannot be read ({error})"
     matches = [
         [copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL) for clip in clip_set.clips]
         for clip_set in (generated, base, real)
     ]
-    reason = f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s and the clips are shorter; ask for more seconds"
+    reason = _null_shortfall([clip.seconds for clip in real.clips], [clip.seconds for clip in corpus.train])
     return with_p_values(matches, reason)
+
+
+def _null_shortfall(held_out_seconds: Sequence[float], training_seconds: Sequence[float]) -> str:
+    """What keeps the sound of held-out clips from being compared: what is needed of it and of training clips."""
+    longest = max(training_seconds, default=0.0)
+    if longest < audio_matching.PASSAGE_SECONDS:
+        return f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s, and the longest training clip {longest:.3g} s"
+    short = [seconds for seconds in held_out_seconds if seconds < audio_matching.MIN_CLIP_SECONDS]
+    return f"{_null_needed(len(held_out_seconds) - len(short))}{f', others being {too_short(short)}' if short else ''}"
+
+
+def _null_needed(given: int) -> str:
+    return (
+        f"{MIN_NULL_CLIPS} held-out clips are needed to know how much alike unrelated music is (the null "
+        f"distribution), and there are {given}"
+    )
 
 
 def token_copy_scores(tokens: TokenMatcher) -> CopyMatches | str:
@@ -145,23 +197,20 @@ def token_copy_scores(tokens: TokenMatcher) -> CopyMatches | str:
         [copy_detection.find_token_copy(codes, tokens.training, tokens.frame_rate_hz, NO_NULL) for codes in clips]
         for clips in (tokens.generated, tokens.base, tokens.null_clips)
     ]
-    return with_p_values(matches, "the held-out clips share no token with the training clips")
+    few = len(tokens.null_clips) < MIN_NULL_CLIPS
+    no_run = "the held-out clips share no token with the training clips"
+    return with_p_values(matches, _null_needed(len(tokens.null_clips)) if few else no_run)
 
 
 def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason: str) -> CopyMatches | str:
     """Matches of outputs, base outputs and null clips with their p-values; a null clip's is against the other ones.
 
-    The reason, in words, if fewer than ten null clips could be compared.
+    `no_null_reason` if fewer than ten null clips could be compared.
     """
     generated, base, null = matches
     similarities = np.array([match.similarity for match in null if match is not None])
     if similarities.size < MIN_NULL_CLIPS:
-        if len(null) >= MIN_NULL_CLIPS:
-            return no_null_reason
-        return (
-            f"{MIN_NULL_CLIPS} held-out clips are needed to know how much alike unrelated music is (the null "
-            f"distribution), and there are {len(null)}"
-        )
+        return no_null_reason
 
     def with_p_value(match: CopyMatch | None, null_similarities: np.ndarray) -> CopyMatch | None:
         return match and replace(match, p_value=copy_detection.tail_p_value(match.similarity, null_similarities))

@@ -15,6 +15,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation import continuation, intervals, loss_standing, music_scores, sample_pairs
 from talim.evaluation.base_results import BaseResults
+from talim.evaluation.copy_scores import copies_sentence
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
 from talim.evaluation.reference_predictors import ReferenceLosses, measure_reference_losses
 from talim.generation.generate import GenerationOptions
@@ -223,10 +224,12 @@ def score_adapter(  # noqa: PLR0913
         codec_tokens=tokens,
         resynthesis=resynthesis,
         held_out_loss=losses,
+        not_compared_with=start_adapter.not_at_hand(serialization.read_info(run.adapter), corpus.train),
     )
     music["warnings"] = [*filter(None, [scored.seen["note"], choice]), *music["warnings"]]
     for warning in music["warnings"]:
         progress.log(f"note: {warning}")
+    progress.log(copies_sentence(music["copies"]))
     scores = {
         "base": backbone.name,
         "design": str(recipe.design),

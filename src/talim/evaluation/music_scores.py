@@ -48,6 +48,7 @@ def score_music(  # noqa: PLR0913
     codec_tokens: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
     resynthesis: Sequence[tuple[Clip, Audio]] = (),
     held_out_loss: Mapping[str, Any] | None = None,
+    not_compared_with: str = "",
 ) -> dict[str, Any]:
     """`protocol`, `scores`, `prompts`, `warnings` and `copies` of a run; writes RUN/scores.html and RUN/copies.html.
 
@@ -55,7 +56,8 @@ def score_music(  # noqa: PLR0913
 
     `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
     for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: held-out clips, and each
-    through the base's codec. `held_out_loss` is shown on the page. CLAP is loaded from `clap_folder`, else from the
+    through the base's codec. `held_out_loss` is shown on the page. `not_compared_with` says what music the adapter was
+    trained on that no copies are looked for in. CLAP is loaded from `clap_folder`, else from the
     Hugging Face cache, else its row says that it is not available. UsageError for an unknown protocol; TalimError if
     the weights of the paper's embeddings cannot be loaded.
     """
@@ -90,6 +92,7 @@ def score_music(  # noqa: PLR0913
     warnings = [*filter(None, [length_note]), *warnings]
     tokens = _token_matcher(pairs, codec_tokens)
     copy_rows, copies = copy_scores.copy_scores(corpus, generated, base, real, tokens, cache)
+    copies["not_compared_with"] = not_compared_with
     rows = [
         *score_table.clip_measure_rows(generated, real, base),
         *tradition_scores(prompt_clips, generated, base, real_clips, real),

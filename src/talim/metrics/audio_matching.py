@@ -29,6 +29,7 @@ MAX_SHIFT_BINS = 7  # 350 cents up and down
 COARSE_FRAMES = 5  # frames in a column of the coarse search
 START_COLUMNS = 4  # coarse columns between two passages of the clip
 RATIOS = tuple(np.exp(np.linspace(np.log(0.8), np.log(1.25), 12)))
+MIN_CLIP_SECONDS = PASSAGE_SECONDS * 0.8  # a passage that was played faster; a source needs all of PASSAGE_SECONDS
 PCA_COMPONENTS = 192  # of the space of the coarse comparison
 PCA_FIT_PASSAGES = 800  # passages that the components are fitted to
 SHORTLIST = 12

@@ -191,6 +191,16 @@ def trained_sources(clips: Sequence[Clip], start: StoredAdapter | None) -> dict[
     }
 
 
+def not_at_hand(info: Mapping[str, Any], clips: Sequence[Clip]) -> str:
+    """That an adapter with this talim.json was trained on more than `clips`, or that it is not known; else empty."""
+    trained_on = info.get(TRAINED_ON) or {}
+    elsewhere = set(trained_on.get("sources") or ()) - {_source(clip) for clip in clips}
+    if elsewhere:
+        files = format_counted(len(elsewhere), "file")
+        return f"{files} that the adapter was trained on are not among the training clips of this corpus"
+    return "" if trained_on.get("complete") is True else "what else the adapter was trained on is not known"
+
+
 def _source(clip: Clip) -> str:
     return clip.source_hash[:16]
 
