@@ -340,7 +340,8 @@ def test_every_dependency_is_pinned() -> None:
 
 
 # what a library is called where it is declared, where that is not the name by which it is imported
-DECLARED_AS = {"yaml": "pyyaml", "PIL": "pillow", "pynvml": "nvidia-ml-py", "huggingface_hub": "huggingface-hub"}
+DECLARED_AS = {"yaml": "pyyaml", "PIL": "pillow", "pynvml": "nvidia-ml-py", "huggingface_hub": "huggingface-hub",
+               "c2pa": "c2pa-python"}  # fmt: skip
 # libraries that come with a declared one, and those that are used only where a user has them
 COMES_WITH = {"markupsafe": "jinja2", "pydantic_core": "pydantic", "starlette": "fastapi"}
 USED_IF_THERE = {"IPython", "panns_inference"}

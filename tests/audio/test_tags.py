@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from talim.audio import Audio, AudioError, read_tags, write
-from talim.audio.tags import generated_by, given_seconds
+from talim.audio.provenance import generated_by
 
 PIECE = {
     "title": "raga Yaman, सितार",
@@ -69,27 +69,6 @@ def test_generated_by_of_recordings_is_empty(tmp_path: Path) -> None:
     tags = read_tags(tmp_path / "a.flac")
     assert (tags["artist"], tags["comment"], generated_by(tags)) == ("Someone", "{not json", "")
     assert generated_by({"title": "Talim", "software": "talimeter 2"}) == ""
-
-
-def test_generated_by_with_a_part_of_the_tags_still_tells() -> None:
-    assert generated_by({"software": "talim 1.2 (libsndfile-1.2.2)"}) == "talim 1.2"
-    assert generated_by({"ai_generated": "yes", "seed": "3"}) == "an unnamed program, seed 3"
-
-
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        ({"phrase_kept": "yes", "phrase_seconds": "1.250"}, 1.25),
-        ({"phrase_kept": "no", "phrase_seconds": "1.250"}, 0.0),
-        ({"phrase_use": "varied", "phrase_seconds": "1.250"}, 0.0),
-        ({"phrase_kept": "yes", "phrase_seconds": "some"}, 0.0),
-        ({"phrase_kept": "yes", "phrase_seconds": "inf"}, 0.0),
-        ({"phrase_kept": "yes"}, 0.0),
-        ({}, 0.0),
-    ],
-)
-def test_given_seconds_is_the_length_of_a_phrase_that_was_kept(tags: dict[str, str], expected: float) -> None:
-    assert given_seconds(tags) == expected
 
 
 @pytest.mark.parametrize("comment", ['["a"]', '"text"', "7", "{" * 5000, '{"a": '])

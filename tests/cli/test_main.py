@@ -52,6 +52,7 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
         "demo",
         "modes",
         "copies",
+        "origin",
     ]
     assert {"listen", "ratings", "brief", "adapters"} <= {*names}
     assert {c[1] for c in commands() if c[0] == "adapters"} == {"list", "info", "check"}

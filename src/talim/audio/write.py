@@ -10,8 +10,10 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from talim.atomic_io import new_file
+from talim.audio import credentials
 from talim.audio.containers import add_wav_comment
 from talim.audio.errors import AudioError
+from talim.audio.provenance import GENERATED_TAG
 
 _WRITABLE = {
     ".flac": ("FLAC", "PCM_16"),
@@ -77,6 +79,9 @@ def _write(
     suffix = path.suffix.lower()
     if suffix not in _WRITABLE:
         raise AudioError(f"{path}: cannot write {path.suffix or 'a file without a suffix'}; use .flac or .wav")
+    certificate = credentials.certificate_in_use() if tags.get(GENERATED_TAG) else None
+    if certificate is not None and suffix not in credentials.FORMATS:
+        raise AudioError(f"{path}: {suffix} cannot hold content credentials; use .flac, .wav or .mp3")
     try:
         with new_file(path, overwrite) as temporary:
             if begun is not None:
@@ -84,6 +89,8 @@ def _write(
             found = _encode(temporary, suffix, blocks(), rate_hz, channels, tags, peak)
             if found > max(1.0, peak):
                 _encode(temporary, suffix, blocks(), rate_hz, channels, tags, found)
+            if certificate is not None:
+                credentials.sign(temporary, suffix, tags, certificate)
     except _NotFiniteError:
         reason = "the sound holds samples that are not numbers (NaN or infinite)"
         raise AudioError(f"{path}: not written: {reason}") from None

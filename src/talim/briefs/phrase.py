@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from talim import audio
-from talim.audio.tags import GENERATED_TAG
+from talim.audio.provenance import GENERATED_TAG
 from talim.briefs.brief import Brief
 from talim.briefs.postprocess import normalize_loudness, untrimmed_seconds
 from talim.errors import TalimError, UsageError

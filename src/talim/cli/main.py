@@ -21,6 +21,7 @@ from talim.cli import (
     generate,
     listen,
     modes,
+    origin,
     plan,
     poc,
     prepare,
@@ -63,6 +64,7 @@ app.command(epilog=ratings.EXAMPLE, rich_help_panel=PEOPLE)(ratings.ratings)
 app.add_typer(brief.app, name="brief", rich_help_panel=PEOPLE)
 app.command(epilog=modes.EXAMPLE, rich_help_panel=FILES)(modes.modes)
 app.command(epilog=copies.EXAMPLE, rich_help_panel=FILES)(copies.copies)
+app.add_typer(origin.app, name="origin", rich_help_panel=FILES)
 app.add_typer(adapters.app, name="adapters", rich_help_panel=FILES)
 
 
@@ -74,6 +76,10 @@ def main_options(
     if version:
         print(f"talim {__version__}")
         raise typer.Exit
+    if os.environ.get("TALIM_CERTIFICATE"):  # not after an hour of work
+        from talim.audio import credentials
+
+        credentials.certificate_in_use()
     if context.invoked_subcommand not in (None, "train") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from talim.training import distributed
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from talim.audio.tags import generated_by
+from talim.audio.provenance import generated_by
 from talim.corpus.recordings import FileAudio, ImportResult, SourceFile
 from talim.errors import TalimError
 from talim.html.formatting import format_counted

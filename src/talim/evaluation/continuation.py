@@ -16,7 +16,7 @@ from talim import audio
 from talim.adapters import injection
 from talim.atomic_io import new_folder, write_jsonl
 from talim.audio import Audio
-from talim.audio.tags import GENERATED_TAG
+from talim.audio.provenance import GENERATED_TAG
 from talim.backbones.musicgen.continuation import join
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus

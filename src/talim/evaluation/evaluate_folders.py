@@ -13,8 +13,8 @@ import numpy as np
 from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio import Audio, content_hash
+from talim.audio.provenance import given_seconds
 from talim.audio.read import read_mono_blocks
-from talim.audio.tags import given_seconds
 from talim.corpus.generated_recordings import real_music_warning
 from talim.corpus.recordings import FileAudio
 from talim.errors import TalimError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from talim.audio import AudioError, read_tags
-from talim.audio.tags import generated_by
+from talim.audio.provenance import generated_by
 from talim.corpus.captions import MAX_TEXT_BYTES, TEXT_COLUMNS
 from talim.corpus.labels import COLUMNS
 from talim.corpus.metadata import read_metadata

@@ -13,8 +13,8 @@ import numpy as np
 from talim.audio import Audio, AudioError, content_hash, read_tags
 from talim.audio.decode import decode_blocks
 from talim.audio.errors import TooLongError
+from talim.audio.provenance import generated_by
 from talim.audio.read import blocks_up_to
-from talim.audio.tags import generated_by
 from talim.backbones import generation_options
 from talim.backbones.generation_options import MAX_VARIATION_SECONDS
 from talim.backbones.resolve import family_by_name
