@@ -20,6 +20,7 @@ from talim.html import formatting
 from talim.poc import pipeline
 from talim.poc.options import PocOptions, poc_command
 from talim.poc.pipeline import poc
+from talim.poc.report_section import write_report
 from talim.recipe import Recipe, parse_setting
 from talim.reporting import messages, run_results
 from talim.run import Run
@@ -265,6 +266,7 @@ def test_poc_other_options_move_earlier_runs_and_restore_them(
     assert Run(out / "earlier" / earlier / "linear-all-2.7").finished
     assert any("the earlier results are in" in line for line in progress.messages)
     assert run_results.find_runs(out) == [out / "linear-all-2.7"]  # the page is about the new one only
+    assert write_report(out / "earlier" / earlier).read_text(encoding="utf-8").count("linear@all:2.7%")
     poc(short_takes, out, short_options(designs=one))  # the first options again: its run is restored
     assert read_json(out / "plan.json")["key"] == earlier
     assert fakes.trained == ["linear-all-2.7"] * 2

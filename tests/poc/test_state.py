@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.fake_pipeline import CollectedProgress
 
 from talim.atomic_io import read_json, write_json
 from talim.errors import TalimError, UsageError
@@ -65,12 +66,19 @@ def test_bind_folder_moves_and_restores_earlier_results(tmp_path: Path) -> None:
     plan(tmp_path, "one", "linear")
     state.bind_folder(tmp_path, "one", Progress())
     assert read_json(tmp_path / "linear" / "cost.json") == {"of": "one"}
-    state.bind_folder(tmp_path, "two", Progress())
+    write_json(tmp_path / "listening" / "ratings.json", {"of": "one"})
+    write_json(tmp_path / state.PAGE, {})
+    said = CollectedProgress()
+    state.bind_folder(tmp_path, "two", said)
     assert not (tmp_path / state.PLAN).exists()
+    assert not (tmp_path / state.PAGE).exists()  # it would be taken for one of the new configuration
+    assert not (tmp_path / "listening").exists()
+    assert f"(their page: talim report {tmp_path / 'earlier' / 'one'})" in said.messages[-1]
     assert read_json(tmp_path / "earlier" / "one" / "linear" / "cost.json") == {"of": "one"}
     plan(tmp_path, "two", "linear")
     state.bind_folder(tmp_path, "one", Progress())
     assert read_json(tmp_path / "linear" / "cost.json") == {"of": "one"}
+    assert read_json(tmp_path / "listening" / "ratings.json") == {"of": "one"}  # people's answers come back with it
     assert read_json(tmp_path / state.STAGES) == read_json(tmp_path / "tuning.json") == {"of": "one"}
     assert read_json(tmp_path / "earlier" / "two" / "linear" / "cost.json") == {"of": "two"}
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ from talim.reporting import run_results
 
 STAGE_CACHE, TIME_LOG, METRICS_CACHE = "stage_cache.json", "time_log.json", "metrics_cache"
 PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", "stages.json", "earlier"
-PLAN_FILES = (GATES, STAGES, RECORD, PLAN)  # they move with the plan; the plan's own file last
+PAGE, BRIEF = "report/index.html", "brief.yaml"
+JUDGED = ("listening", "brief", BRIEF)  # what people were asked about these results, and what they answered
+PLAN_FILES = (*JUDGED, GATES, STAGES, RECORD, PLAN)  # they move with the plan; the plan's own file last
 LISTS = {  # of DIR/stages.json, with what is read of each row
     "stages": {"name": str, "title": str, "passed": bool | None, "sentences": list, "stopped": str},
     "designs": {"design": str, "run": str, "loss_reduction": float | int | None, "ci95": list | None, "ratios": dict},
@@ -146,7 +149,8 @@ class _TimedProgress(Progress):
 def bind_folder(out: Path, key: str, progress: Progress) -> None:
     """Bind DIR to this configuration.
 
-    Results of a different configuration move to DIR/earlier and are restored when it is requested again.
+    Results of a different configuration, with what people said of them, move to DIR/earlier and are restored when it is
+    requested again. Its page, whose commands name folders that now hold other results, is removed.
     """
     plan, stored = out / PLAN, out / EARLIER / key
     current = str(read_json(plan).get("key")) if plan.is_file() else None
@@ -157,7 +161,9 @@ def bind_folder(out: Path, key: str, progress: Progress) -> None:
         if files:
             target = out / EARLIER / (current or "before")
             _move(files, target)
-            progress.log(f"the configuration has changed; the earlier results are in {target}")
+            (out / PAGE).unlink(missing_ok=True)
+            again = f"talim report {shlex.quote(str(target))}"
+            progress.log(f"the configuration has changed; the earlier results are in {target} (their page: {again})")
     if stored.is_dir():
         _move(_result_files(stored), out)
         with contextlib.suppress(OSError):  # not empty: other files stay
@@ -166,7 +172,7 @@ def bind_folder(out: Path, key: str, progress: Progress) -> None:
 
 def _result_files(folder: Path) -> list[Path]:
     runs = [path for path in sorted(folder.iterdir()) if path.is_dir() and run_results.is_run(path)]
-    return [*runs, *(folder / name for name in PLAN_FILES if (folder / name).is_file())]
+    return [*runs, *(folder / name for name in PLAN_FILES if (folder / name).exists())]
 
 
 def _move(paths: Sequence[Path], target: Path) -> None:

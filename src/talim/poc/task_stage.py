@@ -11,11 +11,11 @@ import yaml
 from talim.atomic_io import read_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.html.formatting import format_ci, format_percent
+from talim.poc.state import BRIEF
 from talim.reporting import human_ratings
 from talim.reporting.commands import quoted
 from talim.reporting.sample_changes import MIN_RECORDINGS
 
-BRIEF = "brief.yaml"
 CANDIDATES = 12
 CHANCE = 0.5
 MATCH_PREFIX = "Outputs match"
