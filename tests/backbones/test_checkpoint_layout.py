@@ -43,6 +43,10 @@ CASES = {
         ],
         ["model.safetensors"],
     ),
+    "shards beside left-overs": (
+        ["pytorch_model.bin.index.json", *PICKLED_SHARDS, "optimizer.bin", "training_args.bin"],
+        ["pytorch_model.bin.index.json", *PICKLED_SHARDS],
+    ),
     "shards of other names": (
         ["model.safetensors.index.json", "a.safetensors", "b.safetensors", *AUDIOCRAFT],
         ["a.safetensors", "b.safetensors", "model.safetensors.index.json"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.tiny_clap import save_clap
@@ -20,6 +22,25 @@ def test_load_of_weights_that_do_not_fit_names_the_missing_ones(tmp_path: Path) 
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(TalimError, match=r"1 weights are missing, such as audio_projection\.linear1\.weight"):
         embeddings.load("clap", tmp_path)
+
+
+def test_load_keeps_transformers_from_a_second_download_in_another_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    switches, loaded = [], transformers.ClapModel.from_pretrained
+
+    def load_seen(*args: Any, **settings: Any) -> Any:
+        switches.append(os.environ.get("DISABLE_SAFETENSORS_CONVERSION"))
+        return loaded(*args, **settings)
+
+    save_clap(tmp_path)
+    monkeypatch.setenv("DISABLE_SAFETENSORS_CONVERSION", "")  # so that it is as before afterwards
+    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION")
+    monkeypatch.setattr(transformers.ClapModel, "from_pretrained", load_seen)
+    embeddings.load("clap", tmp_path)
+    assert switches == ["1"]
 
 
 def test_every_neural_embedding_is_pinned() -> None:

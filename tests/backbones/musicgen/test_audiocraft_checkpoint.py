@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures import audiocraft_musicgen, released_musicgen
+from stand_in_hub import checkpoints
 from transformers import EncodecConfig, EncodecModel, MusicgenConfig, MusicgenForConditionalGeneration
 
 from talim.audio import Audio
@@ -331,10 +332,12 @@ def test_load_from_the_hub_fetches_the_text_encoder_that_the_file_names(
     text_encoder = (modifiable / "t5-base").rename(tmp_path / "small-t5")
     local: Any = load_with_text_encoder(modifiable, text_encoder)
     stand_in_hub.publish("someone/export", modifiable)
-    stand_in_hub.publish("someone/small-t5", text_encoder)
+    converted = stand_in_hub.publish("someone/small-t5", text_encoder, branch="conversion")
+    stand_in_hub.publish("someone/small-t5", checkpoints.as_pickle(text_encoder), pull_request=converted)
     base: Any = load("someone/export", precision="fp32", device="cpu")
     assert (base.fingerprint, base.text_encoder_hash) == (local.fingerprint, local.text_encoder_hash)
     assert "text encoder and tokenizer from someone/small-t5" in capsys.readouterr().err
+    assert not [path for _, path in stand_in_hub.requests if "discussions" in path]  # no second download, converted
     assert {"state_dict.bin", "compression_state_dict.bin"} <= set(stand_in_hub.fetched("someone/export"))
     facts = base_model_facts("someone/export")
     assert facts.shape.sites() == base.sites()

@@ -213,9 +213,16 @@ def test_prediction_by_a_base_without_networks_is_left_to_the_base() -> None:
     load.check_predictors("nano-musicgen")
 
 
-def test_the_beat_tokenizer_is_read_from_spm_model_alone(mustango_folder: Path) -> None:
-    assert not (mustango_folder / "beats-tokenizer/tokenizer.json").exists()
-    beats, chords = mustango_load.read_predictor_tokenizers(mustango_folder)
+@pytest.mark.parametrize("kept", [("config.json", "spm.model", "tokenizer_config.json"), ("spm.model",)])
+def test_the_beat_tokenizer_is_read_from_spm_model_alone(
+    mustango_folder: Path, tmp_path: Path, kept: tuple[str, ...]
+) -> None:
+    for part in ("beats-tokenizer", "chords-tokenizer"):
+        shutil.copytree(mustango_folder / part, tmp_path / part)
+    for file in (tmp_path / "beats-tokenizer").iterdir():
+        if file.name not in kept:
+            file.unlink()
+    beats, chords = mustango_load.read_predictor_tokenizers(tmp_path)
     assert [type(tokenizer).__name__ for tokenizer in (beats, chords)] == ["DebertaV2Tokenizer", "T5Tokenizer"]
     ids = beats(["slow waltz"])["input_ids"][0]
     assert (ids[0], ids[-1], beats.unk_token_id, beats.pad_token_id) == (1, 2, 3, 0)
