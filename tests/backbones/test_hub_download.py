@@ -331,6 +331,26 @@ def test_fetch_without_the_hub_says_which_files_are_missing(stand_in_hub: StandI
     assert stand_in_hub.fetched() == ["tokenizer.json"]
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_fetch_of_weights_that_were_copied_in_part_fetches_them_again(stand_in_hub: StandInHub, linked: bool) -> None:
+    stand_in_hub.publish(NAME, FILES)
+    weights = hub_download.fetch(BASE) / "model.safetensors"
+    if linked:
+        weights.resolve().write_bytes(WEIGHTS[:1000])
+    else:  # as caches are that were copied without their links
+        weights.unlink()
+        weights.write_bytes(WEIGHTS[:1000])
+    hub_repository._ask.cache_clear()
+    stand_in_hub.status = 503
+    with pytest.raises(TalimError, match=r"of its files these are missing: model\.safetensors\)"):
+        hub_download.fetch(BASE)
+    stand_in_hub.status = 0
+    hub_repository._ask.cache_clear()
+    for _ in range(2):
+        assert (hub_download.fetch(BASE) / "model.safetensors").read_bytes() == WEIGHTS
+    assert stand_in_hub.fetched().count("model.safetensors") == 1 + linked
+
+
 def test_fetch_of_what_another_program_cached_without_a_listing(stand_in_hub: StandInHub) -> None:
     commit = stand_in_hub.publish(NAME, FILES)
     folder = hub_download.fetch(BASE)

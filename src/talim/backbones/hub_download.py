@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from talim import progress
 from talim.backbones import checkpoint_layout, hub_errors, hub_repository
 from talim.backbones.hub_errors import HubUnreachableError, RevisionMissingError
-from talim.backbones.hub_repository import HubRepository
+from talim.backbones.hub_repository import HubRepository, RepositoryFile
 from talim.errors import TalimError
 from talim.licences import allows_commercial_use
 
@@ -100,7 +100,7 @@ def fetch(base: HubBase, predictors: bool = False) -> Path:
         return _without_hub(base, problem, here, predictors)
     needed = check_files(base, repository, predictors)
     folder = hub_repository.cached_folder(base.hub_id, repository.commit)
-    if folder is None or any(not (folder / name).is_file() for name in needed):
+    if folder is None or any(not _is_whole(folder / name, repository.files[name]) for name in needed):
         with quiet_library():
             folder = _download(base, repository, needed)
     _keep_revision(folder, base, repository.commit)
@@ -217,8 +217,10 @@ def _download(base: HubBase, repository: HubRepository, needed: Sequence[str]) -
         folder = _snapshot(base, repository, [name for name in needed if name not in large])
         if not base.is_part and (kind := checkpoint_layout.foreign_model_type(folder)):
             raise TalimError(f"base {base.name!r} is a model of the type {kind}; expected MusicGen or Mustango")
-        missing = [name for name in large if not (folder / name).is_file()]
+        missing = [name for name in large if not _is_whole(folder / name, repository.files[name])]
         if missing:
+            for name in missing:  # of another size, such as one whose copying was broken off
+                (folder / name).unlink(missing_ok=True)
             _announce(base, repository, needed, missing)
             report = _DownloadReport(base, sum(repository.files[name].size for name in missing))
             for name in missing:
@@ -298,7 +300,7 @@ def _fetch_large(base: HubBase, repository: HubRepository, name: str, report: _D
     try:
         blob.parent.mkdir(parents=True, exist_ok=True)
         with _locked(store, file.sha256, report):
-            if blob.is_file():
+            if _is_whole(blob, file):
                 report.add(file.size, fetched=False)
                 return
             part = blob.with_name(blob.name + PART_SUFFIX)
@@ -430,12 +432,17 @@ def _keep_revision(folder: Path, base: HubBase, commit: str) -> None:
 def _missing_bytes(store: Path, repository: HubRepository, name: str) -> int:
     """Bytes of a file that are not in the cache yet."""
     file = repository.files[name]
-    if (store / "snapshots" / repository.commit / name).is_file():
+    if _is_whole(store / "snapshots" / repository.commit / name, file):
         return 0
-    if not file.sha256 or (store / "blobs" / file.sha256).is_file():
+    if not file.sha256 or _is_whole(store / "blobs" / file.sha256, file):
         return 0 if file.sha256 else file.size
     part = store / "blobs" / (file.sha256 + PART_SUFFIX)
     return max(0, file.size - (part.stat().st_size if part.is_file() else 0))
+
+
+def _is_whole(path: Path, file: RepositoryFile) -> bool:
+    """Whether a file is there, if it lies in the large-file storage with all its bytes."""
+    return path.is_file() and (not file.sha256 or path.stat().st_size == file.size)
 
 
 def _is_large(repository: HubRepository, name: str) -> bool:
