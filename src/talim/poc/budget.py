@@ -118,10 +118,10 @@ def shortened(
     """
     from talim.training.time_budget import with_steps
 
-    recipe, timings = remaining[0], _timings_of(remaining, plan)
-    if timings is None:
+    recipe, timings = remaining[0], _timings_of_all(remaining, plan)
+    if not timings:
         return recipe
-    slowdown = slowdown_of(plan["timings"], finished.items(), recipe.training)
+    slowdown = slowdown_of(timings_of(plan), finished.items(), recipe.training)
     seconds = [_scaled(timing, slowdown) for timing in timings]
     fixed = sum(timing.startup_seconds for timing in seconds) + len(remaining) * _evaluation(plan, finished)
     rows = zip(remaining, seconds, strict=True)
@@ -147,8 +147,8 @@ def training_seconds(
 
     So a machine that becomes slower while it trains ends the run, not the budget. None where nothing was timed.
     """
-    timings = _timings_of(remaining, plan)
-    if timings is None:
+    timings = _timings_of_all(remaining, plan)
+    if not timings:
         return None
     evaluation = _evaluation(plan, finished)
     rows = zip(remaining, timings, strict=True)
@@ -156,24 +156,25 @@ def training_seconds(
     return max(0.0, seconds_left * foreseen[0] / sum(foreseen) - evaluation)
 
 
-def _timings_of(recipes: Sequence[Recipe], plan: Mapping[str, Any]) -> list[StepTiming] | None:
-    """The plan's timing of each recipe's design; None where one was not timed."""
-    timings, designs = plan.get("timings") or {}, [str(recipe.design) for recipe in recipes]
-    if not timings or any(design not in timings for design in designs):
-        return None
-    return [StepTiming(timings[each]["step_seconds"], timings[each]["startup_seconds"]) for each in designs]
+def timings_of(plan: Mapping[str, Any]) -> dict[str, StepTiming]:
+    """What was timed before the trainings, by design; empty where nothing was."""
+    return {design: StepTiming(**values) for design, values in (plan.get("timings") or {}).items()}
 
 
-def slowdown_of(
-    timings: Mapping[str, Mapping[str, float]], finished: Iterable[tuple[str, Run]], training: Training
-) -> float:
+def _timings_of_all(recipes: Sequence[Recipe], plan: Mapping[str, Any]) -> list[StepTiming]:
+    """The plan's timing of each recipe's design; empty where one was not timed."""
+    timings, designs = timings_of(plan), [str(recipe.design) for recipe in recipes]
+    return [timings[each] for each in designs] if timings.keys() >= {*designs} else []
+
+
+def slowdown_of(timings: Mapping[str, StepTiming], finished: Iterable[tuple[str, Run]], training: Training) -> float:
     """Measured over timed seconds of training, over finished runs and their designs; 1 without any."""
     measured = expected = 0.0
     for design, run in finished:
         cost = read_json(run.cost)
         if design in timings and cost.get("wall_seconds"):
             measured += float(cost["wall_seconds"])
-            expected += float(cost["steps"]) * _seconds_per_step(training, timings[design]["step_seconds"])
+            expected += float(cost["steps"]) * _seconds_per_step(training, timings[design].step_seconds)
     return measured / expected if expected else 1.0
 
 

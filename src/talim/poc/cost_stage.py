@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +177,7 @@ def _fit_to_budget(
     slowest = max(later, key=lambda design: later[design].step_seconds)
     evaluation = budget.measure_evaluation(by_design[slowest], corpus, options, later[slowest])
     plan["step_seconds"] = {design: timing.step_seconds for design, timing in timings.items()}
-    plan["timings"] = {
-        design: {"step_seconds": each.step_seconds, "startup_seconds": each.startup_seconds}
-        for design, each in later.items()
-    }
+    plan["timings"] = {design: vars(each) for design, each in later.items()}
     plan["evaluation_seconds"] = evaluation
     wants_curve = include_learning_curve(options, corpus)
     if options.hours is None:
@@ -230,19 +228,16 @@ def plan_with_rates(
     options, corpus = context.options, context.corpus
     tuned = rate_search.tuned_recipes(by_design, families)
     plan = {**plan, "tuned": True}
-    if options.hours is not None and plan.get("timings"):
+    if options.hours is not None and (timings := budget.timings_of(plan)):
         short = rate_search.short_runs(context.out, by_design)
-        slowdown = budget.slowdown_of(plan["timings"], short, short[0][1].recipe.training) if short else 1.0
-        timings = {
-            design: StepTiming(each["step_seconds"] * slowdown, each["startup_seconds"])
-            for design, each in plan["timings"].items()
-        }
+        slowdown = budget.slowdown_of(timings, short, short[0][1].recipe.training) if short else 1.0
+        timings = {design: replace(each, step_seconds=each.step_seconds * slowdown) for design, each in timings.items()}
         wants_curve = include_learning_curve(options, corpus)
         division = _division(tuned, timings, plan["evaluation_seconds"], corpus, wants_curve)
         steps, curve = _divide(division, context.seconds_left(), gates.cost.min_steps, with_rates=False)
         tuned = _with_steps(tuned, max(1, steps), timings, options, context.progress)
-        timed = {design: vars(each) for design, each in timings.items()}
-        plan |= {"steps": steps, "curve_reserved": curve, "timings": timed}
+        plan["timings"] = {design: vars(each) for design, each in timings.items()}
+        plan |= {"steps": steps, "curve_reserved": curve}
     return plan | {"recipes": {design: recipe.model_dump(mode="json") for design, recipe in tuned.items()}}
 
 

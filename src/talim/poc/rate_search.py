@@ -220,6 +220,10 @@ class _Search:
     least_steps: int
     losses: dict[str, dict[tuple[float, ...], float | None]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    timings: dict[str, StepTiming] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.timings = budget.timings_of(self.plan)
 
     def go_on(self, kind: KindOfDesign, growth: int) -> None:
         """Train with every rate that is missing of the kind's grid, which has grown at most `growth` times."""
@@ -307,21 +311,19 @@ class _Search:
         return sum(losses.values()) / len(losses)
 
     def _short_recipe(self, kind: KindOfDesign, rate: float) -> Recipe:
-        timing = self._timing(kind.recipe) or StepTiming(1e-3, 0.0)  # its only use is to place checkpoints
+        timing = self.timings.get(
+            str(kind.recipe.design), StepTiming(1e-3, 0.0)
+        )  # its only use is to place checkpoints
         training = with_steps(kind.recipe.training, self.plan["short_steps"], timing)
         training = training.model_copy(update={"learning_rate": rate})
         return kind.recipe.model_copy(update={"training": training, "seed": kind.rule.seeds[0]})
-
-    def _timing(self, recipe: Recipe) -> StepTiming | None:
-        values = (self.plan.get("timings") or {}).get(str(recipe.design))
-        return StepTiming(**values) if values else None
 
     def _seconds_for(self, recipe: Recipe, in_grid: bool) -> float | None:
         """Seconds that a short training may take; None without a budget. _OutOfTimeError if it would take longer.
 
         Growth leaves every design the steps that rates are tried for at all; the first grid, half of them.
         """
-        hours, timing = self.context.options.hours, self._timing(recipe)
+        hours, timing = self.context.options.hours, self.timings.get(str(recipe.design))
         if hours is None or timing is None:
             return None
         corpus, evaluation = self.context.corpus, float(self.plan["evaluation_seconds"])
@@ -329,7 +331,7 @@ class _Search:
         kept = budget.RESERVE * hours * 3600
         for each in self.by_design.values():
             training = each.training.model_copy(update={"steps": steps})
-            kept += budget.run_seconds(training, self._timing(each) or timing, evaluation)
+            kept += budget.run_seconds(training, self.timings.get(str(each.design), timing), evaluation)
         loss_seconds = timing.startup_seconds + evaluation_seconds(corpus, recipe.training, timing)
         spare = self.context.seconds_left() - kept - loss_seconds
         if budget.run_seconds(recipe.training, timing, 0.0) > spare:
