@@ -46,8 +46,9 @@ def by_rate(recipe: Recipe) -> float:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
-    """Trainings as long as they were timed."""
+    """Trainings as long as they were timed; corpora without a page."""
     fakes = fake_runs(monkeypatch, by_kind)
+    monkeypatch.setattr("talim.corpus.report.write", lambda corpus: None)
     fakes.validation_reduction = by_rate
 
     def train(recipe: Recipe, folder: Path, *rest: Any) -> Run:
@@ -63,8 +64,17 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
 def corpus(tmp_path_factory: pytest.TempPathFactory, short_takes: Path) -> Corpus:
     """The recordings, prepared (read only by agreement)."""
     folder = tmp_path_factory.mktemp("rates") / "corpus"
-    prepare(short_takes, folder, clip_seconds=2.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("talim.corpus.report.write", lambda corpus: None)
+        prepare(short_takes, folder, clip_seconds=2.0)
     return Corpus.load(folder)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, corpus: Corpus) -> Path:
+    """The folder of a proof of concept whose recordings have been decoded."""
+    shutil.copytree(corpus.folder, tmp_path / "out" / "corpus")
+    return tmp_path / "out"
 
 
 def search(out: Path, corpus: Corpus) -> dict[str, TunedFamily]:
@@ -86,13 +96,13 @@ def rates_of(out: Path) -> dict[str, tuple[float, int]]:
 
 
 def test_the_best_rate_of_each_kind_on_validation_is_used_and_told(
-    tmp_path: Path, short_takes: Path, fakes: FakeRuns
+    begun: Path, short_takes: Path, fakes: FakeRuns
 ) -> None:
     fakes.loss_reduction = lambda recipe: (
         by_kind(recipe) + recipe.training.learning_rate
     )  # the test side says otherwise
-    result = poc(short_takes, tmp_path / "out", rate_options())
-    assert rates_of(tmp_path / "out") == {kind: (rate, 400) for kind, rate in BEST.items()}
+    result = poc(short_takes, begun, rate_options())
+    assert rates_of(begun) == {kind: (rate, 400) for kind, rate in BEST.items()}
     rows = {row["family"]: row for row in result["tuning"]["families"]}
     tried = {
         kind: [each["values"]["training.learning_rate"] for each in row["candidates"]] for kind, row in rows.items()
@@ -103,10 +113,10 @@ def test_the_best_rate_of_each_kind_on_validation_is_used_and_told(
         "transformer": [9e-05, 0.0003, 0.001, 0.003],
     }
     assert all(row["inside"] for row in rows.values())
-    lines = read_jsonl(tmp_path / "out" / "tuning" / "trials.jsonl")
+    lines = read_jsonl(begun / "tuning" / "trials.jsonl")
     assert len(lines) == 3 + 4 + 4
-    assert not any((tmp_path / "out" / "tuning" / "runs" / line["id"] / "adapter").exists() for line in lines)
-    recipe = Run(tmp_path / "out" / "tuning" / "runs" / lines[0]["id"]).recipe
+    assert not any((begun / "tuning" / "runs" / line["id"] / "adapter").exists() for line in lines)
+    recipe = Run(begun / "tuning" / "runs" / lines[0]["id"]).recipe
     assert (recipe.training.steps, recipe.seed) == (100, 100)  # neither the steps nor the seed of the comparison
     assert fakes.evaluated == ["linear-all-2.7", "conv-all-2.7", "transformer-all-2.7"]  # the test side: these alone
     note = result["tuning"]["note"]
@@ -117,12 +127,12 @@ def test_the_best_rate_of_each_kind_on_validation_is_used_and_told(
     assert note in page
     assert "<strong>0.003: " in page
     assert "No other rate was tried" not in page
-    assert note == read_json(tmp_path / "out" / "stages.json")["tuning"]["note"]
+    assert note == read_json(begun / "stages.json")["tuning"]["note"]
 
 
 @pytest.mark.parametrize("slowness", [2.0, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_rates_are_tried_within_the_time_budget_and_all_designs_get_what_is_left(
-    tmp_path: Path, short_takes: Path, fakes: FakeRuns, monkeypatch: pytest.MonkeyPatch, slowness: float
+    begun: Path, short_takes: Path, fakes: FakeRuns, monkeypatch: pytest.MonkeyPatch, slowness: float
 ) -> None:
     """Where training takes twice as long as it was timed all designs get fewer steps, and equally many."""
     spent: list[float] = []
@@ -136,14 +146,14 @@ def test_rates_are_tried_within_the_time_budget_and_all_designs_get_what_is_left
         return run
 
     monkeypatch.setattr("talim.training.train.train", train)
-    out = tmp_path / "out"
-    result = poc(short_takes, out, rate_options(hours=1.0))
-    assert {kind: rate for kind, (rate, _) in rates_of(out).items()} == BEST
-    (steps,) = {steps for _, steps in rates_of(out).values()}
+    monkeypatch.setattr("talim.poc.report_section.write_report", lambda out: out)
+    result = poc(short_takes, begun, rate_options(hours=1.0))
+    assert {kind: rate for kind, (rate, _) in rates_of(begun).items()} == BEST
+    (steps,) = {steps for _, steps in rates_of(begun).values()}
     assert 0.9 * 3600 < sum(spent) < 3600
     told = f"{format_count(steps)} steps for each of the 3 designs within 1 h."
     assert told in result["stages"][0]["sentences"][-1]
-    plan = read_json(out / "plan.json")
+    plan = read_json(begun / "plan.json")
     assert plan["short_steps"] >= rate_search.MIN_STEPS // 4
     assert plan["estimate"].startswith("3 trainings, 9 to 15 short ones that try learning rates with evaluation: about")
     assert plan["estimated_seconds"] == pytest.approx(3600, rel=0.1)
