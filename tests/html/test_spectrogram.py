@@ -90,5 +90,13 @@ def test_spectrogram_has_image_pitch_ticks_and_alt() -> None:
     assert np.geomspace(LOWEST_HZ, HIGHEST_HZ, ROWS)[row] == pytest.approx(440, rel=0.06)
 
 
+@pytest.mark.parametrize(("at", "share"), [(0.5, 0.25), (2.0, 1.0), (9.0, 1.0)])
+def test_spectrogram_marks_the_seam_at_its_second(at: float, share: float) -> None:
+    drawing = spectrogram(tone(440, seconds=2.0), 16000, alt="a tone", seam_seconds=at)
+    (x,) = re.findall(r'<line class="seam" x1="([\d.]+)"', drawing)
+    assert float(x) == pytest.approx(LEFT + share * (WIDTH - LEFT), abs=0.06)
+    assert "seam" not in spectrogram(tone(440), 16000, alt="a tone")
+
+
 def test_spectrogram_without_pitch_or_of_one_sample_is_drawn() -> None:
     assert 'class="pitch"' not in spectrogram(np.zeros(1, np.float32), 16000, alt="x")

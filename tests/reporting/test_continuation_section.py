@@ -59,7 +59,8 @@ def test_section_shows_values_with_their_control_and_players(result: RunResults)
     assert (mode["verdict"], cents["verdict"], cents["value"]) == ("better", "better", "12 cents")
     assert [group.prompt for group in section["examples"]] == ["raga <Yaman>", "take & 3, without words"]
     assert [card.role for card in section["examples"][0].cards] == ["phrase", "real", "before", "after"]
-    assert section["examples"][0].cards[3].details == "goes on at 0.4 s"
+    assert section["examples"][0].cards[3].details == "goes on at 0.4 s (dashed line)"
+    assert ["seam" in card.drawing for card in section["examples"][0].cards] == [False, True, True, True]
     assert section["examples"][1].cards[3].problem
     page = rendered(section)
     assert page.count("<audio") == 7

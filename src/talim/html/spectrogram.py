@@ -23,8 +23,12 @@ def spectrogram(
     alt: str,
     pitch_hz: np.ndarray | None = None,  # float [n], NaN where unvoiced
     hop_seconds: float = 0.0,
+    seam_seconds: float | None = None,
 ) -> Markup:
-    """Energy in the page's text colour and pitch in its accent colour; `alt` is the text alternative."""
+    """Energy in the page's text colour and pitch in its accent colour; `alt` is the text alternative.
+
+    A dashed line at `seam_seconds` marks where one part ends and another begins.
+    """
     seconds = max(len(samples) / rate_hz, 1e-3)
     plot_width, plot_height = WIDTH - LEFT, HEIGHT - FOOT
     image = _png(log_energy(np.asarray(samples, dtype=np.float32), rate_hz))
@@ -39,6 +43,9 @@ def spectrogram(
     if pitch_hz is not None and hop_seconds > 0:
         path = pitch_path(pitch_hz, hop_seconds, seconds, plot_width, plot_height)
         parts.append(f'<path class="halo" d="{path}"/><path class="pitch" d="{path}"/>')
+    if seam_seconds is not None:
+        x = LEFT + plot_width * min(max(seam_seconds / seconds, 0.0), 1.0)
+        parts.append(f'<line class="seam" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{plot_height:g}"/>')
     parts.append(f'<line class="playhead" x1="{LEFT:g}" x2="{LEFT:g}" y1="0" y2="{plot_height:g}"/></svg>')
     return Markup("".join(parts))
 

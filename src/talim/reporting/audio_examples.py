@@ -107,13 +107,15 @@ def _card(role: str, title: str, sample: SavedSample, origin: str = "", tracker:
     return AudioExample(role, title, details, drawing, player)
 
 
-def spectrogram_of(title: str, audio: DecodedAudio, tracker: Tracker | None) -> tuple[Markup, str]:
-    """The spectrogram with its pitch, and the voiced fraction as text."""
+def spectrogram_of(
+    title: str, audio: DecodedAudio, tracker: Tracker | None, seam_seconds: float | None = None
+) -> tuple[Markup, str]:
+    """The spectrogram with its pitch, and the voiced fraction as text; a line at `seam_seconds`."""
     mono = audio.mono
     pitch = tracker(mono, audio.rate_hz) if tracker else None
     if pitch is None:
         alt = f"Spectrogram of {title.lower()}, {audio.seconds:.0f} seconds; its pitch was not measured."
-        return spectrogram(mono, audio.rate_hz, alt=alt), ""
+        return spectrogram(mono, audio.rate_hz, alt=alt, seam_seconds=seam_seconds), ""
     hz = np.asarray(pitch.hz, dtype=float)
     voiced = hz[np.isfinite(hz)]
     fraction = len(voiced) / max(len(hz), 1)
@@ -121,7 +123,8 @@ def spectrogram_of(title: str, audio: DecodedAudio, tracker: Tracker | None) -> 
     if len(voiced):
         low, high = np.percentile(voiced, [5, 95])
         alt += f", mostly between {low:.0f} and {high:.0f} hertz"
-    drawing = spectrogram(mono, audio.rate_hz, alt=alt + ".", pitch_hz=hz, hop_seconds=float(pitch.hop_seconds))
+    track = {"pitch_hz": hz, "hop_seconds": float(pitch.hop_seconds), "seam_seconds": seam_seconds}
+    drawing = spectrogram(mono, audio.rate_hz, alt=alt + ".", **track)
     return drawing, f"pitched {format_percent(fraction)}"
 
 

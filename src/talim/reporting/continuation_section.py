@@ -160,10 +160,10 @@ def _card(result: RunResults, role: str, row: Mapping[str, Any] | None, tracker:
         audio = read_audio(resolve_inside(Run(result.folder).continuations, str(row["file"])))
     except TalimError as error:
         return AudioExample(role, TITLES[role], "", problem=str(error))
-    drawing, voiced = spectrogram_of(TITLES[role], audio, tracker)
     phrase_seconds = row.get("phrase_seconds")
-    known = isinstance(phrase_seconds, int | float)
-    begins = f"goes on at {format_number(phrase_seconds, 1)} s" if known and role != "phrase" else ""
+    seam = float(phrase_seconds) if isinstance(phrase_seconds, int | float) and role != "phrase" else None
+    drawing, voiced = spectrogram_of(TITLES[role], audio, tracker, seam)
+    begins = "" if seam is None else f"goes on at {format_number(seam, 1)} s (dashed line)"
     origin = str(row.get("recording") or "") if role in ("phrase", "real") else ""
     details = ", ".join(filter(None, [origin, begins, voiced]))
     player = audio_player(audio, f"{TITLES[role]}: {row.get('recording')}")
