@@ -119,7 +119,7 @@ def held_out_scores(
     """
     logs = np.array(
         [
-            np.log([each.scores + 1e-300 for each in judgements(recognizer, trials, effective_sample_size=size)])
+            np.log([each.scores + 1e-300 for each in judgements(recognizer, trials, most_steps=size)])
             for size in SAMPLE_SIZE_GRID
         ]
     )

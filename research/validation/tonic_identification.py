@@ -28,7 +28,7 @@ from talim.evaluation.intervals import mean_by_recording, mean_interval, wilson_
 from talim.progress import Progress, default
 from talim.traditions import mode_recognition, note_transcription
 from talim.traditions.mode_model import cents_distance
-from talim.traditions.mode_recognition import EFFECTIVE_SAMPLE_SIZE, ModeRecognizer
+from talim.traditions.mode_recognition import ModeRecognizer
 from talim.traditions.note_transcription import CLASSES, STEP_CENTS, NoteSequence
 from talim.traditions.tradition import Tradition, load, load_all_builtin
 
@@ -118,7 +118,8 @@ class TonicFinder:
     def find(self, trial: TonicTrial, given_mode: str) -> Found:
         """The tonics of one trial; "mode given" is with `given_mode`, which a control exchanges."""
         notes, recognizer = trial.notes, self.recognizer
-        joint = EFFECTIVE_SAMPLE_SIZE * recognizer.fit(notes) + recognizer.prior + recognizer.tonic_log_probs(notes)
+        size = mode_recognition.effective_sample_size(notes)
+        joint = size * recognizer.fit(notes) + recognizer.prior + recognizer.tonic_log_probs(notes)
         given = self.own & np.array([slug == given_mode for slug in self.slugs])
         by_row = {
             row: folded(float(np.argmax(np.asarray(logsumexp(joint[:, modes], axis=1)))) * STEP_CENTS)

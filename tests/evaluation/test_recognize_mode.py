@@ -38,7 +38,7 @@ def sounding(folder: Path, cents: np.ndarray, tonic_hz: float, gain: float = 0.5
 
 def test_recognize_mode_of_pitch_track_with_tonic_ranks_all_modes(tmp_path: Path) -> None:
     result = modes.recognize_mode(pitch_track(tmp_path), "hindustani")
-    assert set(result) == {"tonic_hz", "modes"}
+    assert set(result) == {"tonic_hz", "note_seconds", "modes"}
     assert result["tonic_hz"] == TONIC_HZ
     assert result["modes"][0]["slug"] == "yaman"
     assert all(set(row) == {"name", "slug", "score"} for row in result["modes"])
@@ -151,3 +151,12 @@ def test_one_mode_alone_is_no_recognition() -> None:
     assert "has one mode only, so the share says nothing" in modes.modes_message(only)
     two = {"tonic_hz": 220.0, "modes": [{"name": n, "slug": n, "score": s} for n, s in (("Own", 0.9), ("Other", 0.1))]}
     assert "Most likely Own, its tonic at 220.0 Hz." in modes.modes_message(two)
+
+
+def test_message_of_a_short_melody_says_that_it_is_too_little(tmp_path: Path) -> None:
+    result = modes.recognize_mode(pitch_track(tmp_path), "hindustani")
+    assert result["note_seconds"] > 0
+    unsure = result | {"note_seconds": 6.2, "modes": [row | {"score": 0.4} for row in result["modes"]]}
+    said = "There are only 6 s of steady notes: too little to tell a mode by; 20 s or more tell more."
+    assert said in modes.modes_message(unsure)
+    assert said not in modes.modes_message(unsure | {"note_seconds": 60.0})

@@ -126,6 +126,21 @@ def test_tonic_cents_is_within_fifteen_cents(name: str, seed: int, tonic_hz: flo
     assert abs((off + 600) % 1200 - 600) < 15
 
 
+def test_a_short_melody_is_worth_few_steps_and_a_long_one_all() -> None:
+    notes = note_transcription.transcribe_notes(sing(HINDUSTANI.mode("Yaman"), 1, phrases=40), HOP_SECONDS)
+    seconds = float(notes.seconds.sum())
+    short = replace(notes, **{name: getattr(notes, name)[:12] for name in ("cents", "seconds", "onset_seconds")})
+    short = replace(short, gap_seconds=notes.gap_seconds[:12])
+    sizes = [mode_recognition.effective_sample_size(each) for each in (short, notes)]
+    assert sizes[1] == pytest.approx(20 * seconds / (seconds + 12))
+    assert sizes[0] < 10 < sizes[1] < 20
+    recognizer = ModeRecognizer([HINDUSTANI])
+    as_calibrated, as_before = (
+        recognizer.recognize(short, tonic_known=True, half_seconds=half).scores.max() for half in (12.0, 0.0)
+    )
+    assert as_calibrated < as_before  # the same notes, less sure
+
+
 @pytest.mark.parametrize("name", ["Gavati", "Bilawal", "Khamaj"])
 def test_a_long_stay_on_the_tonic_is_not_a_strong_note_of_another_mode(name: str) -> None:
     sung = note_transcription.transcribe_notes(sing(HINDUSTANI.mode(name), 1, phrases=12), HOP_SECONDS)
@@ -136,7 +151,7 @@ def test_a_long_stay_on_the_tonic_is_not_a_strong_note_of_another_mode(name: str
         gap_seconds=np.zeros(60 + sung.cents.size),
     )
     recognizer = ModeRecognizer([replace(HINDUSTANI, low_end_cents=None)])
-    likelihood = logsumexp(mode_recognition.EFFECTIVE_SAMPLE_SIZE * recognizer.fit(held), axis=1)
+    likelihood = logsumexp(mode_recognition.effective_sample_size(held) * recognizer.fit(held), axis=1)
     assert cents_off(int(np.argmax(likelihood))) <= 25.0
 
 

@@ -28,6 +28,8 @@ from talim.traditions.tradition import Tradition, load, load_all_builtin
 CONCERT_A_HZ = 440.0
 TRACKING_RATE_HZ = 16_000
 MAX_MODES_SHOWN = 5
+LIKELY = 0.5  # of a mode that is called the most likely; more of them are right (docs/reports/mode-recognition.md)
+FEW_SECONDS = 20.0  # of steady notes: with less, the mode is mostly unsure
 NO_MELODY = "there is no melody to recognise a mode from"
 
 
@@ -50,10 +52,10 @@ def recognize_mode(
     """Rank all modes of one tradition (a name or a folder), or of every built-in one, for one recording.
 
     `fitted` are counts of labelled recordings that add to the traditions' facts (`fit_modes.fit_corpus`).
-    Returns {"tonic_hz", "modes": [{"name", "slug", "score"}, ...]}, best first; scores are probabilities that sum
-    to 1. Without `tradition` each entry carries its "tradition" too. A tonic that
-    neither the caller nor the file gives is estimated. TalimError, in one line, for files without a melody and for
-    unknown traditions.
+    Returns {"tonic_hz", "note_seconds": seconds of steady notes, which the probabilities rest on, "modes": [{"name",
+    "slug", "score"}, ...]}, best first; scores are probabilities that sum to 1. Without `tradition` each entry carries
+    its "tradition" too. A tonic that neither the caller nor the file gives is estimated. TalimError, in one line, for
+    files without a melody and for unknown traditions.
     """
     if tonic_hz is not None and not (math.isfinite(tonic_hz) and tonic_hz > 0):
         raise UsageError(f"--tonic must be a frequency above 0 Hz, not {tonic_hz:g}")
@@ -73,6 +75,7 @@ def recognize_mode(
         tonic_hz = reference_hz * 2 ** (mode_recognition.tonic_cents(posterior, notes) / 1200)
     return {
         "tonic_hz": round(tonic_hz, 3),
+        "note_seconds": round(float(notes.seconds.sum()), 1),
         "modes": [
             {"name": mode.name, "slug": mode.slug, "score": score} | ({} if tradition else {"tradition": origin.slug})
             for origin, mode, score in posterior.ranked_modes()
@@ -182,6 +185,12 @@ def modes_message(result: dict[str, Any]) -> str:
             f"its tonic as {best[0]['name']} would be at {result['tonic_hz']:.1f} Hz."
         )
         return "\n".join(lines)
-    confidence = "Most likely" if best[0]["score"] >= 0.5 else "Not sure; the best guess is"
+    sure = best[0]["score"] >= LIKELY
+    confidence = "Most likely" if sure else "Not sure; the best guess is"
     lines.append(f"{confidence} {best[0]['name']}, its tonic at {result['tonic_hz']:.1f} Hz.")
+    if not sure and result["note_seconds"] < FEW_SECONDS:
+        lines.append(
+            f"There are only {result['note_seconds']:.0f} s of steady notes: too little to tell a mode by; "
+            f"{FEW_SECONDS:.0f} s or more tell more."
+        )
     return "\n".join(lines)

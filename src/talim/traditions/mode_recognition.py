@@ -4,8 +4,9 @@ A melody gives a histogram of intervals by pitch class (`note_transcription.inte
 time on each degree at its beginning, in its middle and at its end. Every mode, at every tonic, gives them a likelihood
 (`mode_model.transition_density`, `degree_density`, updated by labelled recordings where there are any:
 `fitted_modes`); Bayes' rule with the modes' frequencies as prior gives the posterior. Steps of one melody are
-correlated, so their mean log density is weighted as that of `EFFECTIVE_SAMPLE_SIZE` independent steps, one number
-fitted on real pitch tracks (docs/reports/mode-recognition.md).
+correlated, so their mean log density is weighted as that of `effective_sample_size` independent steps: of few in a
+short melody, of at most `EFFECTIVE_SAMPLE_SIZE`. Both numbers are fitted on real pitch tracks
+(docs/reports/mode-recognition.md).
 
 An unknown tonic is inferred from the notes on which phrases and the whole melody end and, in a tradition whose melodies
 have their low end at a known place about the tonic (`Tradition.low_end_cents`), from the melody's own low end. A given
@@ -30,7 +31,8 @@ from talim.traditions.note_transcription import CLASSES, STEP_CENTS, NoteSequenc
 from talim.traditions.schema import Mode
 from talim.traditions.tradition import Tradition
 
-EFFECTIVE_SAMPLE_SIZE = 20.0
+EFFECTIVE_SAMPLE_SIZE = 20.0  # of a long melody
+HALF_SECONDS = 12.0  # of steady notes, with which a melody is worth half as many
 DEGREE_WEIGHT = 0.3  # of the mean log density of the degrees of one part, against that of the steps
 OFF_SCALE_TIME_FRACTION = 0.2  # of the time, uniformly distributed
 TONIC_ERROR_RATE = 0.1
@@ -124,10 +126,14 @@ class ModeRecognizer:
         notes: NoteSequence,
         *,
         tonic_known: bool,
-        effective_sample_size: float = EFFECTIVE_SAMPLE_SIZE,
+        most_steps: float = EFFECTIVE_SAMPLE_SIZE,
+        half_seconds: float = HALF_SECONDS,
         tonic_error_rate: float = TONIC_ERROR_RATE,
     ) -> ModePosterior:
-        """The posterior of mode and tonic; with `tonic_known`, the cents of `notes` are measured from the tonic."""
+        """The posterior of mode and tonic; with `tonic_known`, the cents of `notes` are measured from the tonic.
+
+        `most_steps` and `half_seconds` are those of `effective_sample_size`.
+        """
         fit = self.fit(notes)
         tonic_log = self.tonic_log_probs(notes)
         if tonic_known:
@@ -135,7 +141,7 @@ class ModeRecognizer:
             given = np.exp(-0.5 * (offset_cents / TONIC_SPREAD_CENTS) ** 2)
             given *= (1.0 - tonic_error_rate) / given.sum()
             tonic_log = np.log(given[:, None] + tonic_error_rate * np.exp(tonic_log) + 1e-30)
-        joint = effective_sample_size * fit + self.prior + tonic_log
+        joint = effective_sample_size(notes, most_steps, half_seconds) * fit + self.prior + tonic_log
         joint -= logsumexp(joint)
         return ModePosterior(self.modes, np.exp(logsumexp(joint, axis=0)), np.exp(logsumexp(joint, axis=1)))
 
@@ -145,6 +151,14 @@ class ModeRecognizer:
         logs = np.stack([ends + low_end_log_prob(notes, each.low_end_cents) for each in self.traditions], axis=1)
         logs -= np.asarray(logsumexp(logs, axis=0))
         return np.repeat(logs, [len(each.modes) for each in self.traditions], axis=1)
+
+
+def effective_sample_size(
+    notes: NoteSequence, most_steps: float = EFFECTIVE_SAMPLE_SIZE, half_seconds: float = HALF_SECONDS
+) -> float:
+    """How many independent steps the melody is worth: half of `most_steps` with `half_seconds` of steady notes."""
+    seconds = float(notes.seconds.sum())
+    return most_steps * seconds / (seconds + half_seconds)
 
 
 def mode_log_prior(tradition: Tradition, use_mode_counts: bool = True) -> np.ndarray:

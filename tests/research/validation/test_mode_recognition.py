@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from fixtures.sung_melodies import HOP_SECONDS, sing
 
-from research.validation import mode_dataset, mode_recognition
+from research.validation import mode_calibration, mode_dataset, mode_recognition
 from talim.errors import TalimError
+from talim.traditions import mode_recognition as mode_recognizer
 from talim.traditions.mode_recognition import ModeRecognizer
 from talim.traditions.tradition import load
 
@@ -44,13 +45,18 @@ def test_load_trials_gives_modes_groups_and_unknown_modes(folder: Path) -> None:
     assert trials[0].group == trials[1].group != trials[2].group == trials[3].group
 
 
+@pytest.fixture(autouse=True)
+def one_performance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mode_calibration, "performed", lambda tradition: [])
+
+
 def test_report_has_every_table_and_is_deterministic(folder: Path) -> None:
-    page = mode_recognition.report(folder, None)
+    page = mode_recognition.report(folder, None, None)
     assert "4 tracks of 3 recordings" in page
     assert "| Yaman | 2 | 1 | 1 1 | Yaman 2 |" in page
     for part in ("one recording out", "one mode out", "tonic estimated", "plain pitch histogram", "Xyz"):
         assert part in page
-    assert page == mode_recognition.report(folder, None)
+    assert page == mode_recognition.report(folder, None, None)
 
 
 def test_ranks_with_ties_puts_the_true_mode_last() -> None:
@@ -64,7 +70,41 @@ def test_cross_validation_groups_joins_rows_over_shared_releases_and_works() -> 
 
 def test_report_of_a_folder_without_tracks_fails(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match=r"metadata\.csv"):
-        mode_recognition.report(tmp_path, None)
+        mode_recognition.report(tmp_path, None, None)
+
+
+def test_parts_of_a_melody_have_its_notes_and_their_own_time(folder: Path) -> None:
+    trial = mode_dataset.load_trials(folder, HINDUSTANI)[0][0]
+    (melody,) = mode_calibration.of_trials([trial])
+    parts = melody.parts(10.0)
+    assert len(parts) == 3
+    assert all(0 <= part.notes.onset_seconds.min() <= part.notes.onset_seconds.max() <= 10.0 for part in parts)
+    assert sum(part.notes.cents.size for part in parts) < melody.notes.cents.size
+    assert melody.parts(1e4) == []
+
+
+def test_half_seconds_that_is_fitted_has_the_lowest_log_loss() -> None:
+    """Clips whose first mode is wrong half of the time: a probability of one would be punished."""
+    scores = np.array([[0.99, 0.01], [0.99, 0.01]])
+    clips = [mode_calibration.Melody("a", truth, None) for truth in (0, 1)]  # type: ignore[arg-type]
+    fair = mode_calibration.log_loss(np.full((2, 2), 0.5), clips)
+    assert fair == pytest.approx(np.log(2))
+    assert mode_calibration.log_loss(scores, clips) > fair
+
+
+@pytest.mark.real
+def test_modes_called_likely_in_short_passages_are_mostly_right() -> None:
+    """Of what is called likely in 10 to 60 s, three in four are right; another recording's mode is hardly ever."""
+    for slug, part in (("hindustani", "hindustani"), ("makam", "makam_pitch")):
+        if not (SHARED / part).is_dir():
+            pytest.skip(f"the real pitch tracks (shared/data/{part}) are not here")
+        tradition = load(slug)
+        melodies = mode_calibration.of_trials(mode_dataset.load_trials(SHARED / part, tradition)[0])
+        clips = [clip for each in melodies for seconds in (10.0, 60.0) for clip in each.parts(seconds)[1:2]]
+        scores, kept = mode_calibration.judged(ModeRecognizer([tradition]), clips, mode_recognizer.HALF_SECONDS)
+        likely = scores.max(1) >= 0.5
+        right = scores.argmax(1) == [clip.truth for clip in kept]
+        assert right[likely].mean() >= 0.7
 
 
 @pytest.mark.real
