@@ -179,9 +179,9 @@ def chapter(
         f"{HALF_SECONDS:g} s), s being its seconds of steady notes; before, it was worth {EFFECTIVE_SAMPLE_SIZE:g} "
         f"however short it was. Fitted on one tradition alone the constant is {told}: the other's rows are held out. "
         f"*Called likely*: a probability of {LIKELY:.0%} or more. *Another's mode likely* is a control, the mode of "
-        "another recording, and should be about 0 %. *Log loss* in nats. The synthesiser performs modes drawn evenly from "
-        "all of a tradition, while the prior expects common ones: there a rare mode is mostly called by the name of a "
-        "common one with nearly its notes, however long the piece.", "",
+        "another recording, and should be about 0 %. *Log loss* in nats. The synthesiser performs modes drawn evenly "
+        "from all of a tradition, while the prior expects common ones: there a rare mode is mostly called by the name "
+        "of a common one with nearly its notes, however long the piece.", "",
     ]  # fmt: skip
     groups = [(f"{each.name}, pitch tracks", each, tracks[each.slug]) for each in traditions if each.slug in tracks]
     groups += [(f"{each.name}, performed by the synthesiser", each, performed(each)) for each in traditions]
