@@ -110,7 +110,7 @@ def test_pickled_weights_end_without_a_conversion(stranger: Stranger, hub: Stand
     assert status == 0, said
     assert not [path for _, path in hub.requests if "discussions" in path or "refs%2Fpr" in path]
 
-    # the control: transformers by itself asks for it
+    # the control: transformers by itself asks for it, and fetches the weights of the pull request
     code = (
         "from transformers import MusicgenForConditionalGeneration as M\n"
         "M.from_pretrained('someone/tiny', cache_dir='elsewhere')\n"
@@ -118,6 +118,7 @@ def test_pickled_weights_end_without_a_conversion(stranger: Stranger, hub: Stand
     environment = {**stranger.environment, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, timeout=300, check=True)
     assert [path for _, path in hub.requests if "discussions" in path]
+    assert [path for _, path in hub.requests if "refs%2Fpr" in path and "model.safetensors" in path]
 
 
 @pytest.mark.parametrize(
