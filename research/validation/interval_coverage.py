@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 from research.docs import markdown
 from talim.atomic_io import write_text
 from talim.evaluation.intervals import two_way_effect
+from talim.experiments.effects import pooled_effect
 from talim.experiments.hypotheses import Contrast
 from talim.experiments.hypothesis_tests import paired_effect
 from talim.experiments.results import TrialResult
@@ -27,8 +28,11 @@ RECORDINGS = (2, 3, 4, 6, 10, 20)
 CROSSED = ((2, 4), (3, 8), (8, 8), (3, 20), (8, 20), (8, 50))  # seeds x recordings
 PAIRED = ((3, 2, 8), (3, 11, 8), (8, 4, 20))  # seeds x pairs of each x recordings
 SPREADS = {"seeds": (1.0, 0.25), "recordings": (0.25, 1.0)}  # what differs more: deviations of seeds and recordings
+TWO_BASES = ((3, 8), (8, 20), (8, 50))  # seeds x recordings of each of two bases on one corpus
+ALIKE = (1.0, 0.5, 0.0)  # part of the variance by recording that both bases share
 UNRELATED_CLIPS = (10, 15, 20, 30, 60, 120)
 LEVELS = (0.95, 0.994)  # of what is shown, and of the verdicts of a study with eight claims
+CONV = Contrast(measure="loss_reduction", treatment={"kind": "conv"}, control={"kind": "linear"})
 RESAMPLES = 1000
 Law = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]  # draws [...], of mean 0
 LAWS: Mapping[str, Law] = {
@@ -58,6 +62,14 @@ PAIRS_OF_SEEDS = """## Pairs that share a seed, {level:g} %
 
 Two kinds are compared at several sites, or one control with several treatments: pairs of one seed err alike. The used
 interval averages them first and counts seeds (a quarter of the draws).
+"""
+
+
+BASES_OF_A_CORPUS = """## Two bases on one corpus, {level:g} %
+
+The mean over two bases, which were scored on the same recordings. *Alike* is the part of the variance by recording that
+both share: what makes a recording easy for one kind of adapter in one base does so in the other. The used interval
+averages them by seed and recording first (a quarter of the draws).
 """
 
 
@@ -105,24 +117,48 @@ def paired_row(shape: tuple[int, int, int], differ: str, level: float, draws: in
     ]
 
 
+def two_bases_row(shape: tuple[int, int], alike: float, level: float, draws: int) -> list[str]:
+    """Coverage where two bases share recordings: of the mean of both as if independent, and of the used interval."""
+    seeds, recordings = shape
+    rng = np.random.default_rng([*shape, round(1000 * level), round(10 * alike)])
+    covered = []
+    for _ in range(draws):
+        shared, own = rng.normal(size=recordings), rng.normal(size=(2, 1, recordings))
+        tables = alike**0.5 * shared + (1 - alike) ** 0.5 * own + 0.25 * rng.normal(size=(2, seeds, 1))
+        tables = tables + 0.5 * rng.normal(size=(2, seeds, recordings))
+        trials = [_trials(table[:, None], base) for table, base in zip(tables, ("a", "b"), strict=True)]
+        alone = pooled_effect([two_way_effect(table) for table in tables])
+        ends = [each.interval(level) for each in (alone, paired_effect([t for of in trials for t in of], CONV))]
+        covered.append([low <= 0 <= high for low, high in ends])
+    return [
+        f"{alike:g}",
+        f"{seeds} x 2",
+        str(recordings),
+        *(f"{100 * share:.1f}" for share in np.mean(covered, axis=0)),
+    ]
+
+
 def _paired_interval(table: np.ndarray, level: float) -> tuple[float, float]:
     """By the code that decides hypotheses, on trials whose control is 0."""
-    trials = [
+    return paired_effect(_trials(table), CONV).interval(level)
+
+
+def _trials(table: np.ndarray, base: str = "") -> list[TrialResult]:
+    """Trials of one base on one corpus whose differences are a table [seeds, pairs, recordings]."""
+    return [
         TrialResult(
             id="",
             status="done",
             design="",
             corpus="",
             seed=seed,
-            factors={"kind": kind, "site": str(pair)},
+            factors={"kind": kind, "site": str(pair), "base": base},
             measures={"loss_reduction": {str(n): sign * value for n, value in enumerate(row)}},
         )
         for seed, of_seed in enumerate(table)
         for pair, row in enumerate(of_seed)
         for kind, sign in (("conv", 1.0), ("linear", 0.0))
     ]
-    contrast = Contrast(measure="loss_reduction", treatment={"kind": "conv"}, control={"kind": "linear"})
-    return paired_effect(trials, contrast).interval(level)
 
 
 def false_alarm_row(law: str, count: int, draws: int) -> list[str]:
@@ -161,6 +197,9 @@ def page(draws: int) -> str:
         parts.append(PAIRS_OF_SEEDS.format(level=100 * level))
         head = ("what differs more", "seeds x pairs of each", "recordings", "as independent pairs", "used")
         rows = [paired_row(shape, differ, level, draws // 4 or 1) for differ in SPREADS for shape in PAIRED]
+        parts += [*markdown.table(head, rows), "", BASES_OF_A_CORPUS.format(level=100 * level)]
+        head = ("alike", "seeds x bases", "recordings", "as independent bases", "used")
+        rows = [two_bases_row(shape, alike, level, draws // 4 or 1) for alike in ALIKE for shape in TWO_BASES]
         parts += [*markdown.table(head, rows), ""]
     parts.append(
         "## False alarms of the search for copies\n\nPercent of unrelated clips that are called copies at a nominal "

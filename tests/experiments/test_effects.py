@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from talim.evaluation.intervals import two_way_effect
 from talim.experiments import effects
+from talim.experiments.effects import WeightedGroup
 
 
 def simulated(rng: np.random.Generator, shape: tuple[int, int], spreads: tuple[float, float, float]) -> np.ndarray:
@@ -66,10 +67,63 @@ def test_pooled_effect_averages_groups_and_reduces_the_error() -> None:
     assert both.error == pytest.approx(np.hypot(parts[0].error, parts[1].error) / 2)
     assert both.recordings == 16
     assert effects.pooled_effect(parts[:1]).interval() == pytest.approx(parts[0].interval())
-    apart = effects.effect_difference(*parts)
+
+
+def group(corpus: str, weight: float, table: np.ndarray, *, seeds: int = 0, recordings: int = 0) -> WeightedGroup:
+    """A table [seeds, recordings] as a group of trials; the numbers of seeds and recordings begin there."""
+    rows = [
+        (seeds + seed, {f"r{recordings + n}": float(value) for n, value in enumerate(row)})
+        for seed, row in enumerate(table)
+    ]
+    return WeightedGroup(corpus, weight, rows)
+
+
+def test_effect_of_groups_on_other_corpora_is_that_of_independent_means() -> None:
+    rng = np.random.default_rng(2)
+    tables = [simulated(rng, (3, 8), (0.3, 0.5, 0.5)) + shift for shift in (0.0, 1.0)]
+    parts = [two_way_effect(table) for table in tables]
+    mean = effects.effect_of_groups([group(name, 0.5, table) for name, table in zip("ab", tables, strict=True)])
+    assert mean is not None
+    pooled = effects.pooled_effect(parts)
+    assert (mean.mean, mean.error, mean.df) == pytest.approx((pooled.mean, pooled.error, pooled.df))
+    apart, back = (
+        effects.effect_of_groups([group("a", sign, tables[0]), group("b", -sign, tables[1])]) for sign in (1.0, -1.0)
+    )
+    assert apart is not None
+    assert back is not None
     assert apart.mean == pytest.approx(parts[0].mean - parts[1].mean)
     assert apart.error == pytest.approx(np.hypot(parts[0].error, parts[1].error))
-    assert apart.interval() == pytest.approx([-end for end in effects.effect_difference(*parts[::-1]).interval()[::-1]])
+    assert apart.interval() == pytest.approx([-end for end in back.interval()[::-1]])
+    assert (apart.seeds, apart.recordings, apart.pairs) == (6, 16, 6)
+
+
+def test_effect_of_groups_on_one_corpus_adds_them_by_seed_and_recording() -> None:
+    rng = np.random.default_rng(3)
+    common, own = simulated(rng, (3, 8), (0.3, 0.5, 0.5)), simulated(rng, (3, 8), (0.1, 0.1, 0.1))
+    mean = effects.effect_of_groups([group("a", 0.5, common), group("a", 0.5, common + own)])
+    assert mean is not None
+    alone = two_way_effect(common + own / 2)
+    assert (mean.mean, mean.error, mean.df) == pytest.approx((alone.mean, alone.error, alone.df))
+    assert (mean.seeds, mean.recordings, mean.pairs) == (3, 8, 6)
+    difference = effects.effect_of_groups([group("a", 1.0, common + 0.4), group("a", -1.0, common)])
+    assert difference is not None
+    assert (difference.mean, difference.error) == pytest.approx((0.4, 0.0))
+
+
+def test_effect_of_groups_takes_what_all_have_and_nothing_shared_as_independent() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(size=(4, 8)), rng.normal(size=(3, 6))
+    some = effects.effect_of_groups([group("a", 0.5, first), group("a", 0.5, second, seeds=2, recordings=4)])
+    assert some is not None
+    assert (some.seeds, some.recordings) == (2, 4)
+    assert some.mean == pytest.approx((first[2:, 4:].mean() + second[:2, :4].mean()) / 2)
+    other_seeds = effects.effect_of_groups([group("a", 0.5, first), group("a", 0.5, second, seeds=10)])
+    assert other_seeds is not None
+    assert other_seeds.mean == pytest.approx((first[:3, :6].mean() + second.mean()) / 2)
+    apart = effects.effect_of_groups([group("a", 0.5, first), group("a", 0.5, second, recordings=100)])
+    assert apart is not None
+    assert (apart.seeds, apart.recordings) == (7, 14)
+    assert effects.effect_of_groups([WeightedGroup("a", 1.0, [(0, {"x": 1.0}), (1, {"y": 1.0})])]) is None
 
 
 def test_holm_adjusted_equals_values_computed_by_hand() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from talim.evaluation.intervals import CONFIDENCE_LEVEL, Effect, two_way_effect, wilson_interval
-from talim.experiments.effects import pooled_effect
+from talim.experiments.effects import WeightedGroup, effect_of_groups, mean_by_seed
 from talim.experiments.hypotheses import Contrast
 from talim.experiments.hypothesis_tests import compared_trials
 from talim.experiments.learning_curves import FLAT_FRACTION, mean_curve, plateau_fraction
@@ -125,26 +125,6 @@ def _by_table(trials: Iterable[TrialResult]) -> dict[TableKey, list[TrialResult]
     return tables
 
 
-def mean_by_seed(rows: Iterable[tuple[int, Mapping[str, float]]]) -> np.ndarray | None:
-    """Values by seed and recording as a table, float [seeds, recordings], of the recordings that all rows have.
-
-    Rows of one seed are averaged: they share it, so they do not count as independent. None without a common recording.
-    """
-    by_seed: dict[int, list[Mapping[str, float]]] = {}
-    for seed, row in rows:
-        by_seed.setdefault(seed, []).append(row)
-    names = [set(row) for group in by_seed.values() for row in group]
-    shared = sorted(set.intersection(*names)) if names else []
-    if not shared:
-        return None
-    return np.array([np.mean([[row[n] for n in shared] for row in group], axis=0) for group in by_seed.values()])
-
-
-def _effect_by_seed(rows: Iterable[tuple[int, Mapping[str, float]]]) -> Effect | None:
-    table = mean_by_seed(rows)
-    return None if table is None else two_way_effect(table)
-
-
 def predictor_control(name: str, question: Question, data: ControlData) -> Control:
     """Whether each side's mean loss is shown to lie below a predictor's on each corpus; the worst of them is told."""
     worst: tuple[float, TableKey, str, str, Effect] | None = None
@@ -181,7 +161,7 @@ def _margin(name: str, trials: Sequence[TrialResult]) -> tuple[str, Effect] | No
     """The predictor that the trials' base has, and how far their mean loss ends below it."""
     for measure, text in PREDICTORS[name].items():
         rows = [(trial.seed, trial.values(measure, "adapted_loss")) for trial in trials]
-        if all(row for _, row in rows) and (effect := _effect_by_seed(rows)):
+        if all(row for _, row in rows) and (effect := effect_of_groups([WeightedGroup(trials[0].corpus, 1.0, rows)])):
             return text, effect
     return None
 
@@ -274,9 +254,9 @@ def _inserted_effects(question: Question, trials: Sequence[TrialResult]) -> dict
             rows.setdefault(altered.inserted, {}).setdefault(key, []).append((altered.seed, row))
     effects = {}
     for text, by_table in rows.items():
-        parts = [part for group in by_table.values() if (part := _effect_by_seed(group))]
-        if len(parts) == len(question.tables):
-            effects[text] = pooled_effect(parts)
+        groups = [WeightedGroup(key[1], 1 / len(by_table), rows) for key, rows in by_table.items()]
+        if len(groups) == len(question.tables) and (effect := effect_of_groups(groups)):
+            effects[text] = effect
     return effects
 
 
@@ -287,9 +267,10 @@ def equal_control(question: Question, data: ControlData) -> Control:
     for key, design, trials in question.designs:
         same = [t for t in more if (t.base, t.corpus, t.settings_hash) == key and t.design == design]
         rows = [(t.seed, t.values(question.measure, question.relative_to)) for t in (*trials, *same)]
-        table = mean_by_seed((seed, row) for seed, row in rows if row)
-        most = max(most, 0 if table is None else len(table))
-        if table is not None and len(table) >= MIN_SEEDS:
+        means = mean_by_seed((seed, row) for seed, row in rows if row)
+        table = np.array([[*row.values()] for row in means.values()])
+        most = max(most, len(table))
+        if len(table) >= MIN_SEEDS:
             differences = [table[list(first)] - table[list(second)] for first, second in halves(len(table))]
             false += sum(_excludes_zero(two_way_effect(each)) for each in differences)
             tried, independent = tried + len(differences), independent + len(table) - 1
@@ -343,14 +324,19 @@ def separation_control(question: Question, data: ControlData) -> Control:
     """Whether a measure moves at all: a score between real music and the base, a loss by what training does to it."""
     if question.measure.startswith(SCORE):
         return _score_separation(question)
-    by_design: dict[str, list[Effect]] = {}
-    for _, design, trials in question.designs:
-        if effect := _effect_by_seed((t.seed, row) for t in trials if (row := _change_by_training(t, question))):
-            by_design.setdefault(design, []).append(effect)
+    by_design: dict[str, list[WeightedGroup]] = {}
+    for key, design, trials in question.designs:
+        rows = [(t.seed, row) for t in trials if (row := _change_by_training(t, question))]
+        if mean_by_seed(rows):
+            by_design.setdefault(design, []).append(WeightedGroup(key[1], 1.0, rows))
     if not by_design:
         reason = "No trial has this measure."
         return question.control_of_measure(SEPARATION, None, reason, threshold=0.0)
-    effects = {design: pooled_effect(parts) for design, parts in by_design.items()}
+    effects = {
+        design: effect
+        for design, groups in by_design.items()
+        if (effect := effect_of_groups([replace(group, weight=1 / len(groups)) for group in groups]))
+    }
     confidence = 1 - (1 - CONFIDENCE_LEVEL) / len(effects)
 
     def nearest_end(effect: Effect) -> float:

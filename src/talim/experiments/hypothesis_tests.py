@@ -1,8 +1,9 @@
 """Decides hypotheses on a study's trials: supported, contradicted or undecided, or not testable with these trials.
 
 Two trials are a pair if they differ in the compared factors alone. Pairs that share a seed (of several sites or sizes,
-or with one control) are not independent: their mean is one value of that seed. An effect is the mean difference over
-seeds and recordings, both random; docs/guides/compare-designs.md lists the intervals and the rules of each verdict.
+or with one control) are not independent: their mean is one value of that seed. Several bases on one corpus share its
+recordings, so they are averaged by seed and recording. An effect is the mean difference over seeds and recordings, both
+random; docs/guides/compare-designs.md lists the intervals and the rules of each verdict.
 """
 
 from __future__ import annotations
@@ -12,15 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from talim.evaluation.intervals import Effect, two_way_effect
-from talim.experiments.effects import effect_difference, pooled_effect
+from talim.evaluation.intervals import Effect
+from talim.experiments.effects import WeightedGroup, effect_of_groups
 from talim.experiments.hypotheses import Comparison, Contrast, Hypotheses, Hypothesis
 from talim.experiments.results import TrialResult
 
-# Trials that are equal in these factors were evaluated on the same recordings.
-SAME_RECORDINGS = {"base", "genre", "texture", "corpus", "settings"}
+# Trials that are equal in these factors are in one table.
+SAME_TABLE = {"base", "genre", "texture", "corpus", "settings"}
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_TESTABLE = "not testable here"
 # Why a comparison of these trials at this confidence can show nothing; empty if it can
@@ -151,51 +150,32 @@ def compared_trials(trials: Sequence[TrialResult], contrast: Contrast) -> list[t
 def paired_effect(trials: Sequence[TrialResult], contrast: Contrast) -> Effect:
     """The mean paired difference; InsufficientData if no two trials can be paired."""
     selected = _selected(trials, contrast)
-    if contrast.interaction is None:
-        return pooled_effect([_seed_effect(pairs) for pairs in _paired_differences(selected, contrast).values()])
-    first, second = (
-        _paired_differences([trial for trial in selected if trial.matches(group)], contrast)
-        for group in contrast.interaction
-    )
-    if first.keys() == second.keys():  # on the same recordings and seeds, so their errors are not independent
-        return pooled_effect([_seed_effect(first[key], second[key]) for key in first])
-    return effect_difference(
-        *(pooled_effect([_seed_effect(each) for each in groups.values()]) for groups in (first, second))
-    )
+    sides = [({}, 1.0)] if contrast.interaction is None else [*zip(contrast.interaction, (1.0, -1.0), strict=True)]
+    groups = [
+        group
+        for levels, sign in sides
+        for group in _paired_differences([trial for trial in selected if trial.matches(levels)], contrast, sign)
+    ]
+    if (effect := effect_of_groups(groups)) is None:
+        raise InsufficientData("no recording was evaluated in every trial")
+    return effect
 
 
-Pairs = dict[int, list[dict[str, float]]]  # by seed: the difference by recording of each of its pairs
-
-
-def _paired_differences(trials: Sequence[TrialResult], contrast: Contrast) -> dict[tuple[Any, ...], Pairs]:
-    """The pairs of each group of trials with the same recordings; InsufficientData without any."""
+def _paired_differences(trials: Sequence[TrialResult], contrast: Contrast, sign: float) -> list[WeightedGroup]:
+    """The pairs of each base and corpus, all with the same weight; InsufficientData without any."""
     compared = set(contrast.treatment)
-    groups: dict[tuple[Any, ...], Pairs] = {}
+    groups: dict[tuple[Any, ...], list[tuple[TrialResult, dict[str, float]]]] = {}
     for treated, control in _pairs(trials, contrast, compared):
         values, reference = (trial.values(contrast.measure, contrast.relative_to) for trial in (treated, control))
         if row := {name: values[name] - reference[name] for name in values if name in reference}:
-            pairs = groups.setdefault(_key(treated, SAME_RECORDINGS - compared), {})
-            pairs.setdefault(treated.seed, []).append(row)
+            groups.setdefault(_key(treated, SAME_TABLE - compared), []).append((treated, row))
     if not groups:
         measures = " and ".join(name for name in (contrast.measure, contrast.relative_to) if name)
         raise InsufficientData(f"no two trials differ in this alone and have {measures}")
-    return dict(sorted(groups.items(), key=str))
-
-
-def _seed_effect(pairs: Pairs, minus: Pairs | None = None) -> Effect:
-    """The mean over seeds and recordings, less that of `minus`; the pairs of a seed are averaged first."""
-    sides = [pairs] if minus is None else [pairs, minus]
-    seeds = sorted(set.intersection(*(set(side) for side in sides)))
-    rows = [row for side in sides for seed in seeds for row in side[seed]]
-    recordings = sorted(set.intersection(*(set(row) for row in rows))) if rows else []
-    if not recordings:
-        raise InsufficientData("no recording was evaluated in every trial" if rows else "no seed is in both groups")
-
-    def mean(rows_of_seed: list[dict[str, float]]) -> np.ndarray:
-        return np.mean([[row[name] for name in recordings] for row in rows_of_seed], axis=0)
-
-    table = [mean(pairs[seed]) - (mean(minus[seed]) if minus else 0.0) for seed in seeds]
-    return replace(two_way_effect(np.array(table)), pairs=len(rows))
+    return [
+        WeightedGroup(pairs[0][0].corpus, sign / len(groups), [(treated.seed, row) for treated, row in pairs])
+        for _, pairs in sorted(groups.items(), key=str)
+    ]
 
 
 def _pairs(

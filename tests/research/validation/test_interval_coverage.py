@@ -23,11 +23,19 @@ def test_pairs_that_share_a_seed_are_not_independent() -> None:
     assert float(used) >= 90
 
 
+def test_two_bases_on_one_corpus_are_not_independent() -> None:
+    alike, seeds, recordings, independent, used = interval_coverage.two_bases_row((2, 12), 1.0, 0.95, 150)
+    assert (alike, seeds, recordings) == ("1", "2 x 2", "12")
+    assert float(independent) + 4 < float(used)
+    assert float(used) >= 93
+
+
 def test_page_has_every_number_of_recordings_at_both_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interval_coverage, "RESAMPLES", 20)
     text = interval_coverage.page(4)
     assert text.count("| log-normal | 20 |") == 2
     assert text.count("| normal | 8 x 50 |") == 2
     assert text.count("| seeds | 3 x 11 | 8 |") == 2
+    assert text.count("| 0.5 | 8 x 2 | 20 |") == 2
     assert text.count("| Gumbel | 10 |") == 1
     assert all(line.count("|") in (5, 6, 7) for line in text.splitlines() if line.startswith("|"))
