@@ -47,6 +47,7 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
         "evaluate",
         "report",
         "export",
+        "serve",
         "study",
         "poc",
         "demo",

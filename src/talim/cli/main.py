@@ -27,6 +27,7 @@ from talim.cli import (
     prepare,
     ratings,
     report,
+    serve,
     study,
     train,
 )
@@ -52,7 +53,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for panel, modules in {
-    TRAIN: (prepare, designs, plan, train, generate, evaluate, report, export),
+    TRAIN: (prepare, designs, plan, train, generate, evaluate, report, export, serve),
     COMPARE: (study,),
     WHOLE: (poc, demo),
 }.items():

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LISTENERS_GUIDE = "docs/guides/listeners-at-home.md"
 EVERYWHERE = ("0.0.0.0", "::")  # all interfaces of the machine
+ANSWERS_ARE_KEPT = "leave this window open while people answer; Ctrl-C ends the server, and answers are kept"
 INSTALL = "pip install '.[servers]'"
 _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy")
 
@@ -164,9 +165,24 @@ def serve(
     store: ParticipantStore,
     proxy: str | None = None,
 ) -> None:
-    """Serve until interrupted, without an access log, then close the store; raises Interrupted at the end.
+    """Serve until interrupted, then close the store; raises Interrupted at the end. Says first who can reach it."""
+    notes = [*network_notes(host, bound.getsockname()[1], url, proxy), *storage_notes(store)]
+    try:
+        run_server(application, bound, notes, proxy)
+    finally:
+        if not store.close():
+            print(
+                "deleted answers are still in the write-ahead log, as another program has the database open: end that "
+                "program, then start and end this server once more",
+                file=sys.stderr,
+            )
+    raise Interrupted("the server has ended; everything that was answered is saved, and the same command serves on")
 
-    Says first who can reach it. `proxy` is the address whose X-Forwarded-For header is believed.
+
+def run_server(application: Any, bound: socket.socket, notes: list[str], proxy: str | None = None) -> None:
+    """Print the notes, then answer requests until interrupted, without an access log.
+
+    `proxy` is the address whose X-Forwarded-For header is believed.
     """
     import uvicorn
 
@@ -174,7 +190,7 @@ def serve(
     from talim.listening.server_log import install_log
 
     sys.stdout.flush()
-    for note in [*network_notes(host, bound.getsockname()[1], url, proxy), *storage_notes(store)]:
+    for note in notes:
         print(note, file=sys.stderr, flush=True)
     open_files = http_protocol.raised_file_limit()
     limit = http_protocol.connection_limit(open_files)
@@ -184,19 +200,8 @@ def serve(
     settings |= {"timeout_keep_alive": 10, "timeout_graceful_shutdown": 5, "backlog": http_protocol.backlog(open_files)}
     server = uvicorn.Server(uvicorn.Config(application, h11_max_incomplete_event_size=16_384, **settings))
     install_log()
-    try:
-        with _hangup_ends(server):
-            server.run(sockets=[bound])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if not store.close():
-            print(
-                "deleted answers are still in the write-ahead log, as another program has the database open: end that "
-                "program, then start and end this server once more",
-                file=sys.stderr,
-            )
-    raise Interrupted("the server has ended; everything that was answered is saved, and the same command serves on")
+    with suppress(KeyboardInterrupt), _hangup_ends(server):
+        server.run(sockets=[bound])
 
 
 @contextmanager
@@ -218,7 +223,9 @@ def _hangup_ends(server: uvicorn.Server) -> Iterator[None]:
         signal.signal(hangup, previous)
 
 
-def network_notes(host: str, port: int, url: str | None, proxy: str | None) -> list[str]:
+def network_notes(
+    host: str, port: int, url: str | None, proxy: str | None, ending: str = ANSWERS_ARE_KEPT
+) -> list[str]:
     """Who can open the links, what is unsafe about that, and how to end the server."""
     notes = []
     if is_loopback(host) and url is None:
@@ -234,7 +241,7 @@ def network_notes(host: str, port: int, url: str | None, proxy: str | None) -> l
         )
     if url is not None and proxy is None:
         notes.append("all requests count as coming from the proxy; --proxy ADDRESS believes its X-Forwarded-For header")
-    return [*notes, "leave this window open while people answer; Ctrl-C ends the server, and answers are kept"]
+    return [*notes, ending]
 
 
 def storage_notes(store: ParticipantStore) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from talim.terminal_text import one_line
 
 QUIET_SECONDS = 60.0
-_NAMES = ("uvicorn.error", "asyncio", "talim.listening")
+_NAMES = ("uvicorn.error", "asyncio", "talim.listening", "talim.serving")
 
 
 class OneLineFormatter(logging.Formatter):

@@ -1,0 +1,1 @@
+"""`talim serve`: music over HTTP, for plug-ins and web sites."""
