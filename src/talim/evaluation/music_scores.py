@@ -56,7 +56,7 @@ def score_music(  # noqa: PLR0913
 
     `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
     for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: held-out clips, and each
-    through the base's codec. `held_out_loss` is shown on the page. `not_compared_with` says what music the adapter was
+    through the base's codec and `as_compared`. `held_out_loss` is shown on the page. `not_compared_with` says what music the adapter was
     trained on that no copies are looked for in. CLAP is loaded from `clap_folder`, else from the
     Hugging Face cache, else its row says that it is not available. UsageError for an unknown protocol; TalimError if
     the weights of the paper's embeddings cannot be loaded.
@@ -115,8 +115,8 @@ def score_music(  # noqa: PLR0913
 
 
 def _through_codec(resynthesis: Sequence[tuple[Clip, Audio]], seconds: float) -> ClipSet | None:
-    """The clips as they are compared, with the recordings that they come from; None without any."""
-    clips = [as_compared(sound, seconds) for _, sound in resynthesis]
+    """The sounds, which are `as_compared`, in one length, with the recordings that they come from; None without any."""
+    clips = [sound.cut(0, seconds) for _, sound in resynthesis]
     return ClipSet(clips, [], [clip.sound_group for clip, _ in resynthesis]) if clips else None
 
 
@@ -188,8 +188,8 @@ def _token_matcher(
 def load_inputs(
     clips: Sequence[Audio], labels: Sequence[Clip], seconds: float, cache: MetricCache, num_workers: int
 ) -> ClipSet:
-    """Clips in one channel, rate and length with their measures, and the recordings and tempi of their labels."""
-    uniform = [as_compared(clip, seconds) for clip in clips]
+    """Clips that are `as_compared`, in one length, with their measures, and recordings and tempi of their labels."""
+    uniform = [clip.cut(0, seconds) for clip in clips]
     measures = clip_measures.measure_clips(uniform, cache.folder, num_workers)
     return ClipSet(uniform, measures, [clip.sound_group for clip in labels], [prompt_tempo(clip) for clip in labels])
 

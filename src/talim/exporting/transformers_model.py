@@ -109,11 +109,11 @@ def _write_merged(exported: ExportedRun, out: Path, backbone: Backbone, cls: str
     text, steps = _probe(backbone)
     expected = _logits(model, text, steps)
     plain = merge(peft)
-    files, left_out = _shared_files(exported)
+    files, examples, left_out = _shared_files(exported)
     source = _base_folder(exported)
     copied = [path for path in sorted(source.iterdir()) if path.is_file() and COPIED.fullmatch(path.name)]
     script = script_lines(exported, cls, merged=True)
-    files |= {SCRIPT: script.encode(), "README.md": _card(exported, cls, script, "").encode()}
+    files |= {SCRIPT: script.encode(), "README.md": _card(exported, cls, script, "", examples).encode()}
     tokenizer: Any = backbone.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
     difference = 0.0
 
@@ -216,12 +216,16 @@ def _name_class(config: Path, cls: str) -> None:
 
 
 def _write_adapter(exported: ExportedRun, out: Path, cls: str, reason: str, progress: Progress) -> dict[str, Any]:
-    files, left_out = _shared_files(exported)
+    files, examples, left_out = _shared_files(exported)
     adapter, others = contents.adapter_files(exported)
     base = exported.info["base"]["name"]
     left_out = [f"the base {base}: {SCRIPT} loads it by its name", *left_out, *others]
     script = script_lines(exported, cls)
-    files = adapter | files | {SCRIPT: script.encode(), "README.md": _card(exported, cls, script, reason).encode()}
+    files = (
+        adapter
+        | files
+        | {SCRIPT: script.encode(), "README.md": _card(exported, cls, script, reason, examples).encode()}
+    )
     for line in left_out:
         progress.log(f"left out: {line}")
     contents.write_folder(out, files)
@@ -229,13 +233,13 @@ def _write_adapter(exported: ExportedRun, out: Path, cls: str, reason: str, prog
     return {"to": "transformers", "out": str(out), "merged": False, "class": cls, "files": names, "left_out": left_out}
 
 
-def _shared_files(exported: ExportedRun) -> tuple[Files, list[str]]:
-    """Provenance, conditions and audio examples; and what is left out."""
+def _shared_files(exported: ExportedRun) -> tuple[Files, list[dict[str, Any]], list[str]]:
+    """Provenance, conditions and audio examples; the rows of the examples; and what is left out."""
     licence = exported.run.adapter / LICENCE_FILE
     files: Files = {"provenance.json": exported.provenance()}
     files |= {LICENCE_FILE: licence} if licence.is_file() else {}
-    audio, _, left_out = contents.examples(exported)
-    return files | audio, left_out
+    audio, rows, left_out = contents.examples(exported)
+    return files | audio, rows, left_out
 
 
 def _base_folder(exported: ExportedRun) -> Path:
@@ -263,8 +267,8 @@ def script_lines(exported: ExportedRun, cls: str, merged: bool = False) -> str:
     )
 
 
-def _card(exported: ExportedRun, cls: str, script: str, reason: str) -> str:
-    """The adapter's card with a header and the lines for this folder."""
+def _card(exported: ExportedRun, cls: str, script: str, reason: str, examples: list[dict[str, Any]]) -> str:
+    """The adapter's card with a header, the lines for this folder, and links to the audio examples."""
     header, body = contents.split_card(contents.card_of(exported))
     base, design = exported.info["base"]["name"], str(exported.recipe.design)
     sections = [part for part in re.split(r"^(?=## )", body, flags=re.MULTILINE) if part.startswith("## ")]
@@ -285,5 +289,5 @@ def _card(exported: ExportedRun, cls: str, script: str, reason: str) -> str:
         what = f"{base} with the adapter `{design}` in its weights: a `{cls}`, which needs transformers alone:\n\n"
         title = f"# {base} with `{design}`\n\n"
     lines = f"```python\n{script}```\n\nThey are in `{SCRIPT}`: `python {SCRIPT} {PROBE}` writes music.wav.\n\n"
-    audio = contents.example_links(contents.examples(exported)[1])
+    audio = contents.example_links(examples)
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n{title}{what}{lines}{spelling}{audio}{kept}"
