@@ -56,8 +56,8 @@ def score_music(  # noqa: PLR0913
 
     `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
     for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: held-out clips, and each
-    through the base's codec and `as_compared`. `held_out_loss` is shown on the page. `not_compared_with` says what music the adapter was
-    trained on that no copies are looked for in. CLAP is loaded from `clap_folder`, else from the
+    through the base's codec and `as_compared`. `held_out_loss` is shown on the page. `not_compared_with` says what
+    music the adapter was trained on that no copies are looked for in. CLAP is loaded from `clap_folder`, else from the
     Hugging Face cache, else its row says that it is not available. UsageError for an unknown protocol; TalimError if
     the weights of the paper's embeddings cannot be loaded.
     """
