@@ -26,6 +26,11 @@ def test_format_number_has_digits_and_a_minus_sign(value: float, digits: int, ex
     assert formatting.format_number(value, digits) == expected
 
 
+@pytest.mark.parametrize(("value", "text"), [(9e-05, "0.00009"), (0.001, "0.001"), (8.0, "8"), (1e6, "1000000")])
+def test_format_setting_has_no_exponent(value: float, text: str) -> None:
+    assert formatting.format_setting(value) == text
+
+
 @given(st.floats(-1e6, 1e6))
 def test_format_number_of_a_nonzero_number_is_not_zero(value: float) -> None:
     if abs(value) > 1e-6:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,16 @@ from talim.evaluation.loss_standing import KEY, standing
 from talim.experiments.recommend import DesignChoice
 from talim.poc import quality_stage
 from talim.poc.gates import GateThresholds, QualityGate
+from talim.poc.options import PocOptions
 from talim.run import Run
 
 GATES = GateThresholds()
+
+
+def corpus_of(held_out: int = 1, all_of_them: int = 8, seconds: float = 600.0, performers: int = 1) -> Any:
+    clips = [SimpleNamespace(sound_group=str(number)) for number in range(all_of_them)]
+    summary = {"seconds": seconds, "performers": performers}
+    return SimpleNamespace(clips=clips, held_out=clips[:held_out], summary=summary)
 
 
 def losses_of(base: float, adapted: float) -> dict[str, Any]:
@@ -70,8 +78,8 @@ def test_select_design_sees_validation_only(tmp_path: Path) -> None:
         write_json(run.scores, losses)
     assert quality_stage.select_design(runs, GATES).design == "conv@all:2.7%"
     lines = quality_stage.quality_summary(runs, {}, quality_stage.select_design(runs, GATES))
-    assert lines[0].startswith("Reduction of the prediction error (loss) on validation clips: with linear@all:2.7% 0.1")
-    assert "On held-out recordings, which no choice has seen, it is 6.900 with conv@all:2.7%." in lines
+    assert not any("validation clips: with" in line for line in lines)  # a table has these numbers
+    assert "On held-out recordings, which no choice has seen, the loss reduction is 6.900 with conv@all:2.7%." in lines
     assert [row["loss_reduction"] for row in quality_stage.design_rows(runs, [])] == [0.1, 0.3]
     costs = {"linear@all:2.7%": 2e12, "conv@all:2.7%": 1e12}
     for design, run in runs.items():  # nothing to choose on: the fewest operations, whatever the test side says
@@ -88,7 +96,12 @@ def test_select_design_sees_validation_only(tmp_path: Path) -> None:
     ("ci95", "least", "passed", "reason"),
     [
         ([0.1, 0.3], 0.0, True, ""),
-        ([0.1, 0.3], 0.2, False, "0.100 to 0.300, is not above 0.2; try more"),
+        (
+            [0.1, 0.3],
+            0.2,
+            False,
+            "0.100 to 0.300, is not above 0.2; next: more recordings (an hour, several performers), more steps (--set",
+        ),
         ([-0.1, 0.3], 0.0, False, "is not above 0: 2 held-out recordings are too few to tell"),
         (None, 0.0, None, "may be chance"),
     ],
@@ -99,7 +112,7 @@ def test_gate_needs_the_whole_interval(
     gates = GateThresholds(quality=QualityGate(min_loss_reduction=least))
     run = run_with(tmp_path, ci95)
     assert quality_stage.gate_passed(run, gates) is passed
-    assert reason in quality_stage.stop_reason(run, gates)
+    assert reason in quality_stage.stop_reason(run, gates, corpus_of(), PocOptions())
 
 
 def test_a_base_worse_than_a_guess_that_becomes_less_wrong_does_not_pass(tmp_path: Path) -> None:
@@ -108,7 +121,7 @@ def test_a_base_worse_than_a_guess_that_becomes_less_wrong_does_not_pass(tmp_pat
     fall = {"mean": 1.95, "ci95": [1.9, 2.0], "per_recording": dict.fromkeys("abcd", 1.95)}
     write_json(run.scores, {"held_out_loss": losses_of(8.1, 6.15) | {"loss_reduction": fall}})
     assert quality_stage.gate_passed(run, GATES) is False
-    reason = quality_stage.stop_reason(run, GATES)
+    reason = quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())
     assert reason.startswith("the loss fell, but it ends 0.750 above the unigram mixed with the last token again")
     assert "calibration" in reason
     runs = {"linear@all:2.7%": run}
@@ -116,7 +129,7 @@ def test_a_base_worse_than_a_guess_that_becomes_less_wrong_does_not_pass(tmp_pat
     assert any("worse than a uniform guess" in line for line in summary)
     write_json(run.scores, {"held_out_loss": losses_of(8.1, 4.9) | {"loss_reduction": fall}})
     assert quality_stage.gate_passed(run, GATES) is True
-    assert quality_stage.stop_reason(run, GATES) == ""
+    assert quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions()) == ""
 
 
 def test_scores_without_predictors_decide_nothing(tmp_path: Path) -> None:
@@ -124,7 +137,7 @@ def test_scores_without_predictors_decide_nothing(tmp_path: Path) -> None:
     fall = {"mean": 0.2, "ci95": [0.1, 0.3], "per_recording": {"a": 0.1, "b": 0.3}}
     write_json(run.scores, {"held_out_loss": {"loss_reduction": fall}})
     assert quality_stage.gate_passed(run, GATES) is None
-    assert f"talim evaluate {run.folder}" in quality_stage.stop_reason(run, GATES)
+    assert f"talim evaluate {run.folder}" in quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())
 
 
 @pytest.mark.parametrize(
@@ -160,3 +173,59 @@ def test_design_rows_have_costs_and_ratios(tmp_path: Path) -> None:
         {"x": run_with(tmp_path, [0.1, 0.3])}, [{"design": "x", "memory_bytes": 5, "ratios": {}}]
     )
     assert (rows[0]["seconds"], rows[0]["steps"], rows[0]["memory_bytes"]) == (8.0, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "all_of_them", "told"),
+    [
+        (
+            1,
+            1,
+            "one held-out recording gives no interval, two are the least, 6 decide better; more recordings (an hour",
+        ),
+        (1, 2, "so that 2 or more can be held out"),
+        (1, 5, "name 2 or more of the 5 recordings with --held-out, or add recordings"),
+        (3, 9, "note: the quality gate asks for an interval over 3 held-out recordings, which is wide"),
+        (6, 20, ""),
+    ],
+)
+def test_undecidable_note_tells_before_training_what_would_decide(held_out: int, all_of_them: int, told: str) -> None:
+    note = quality_stage.undecidable_note(corpus_of(held_out, all_of_them))
+    assert told in note
+    assert bool(note) == bool(told)
+    assert note.startswith("warning: the quality gate cannot be decided here") == (held_out == 1)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "options", "cost", "tried", "given"),
+    [
+        (
+            {},
+            {},
+            {},
+            False,
+            "more recordings (an hour, several performers), more steps (--set training.steps=8), a lower ",
+        ),
+        (
+            {"seconds": 9000.0, "performers": 3},
+            {},
+            {},
+            True,
+            "more recordings, more steps (--set training.steps=8) or a",
+        ),
+        ({"seconds": 9000.0}, {}, {"stopped_early": True}, True, "more recordings (several performers) or a smaller"),
+        ({}, {"hours": 2.0}, {}, True, "more steps (more than --hours 2) or a smaller design"),
+        ({}, {}, {}, False, "a lower learning rate (--set training.learning_rate=0.0003) or a smaller design"),
+    ],
+)
+def test_stop_reason_advises_nothing_that_was_done(
+    tmp_path: Path, corpus: dict, options: dict, cost: dict, tried: bool, given: str
+) -> None:
+    run = run_with(tmp_path, [-0.3, -0.1])
+    write_json(run.cost, read_json(run.cost) | cost)
+    scores = read_json(run.scores)
+    scores["held_out_loss"]["loss_reduction"]["mean"] = -0.2
+    write_json(run.scores, scores)
+    reason = quality_stage.stop_reason(run, GATES, corpus_of(**corpus), PocOptions(**options), rates_tried=tried)
+    assert f"{given}" in reason
+    assert reason.count("next: ") == 1

@@ -36,6 +36,14 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
     assert "skipped a\\nb.wav: no sound" in text
 
 
+def test_corpus_message_of_one_held_out_recording_says_that_it_gives_no_interval() -> None:
+    for count, told in ((1, True), (2, False)):
+        split = SUMMARY["split"] | {"held_out": {"clips": 4, "recordings": count}}
+        lines = messages.corpus_message(SUMMARY | {"split": split}, Path("corpus")).splitlines()
+        note = "note: only one held-out recording: an interval by recording needs two or more"
+        assert (note in lines) == told
+
+
 def test_evaluation_message_says_what_got_worse(tmp_path: Path) -> None:
     row = {"name": "adherence_tempo", "direction": "higher_is_better", "value": 0.67, "baseline": 1.0}
     row |= {"gain": -0.33, "gain_error": 0.02, "gain_recordings": 9}
@@ -46,7 +54,8 @@ def test_evaluation_message_says_what_got_worse(tmp_path: Path) -> None:
     warnings = {"warnings": ["few clips"]}  # told while it was evaluated
     write_json(run / "scores.json", read_json(run / "scores.json") | {"scores": [row]} | warnings)
     lines = messages.evaluation_message(run).splitlines()
-    assert any("worse than the untrained base: fit to the prompt's tempo 67" in line for line in lines)
+    assert any("worse than the untrained base: fit to the prompt's tempo." in line for line in lines)
+    assert any(line.startswith("fit to the prompt's tempo  67") and line.endswith("worse") for line in lines)
     assert shlex.split(lines[-1].removeprefix("next: ")) == ["talim", "report", str(run)]
     assert not any("few clips" in line for line in lines)
 

@@ -21,6 +21,7 @@ from talim.reporting.sample_changes import (
     got_worse,
     sample_changes,
     samples_sentence,
+    samples_table,
 )
 
 
@@ -65,33 +66,37 @@ def test_sample_changes_verdict(values: tuple[Any, ...], verdict: str) -> None:
     assert ("cannot be told" in text) == (verdict == TOO_FEW)
 
 
-def test_samples_sentence_names_worse_before_better_with_values() -> None:
-    text = samples_sentence(
-        scores(
-            row("kernel_distance_timbre", "lower_is_better", 21.9, 29.5, 11.7, (7.6, 0.5, 9)),
-            row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.02, 9)),
-            row("silent_fraction", "match_reference", 0.2, 0.1, 0.1, (-0.1, 0.2, 9)),
-            generated=9,
-        )
+def test_samples_sentence_names_worse_before_better_and_the_table_has_the_values() -> None:
+    found = scores(
+        row("kernel_distance_timbre", "lower_is_better", 21.9, 29.5, 11.7, (7.6, 0.5, 9)),
+        row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.02, 9)),
+        row("silent_fraction", "match_reference", 0.2, 0.1, None, (-0.1, 0.2, 9)),
+        generated=9,
     )
-    assert text.startswith(
-        "In 9 generated clips, worse than the untrained base: time in which a pitch is heard 23\u202f% "
-        "(untrained base 91\u202f%, real music 95\u202f%). Better: distance to real music in timbre 21.9"
+    assert samples_sentence(found) == (
+        "In 9 generated clips, worse than the untrained base: time in which a pitch is heard. "
+        "Better: distance to real music in timbre. No difference is shown in: silence."
     )
-    assert text.endswith("No difference is shown in: silence.")
+    assert [line.replace("\u202f", " ") for line in samples_table(found)] == [
+        "In the generated audio            with the adapter  untrained base  real music",
+        "time in which a pitch is heard    23 %              91 %            95 %        worse",
+        "distance to real music in timbre  21.9              29.5            11.7        better",
+        "silence                           20 %              10 %                        no difference is shown",
+    ]
+    assert samples_table({}) == []
 
 
 def test_samples_sentence_of_few_recordings_says_how_many_are_needed() -> None:
     text = samples_sentence(scores(row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.0, 3))))
     assert "from prompts of 3 recordings, whether it became better or worse cannot be told" in text
     assert f"prompts of {MIN_RECORDINGS} held-out recordings or more" in text
-    assert "23\u202f% (untrained base 91\u202f%" in text
+    assert "91" not in text
 
 
 def test_a_distance_below_zero_is_told_as_none() -> None:
-    text = samples_sentence(scores(row("kernel_distance_pitch", "lower_is_better", -0.4, 3.0, -0.1, (3.4, 0.1, 8))))
-    assert "in pitch not distinguishable from 0 (untrained base 3, real music not distinguishable from 0)" in text
-    assert "−0" not in text
+    (change,) = sample_changes(scores(row("kernel_distance_pitch", "lower_is_better", -0.4, 3.0, -0.1, (3.4, 0.1, 8))))
+    assert change.values == ("not distinguishable from 0", "3", "not distinguishable from 0")
+    assert "(untrained base 3, real music not distinguishable from 0)" in change.text
 
 
 def test_samples_sentence_of_nothing_is_no_clearance() -> None:

@@ -49,10 +49,12 @@ def refuse_unless_allowed(exported: ExportedRun, permission: str | None) -> None
     if not found or (permission or "").strip():
         return
     more = f" and {len(found) - MAX_NAMED} more" * (len(found) > MAX_NAMED)
+    unknown = any(row.get("licence", "") in ("", "unknown") for row in training_recordings(exported))
+    known = ", write licences that you know into the column licence of metadata.csv" if unknown else ""
     raise TalimError(
         f"{exported.run.folder} may not be published: {'; '.join(found[:MAX_NAMED])}{more}. Leave them out of the "
-        "corpus and train again, write licences that you know into metadata.csv, or, if whoever holds the rights "
-        "allowed it, say who and when: --permission 'TEXT' (it is printed on the card)"
+        f"corpus and train again{known}, or, if whoever holds the rights allowed it, say who and when: --permission "
+        "'TEXT' (it is printed on the card)"
     )
 
 

@@ -27,6 +27,11 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "−").replace(",", "\u202f")
 
 
+def format_setting(value: float) -> str:
+    """A setting as it may be typed, to six digits and never with an exponent, whose hyphen would break: `0.00009`."""
+    return f"{Decimal(f'{value:g}'):f}"
+
+
 def format_change(before: float, after: float, digits: int = 3) -> tuple[str, str, str]:
     """`before`, `after` and `after - before` as text that adds up: each rounded alone, 1.1164 - 0.9496 would be 0.167
     beside 1.116 and 0.950. They get as many decimals from `digits` on as that takes and the difference needs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from talim.corpus.manifest import FORMAT_VERSION, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
-from talim.experiments.tuning import read_tuning
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
 from talim.licences import allows_commercial_use
 from talim.poc import continue_stage, cost_stage, gates, quality_stage, rate_search, report_section, state, task_stage
@@ -123,6 +122,8 @@ def _run_stages(
     _decide(context, decided, "cost", summary, not plan["stopped"], lines, plan["stopped"])
     if plan["stopped"]:
         return decided
+    if note := quality_stage.undecidable_note(context.corpus):
+        context.progress.log(note)
     if "short_steps" in plan and "tuned" not in plan:
         plan = _try_rates(context, plan, by_design, thresholds)
         decided["stages"][0]["sentences"] = cost_stage.cost_summary(plan, options)
@@ -131,7 +132,8 @@ def _run_stages(
     choice = quality_stage.select_design(runs, thresholds)
     run = runs[choice.design]
     tuning = rate_search.summary(plan, out)
-    stop_reason = quality_stage.stop_reason(run, thresholds, rates_tried=bool(tuning["families"]))
+    tried = bool(tuning["families"])
+    stop_reason = quality_stage.stop_reason(run, thresholds, context.corpus, options, rates_tried=tried)
     decided |= {
         "designs": quality_stage.design_rows(runs, plan["rows"]),
         "chosen": {"design": choice.design, "run": run.folder.name},
@@ -285,16 +287,20 @@ def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[
     if not context.stage_cache.is_current("report", key, page):
         page = report_section.write_report(out)
         context.stage_cache.mark_done("report", key)
+    stopped = next((row["stopped"] for row in decided["stages"] if row["stopped"]), "")
+    next_step = ""  # of one that was stopped: in its reason
+    if run and not stopped:
+        result = run_results.read_result(run.folder)
+        continued = [row["name"] for row in decided["continuations"]]
+        next_step = suggested_next_step(result, folder, out, context.options, continued)
     return {
         "page": str(page),
         "sentences": poc_summary(run, context.options.price_per_hour, decided) if run else [],
-        "next_step": suggested_next_step(run_results.read_result(run.folder), folder, out, context.options)
-        if run
-        else "",
+        "next_step": next_step,
         "make_music": report_section.make_music_commands(run.folder) if run else [],
         "time_note": decided["time_note"],
         "stages": decided["stages"],
-        "stopped": next((row["stopped"] for row in decided["stages"] if row["stopped"]), ""),
+        "stopped": stopped,
         "designs": {row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]},
         "learning_curve": decided["learning_curve"],
         "tuning": decided.get("tuning"),  # none in files of earlier versions
@@ -322,23 +328,23 @@ def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any])
     return sentences.sentences(run_results.read_result(run.folder), price_per_hour, judged)
 
 
-def suggested_next_step(result: run_results.RunResults, folder: Path, out: Path, options: PocOptions) -> str:
-    """What to do next, as a command where there is one, depending on the change of the held-out loss."""
-    verdict, _ = sentences.loss_verdict(result)
+def suggested_next_step(
+    result: run_results.RunResults, folder: Path, out: Path, options: PocOptions, continued: Sequence[str] = ()
+) -> str:
+    """What to do next after a design that passed its gate, as commands; nothing that was done.
+
+    `continued` are the continuations that have run; people have listened where DIR holds ratings.
+    """
     texts = words("poc")["next_steps"]
-    if verdict == "better":
+    if result.miniature:
         larger = registry.MODELS[REFERENCE_BASE].hub_id if options.license_use == "any" else saleable_base().hub_id
         # settings and a budget for a miniature say nothing about a base a hundred times its size
         as_before = replace(options, base=larger, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
         beside = out.resolve().with_name(f"{out.resolve().name}-{larger.rpartition('/')[2]}")
-        commands = {
-            "larger": poc_command(folder, beside, as_before),
-            "listen": f"talim listen {quoted(out)} --invites 12",
-            "extend": poc_command(folder, out, options, "--continue", "extend"),
-        }
-        return texts["better_miniature" if result.miniature else "better"].format(**commands)
-    if verdict == "calibration":
-        return texts[verdict]
-    reduced = (result.losses.get("loss_reduction") or {}).get("mean", 0) > 0
-    lower = "" if read_tuning(out) else texts["lower_rate"]
-    return texts["unclear" if reduced else "no_improvement"].format(lower_rate=lower)
+        return texts["better_miniature"].format(larger=poc_command(folder, beside, as_before))
+    steps = []
+    if not human_ratings.find_result_files(out, human_ratings.RATINGS):
+        steps.append(texts["listen"].format(listen=f"talim listen {quoted(out)} --invites 12"))
+    if "extend" not in continued:
+        steps.append(texts["extend"].format(extend=poc_command(folder, out, options, "--continue", "extend")))
+    return "\n".join(steps)

@@ -18,7 +18,7 @@ from talim.errors import DivergedError, TalimError
 from talim.experiments.preliminary_rules import MAX_RATE, RATE, TuningRule
 from talim.experiments.trial import delete_artifacts, train_and_evaluate
 from talim.experiments.tuning import RECORD, GridSearch, TunedCandidate, TunedFamily, read_tuning, search_grid
-from talim.html.formatting import format_count, format_counted, format_number
+from talim.html.formatting import format_count, format_counted, format_number, format_setting
 from talim.poc import budget
 from talim.poc.options import STEPS, PocOptions, hours_option
 from talim.poc.runs import PocContext
@@ -126,7 +126,7 @@ def try_rates(
             search.go_on(kind, growth)
     families = tuple(family for kind in kinds if (family := search.family(kind)))
     for family in families:
-        context.progress.log(f"learning rate: {_choice(family)}")
+        context.progress.log(f"learning rate: {_chosen(family)}, of {_tried(family)}")
     rows = [family.model_dump(mode="json") for family in families]
     write_json(context.out / RECORD, {"families": rows, "untried": search.ended})
     return families
@@ -172,27 +172,32 @@ def _note(
             return ""
         reason = plan.get("rates_untried") or "this plan is of an earlier version of talim, which tried none"
         return (
-            f"All trainings had the learning rate {rate:g}. No other rate was tried: {reason}. Another one may give a "
-            "lower loss, and another order of the designs."
+            f"All trainings had the learning rate {format_setting(rate)}. No other rate was tried: {reason}. Another "
+            "one may give a lower loss, and another order of the designs."
         )
     steps = format_counted(plan["short_steps"], "step")
     text = ""
     if families:
         text = (
             f"The learning rate of each kind was chosen by the loss on validation clips, in short trainings of {steps} "
-            f"and one seed (longer ones may want a lower rate): {'; '.join(_choice(family) for family in families)}."
+            f"and one seed (longer ones may want a lower rate): {'; '.join(map(_chosen, families))}."
         )
     kept = "".join(f" Of {kind} no other rate was chosen: {reason}." for kind, reason in ended.items())
     return f"{text}{kept}".strip()
 
 
-def _choice(family: TunedFamily) -> str:
-    tried = ", ".join(
-        f"{rate:g} {'diverged' if loss is None else format_number(loss)}"
+def _chosen(family: TunedFamily) -> str:
+    """The rate that was chosen; the others with their losses are rows of a table."""
+    edge = "" if family.inside else f" (the best may lie beyond: {family.note})"
+    return f"{family.family} {format_setting(family.chosen[RATE])}{edge}"
+
+
+def _tried(family: TunedFamily) -> str:
+    """Every rate with its loss, for the log."""
+    return ", ".join(
+        f"{format_setting(rate)} {'diverged' if loss is None else format_number(loss)}"
         for rate, loss in zip(family.rates, family.losses, strict=True)
     )
-    edge = "" if family.inside else f"; the best may lie beyond: {family.note}"
-    return f"{family.family} {family.chosen[RATE]:g} ({tried}{edge})"
 
 
 def _folder(out: Path, identity: str) -> Path:
@@ -285,7 +290,8 @@ class _Search:
         run = Run(_folder(self.context.out, identity))
         loss, error = None, ""
         with self.context.time_log.counting(self.context.progress) as progress:
-            progress.log(f"trying the learning rate {rate:g} of {kind.name}: {recipe.training.steps} steps")
+            steps = format_counted(recipe.training.steps, "step")
+            progress.log(f"trying the learning rate {format_setting(rate)} of {kind.name}: {steps}")
             try:
                 loss = train_and_evaluate(
                     recipe,

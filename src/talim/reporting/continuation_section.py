@@ -13,17 +13,11 @@ from talim.inside_folder import resolve_inside
 from talim.reporting import sample_changes
 from talim.reporting.audio_examples import AudioExample, ExampleGroup, Tracker, spectrogram_of
 from talim.reporting.run_results import RunResults
+from talim.reporting.sample_changes import VERDICTS
 from talim.run import Run
 
 MAX_EXAMPLES = 4
 TITLES = {"phrase": "Phrase", "real": "The recording goes on", "before": "The base alone", "after": "With the adapter"}
-VERDICTS = {
-    sample_changes.BETTER: "better",
-    sample_changes.WORSE: "worse",
-    sample_changes.SAME: "the same",
-    sample_changes.UNCLEAR: "no difference is shown",
-    sample_changes.TOO_FEW: "cannot be told",
-}
 NOT_TESTABLE = "not testable here"
 
 

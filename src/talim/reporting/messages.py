@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.corpus.generated_recordings import COLUMN
+from talim.evaluation.intervals import interval_note
 from talim.html import formatting
 from talim.reporting import (
     continuation_section,
@@ -33,6 +34,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"{formatting.format_counted(split['train']['clips'], 'clip')} to train on, {split['validation']['clips']} to "
         f"choose by (validation), {split['held_out']['clips']} to test with (held out), split by {split['strategy']}",
         *filter(None, [split.get("explanation")]),
+        *([f"note: {interval_note(1)}"] if split["held_out"].get("recordings") == 1 else []),
         "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
     if generated := summary.get("ai_generated"):
@@ -132,6 +134,7 @@ def evaluation_message(folder: Path) -> str:
             *filter(None, [predictor_sentences.standing_sentences(result.losses).get("en")]),
             *filter(None, [sentences.start_sentence(result)]),
             sample_changes.samples_sentence(result.scores),
+            *sample_changes.samples_table(result.scores),
             *filter(None, [continued]),
             sentences.effect_sentence(result),
             f"next: talim report {shlex.quote(str(folder))}",
@@ -178,6 +181,7 @@ def poc_message(result: Mapping[str, Any]) -> str:
     gates = [f"{row['title']}: {ANSWERS[row['passed']]}" for row in result.get("stages") or []]
     lines = [
         *result["sentences"],
+        *sample_changes.samples_table(result.get("scores") or {}),
         result.get("next_step"),
         (result.get("tuning") or {}).get("note"),
         (result.get("learning_curve") or {}).get("sentence"),

@@ -19,6 +19,14 @@ BETTER, WORSE, SAME, UNCLEAR, TOO_FEW = "better", "worse", "same", "unclear", "t
 MIN_RECORDINGS = 6  # scores are coarse and bounded; five that agree by chance are no rarer than one in sixteen
 ALPHA = 0.05
 SHARE = format_percent
+VERDICTS = {
+    BETTER: "better",
+    WORSE: "worse",
+    SAME: "the same",
+    UNCLEAR: "no difference is shown",
+    TOO_FEW: "cannot be told",
+}
+COLUMNS = ("In the generated audio", "with the adapter", "untrained base", "real music", "")
 
 
 def _distance(value: float) -> str:
@@ -45,13 +53,20 @@ NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
 class SampleChange:
     """One score of the samples against the untrained base's: a verdict from BETTER to TOO_FEW, and the values as text.
 
+    `values` are those with the adapter, of the untrained base, and of real music ("" where there is none);
     `recordings` is how many recordings the comparison rests on.
     """
 
     name: str
     verdict: str
-    text: str
+    values: tuple[str, str, str]
     recordings: int = 0
+
+    @property
+    def text(self) -> str:
+        """The name and the values, for a sentence."""
+        after, before, real = self.values
+        return f"{self.name} {after} (untrained base {before}{f', real music {real}' if real else ''})"
 
 
 def sample_changes(
@@ -98,9 +113,8 @@ def _change(
         verdict = BETTER if after < before else WORSE
     else:
         verdict = UNCLEAR
-    real = "" if reference is None else f", real music {show(reference)}"
-    text = f"{name} {show(value)} (untrained base {show(baseline)}{real})"
-    return SampleChange(name, verdict, text, int(row.get("gain_recordings") or 0))
+    values = show(value), show(baseline), "" if reference is None else show(reference)
+    return SampleChange(name, verdict, values, int(row.get("gain_recordings") or 0))
 
 
 def _distance_from_goal(value: float, row: Mapping[str, Any], reference: float | None) -> float:
@@ -117,7 +131,7 @@ def _number(value: Any) -> float | None:
 
 
 def samples_sentence(scores: Mapping[str, Any]) -> str:
-    """What became worse and better in the samples; says so if that was not measured, or not shown."""
+    """What became worse and better in the samples, by name; says so if that was not measured, or not shown."""
     changes = sample_changes(scores)
     if not changes:
         return "Whether the generated audio became better or worse was not measured: listen to it."
@@ -126,9 +140,7 @@ def samples_sentence(scores: Mapping[str, Any]) -> str:
     found = {verdict: [each for each in changes if each.verdict == verdict] for verdict in (WORSE, BETTER, UNCLEAR)}
     labels = {WORSE: "worse than the untrained base", BETTER: "better", UNCLEAR: "no difference is shown in"}
     parts = [
-        f"{labels[verdict]}: {'; '.join(each.name if verdict == UNCLEAR else each.text for each in group)}"
-        for verdict, group in found.items()
-        if group
+        f"{labels[verdict]}: {'; '.join(each.name for each in group)}" for verdict, group in found.items() if group
     ]
     text = f"{where}, {'. '.join([parts[0], *(part.capitalize() for part in parts[1:])])}." if parts else ""
     too_few = [each for each in changes if each.verdict == TOO_FEW]
@@ -138,16 +150,23 @@ def samples_sentence(scores: Mapping[str, Any]) -> str:
 
 
 def _too_few_sentence(changes: Sequence[SampleChange], where: str) -> str:
-    """That the comparison rests on too few recordings, with the values; empty for no such changes."""
+    """That the comparison rests on too few recordings; empty for no such changes."""
     if not changes:
         return ""
     known = max(each.recordings for each in changes)
     rests = f"from prompts of {format_counted(known, 'recording')}" if known else "without an interval"
     return (
         f"{where}, {rests}, whether it became better or worse cannot be told: prompts of {MIN_RECORDINGS} held-out "
-        f"recordings or more are needed (talim evaluate --num-prompts). Measured: "
-        f"{'; '.join(each.text for each in changes)}."
+        "recordings or more are needed (talim evaluate --num-prompts)."
     )
+
+
+def samples_table(scores: Mapping[str, Any]) -> list[str]:
+    """The values behind `samples_sentence` as lines of a table in plain text; none where nothing was measured."""
+    changes = sample_changes(scores)
+    rows = [COLUMNS, *((each.name, *each.values, VERDICTS[each.verdict]) for each in changes)] if changes else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def got_worse(scores: Mapping[str, Any]) -> Sequence[SampleChange]:

@@ -12,7 +12,7 @@ from talim.experiments.learning_curves import FLAT_FRACTION
 from talim.experiments.preliminary_trials import RAISED, Pilot, read_plateau
 from talim.experiments.tuning import TunedFamily, read_tuning
 from talim.html.design_charts import STYLES, ErrorBarSeries, step_curve_plot, style_sample
-from talim.html.formatting import format_number, format_percent
+from talim.html.formatting import format_number, format_percent, format_setting
 
 Summary = Mapping[str, Any]
 
@@ -99,7 +99,7 @@ def tuning_rows(folder: Path) -> list[dict[str, Any]]:
 def _tuning_row(family: TunedFamily) -> dict[str, Any]:
     tried = []
     for each in family.candidates:
-        values = ", ".join(f"{each.values[key]:g}" for key in each.values)
+        values = ", ".join(format_setting(each.values[key]) for key in each.values)
         tried.append(
             (values, "diverged" if each.loss is None else format_number(each.loss), each.values == family.chosen)
         )
