@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -106,8 +106,13 @@ def dump(model: StrictModel) -> str:
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """Up to eight faults of a validation in one line; an unknown key comes with the nearest and all valid names."""
+    return describe_faults(error.errors(), model)
+
+
+def describe_faults(errors: Iterable[Any], model: type[BaseModel]) -> str:
+    """As `describe`, for the list of `ValidationError.errors()`, whose places are those of `model`."""
     faults: list[str] = []
-    for details in error.errors():
+    for details in errors:
         fault, _, known = _fault(details, model).partition(_KNOWN)
         repeated = known and any(each.endswith(f"{_KNOWN}{known}") for each in faults)
         faults.append(fault.rstrip(": ") if repeated else f"{fault}{_KNOWN}{known}" if known else fault)

@@ -176,14 +176,16 @@ def test_request_without_a_valid_token_is_refused(
     ("request_", "reason"),
     [
         ({"seconds": 21}, "seconds: at most 20 here"),
-        ({"seconds": -1}, "seconds: "),
-        ({"seconds": "nan"}, "seconds: "),
-        ({"prompt": "x" * 2001}, "prompt: "),
-        ({"seed": -1}, "seed: "),
-        ({"format": "ogg"}, "format: "),
-        ({"guidance_scale": 0.5}, "guidance_scale: "),
+        ({"seconds": -1}, "seconds is -1: expected more than 0"),
+        ({"seconds": "nan"}, "seconds is "),
+        ({"seconds": [1]}, "seconds is [1]: expected a number"),
+        ({"prompt": "x" * 2001}, "expected at most 2000 characters"),
+        ({"prompt": None}, "prompt is None: expected text"),
+        ({"seed": -1}, "seed is -1: expected at least 0"),
+        ({"format": "ogg"}, "format is 'ogg': expected 'flac' or 'wav'"),
+        ({"guidance_scale": 0.5}, "guidance_scale is 0.5: expected at least 1"),
         ({"sampling_steps": 50}, "is no option of nano-musicgen"),
-        ({"adapter": "other"}, "adapter: "),
+        ({"secondz": 4}, "unknown key secondz: did you mean seconds? Known: prompt, seconds, seed"),
     ],
 )
 def test_request_that_cannot_be_met_is_refused_in_one_line(
@@ -193,6 +195,18 @@ def test_request_that_cannot_be_met_is_refused_in_one_line(
     assert answer.status_code == 422
     assert reason in answer.json()["reason"]
     assert "\n" not in answer.json()["reason"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"nul", b'"x"', b"\xff\xfe"])
+def test_body_that_is_no_request_is_refused_in_one_line(client: TestClient, body: bytes) -> None:
+    answer = client.post("/v1/generations", content=body, headers=of("studio") | {"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert "\n" not in answer.json()["reason"]
+
+
+def test_unknown_path_and_method_are_named_so(client: TestClient) -> None:
+    assert client.get("/nothing").json() == {"reason": "not_found"}
+    assert client.put("/v1/generations", headers=of("studio")).json() == {"reason": "method_not_allowed"}
 
 
 def test_flood_of_one_client_is_slowed_down_and_not_the_others(make_client: Callable[..., TestClient]) -> None:

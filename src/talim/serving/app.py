@@ -17,6 +17,8 @@ from talim.errors import UsageError
 from talim.listening.middleware import KnownLinks, RateLimits, SecurityMiddleware, TokenBucket
 from talim.listening.participant_store import hash_token
 from talim.serving.generation_queue import CANCELLED, DONE, FAILED, GenerationQueue, QueuedPiece, QueueFullError, Status
+from talim.strict_yaml import describe_faults
+from talim.terminal_text import one_line
 from talim.version import __version__
 
 LIMITS = RateLimits(body_bytes=16_384, link_burst=120, link_per_second=20)
@@ -195,13 +197,15 @@ def _add_error_handlers(api: FastAPI) -> None:
         return JSONResponse({"reason": error.detail}, error.status_code, error.headers)
 
     @api.exception_handler(404)
-    async def not_found(_request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"reason": getattr(error, "detail", "not_found")}, 404)
+    @api.exception_handler(405)
+    async def no_such_request(_request: Request, error: Exception) -> JSONResponse:
+        status = getattr(error, "status_code", 404)
+        return JSONResponse({"reason": "not_found" if status == 404 else "method_not_allowed"}, status)
 
     @api.exception_handler(RequestValidationError)
     async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [f"{'.'.join(map(str, row['loc'][1:]))}: {row['msg']}"[:200] for row in error.errors()[:5]]
-        return JSONResponse({"reason": "; ".join(faults)}, 422)
+        faults = [{**row, "loc": row["loc"][1:]} for row in error.errors()]  # without "body"
+        return JSONResponse({"reason": one_line(describe_faults(faults, GenerationRequest), 1000)}, 422)
 
     @api.exception_handler(OSError)
     async def machine_failed(request: Request, error: OSError) -> JSONResponse:

@@ -102,6 +102,8 @@ def serve_generation(
         sample_rate_hz=backbone.rate_hz,
         max_seconds=max_seconds,
     )
+    adapters = f"; adapters: {', '.join(model.adapters)}" if folders else ""
+    progress.log(f"base: {backbone.name}, licence {backbone.licence}{adapters}")
     with tempfile.TemporaryDirectory(prefix="talim-serve-") as folder:
         queue = GenerationQueue(PieceMaker(backbone, source), Path(folder))
         clients = {hash_token(token): name for name, token in tokens.items()}
