@@ -7,6 +7,7 @@ to do. Interrupted by Ctrl-C, a long call leaves a state from which the same cal
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,8 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
     if not recipe.design.is_stored:
         check_sites(recipe.design, recipe.base)
     progress = progress or progress_module.default()
+    if os.environ.get("RANK", "0") == "0":  # of several processes that train together
+        progress.log(f"{Path(out)}: loading the base {recipe.base} and the corpus {recipe.corpus}")
     try:
         from talim.training.train import train as train_recipe
 
@@ -319,6 +322,8 @@ def evaluate(
     """
     _check_what_is_evaluated(run, real, generated, adapter, corpus, base, out)
     progress = progress or progress_module.default()
+    scored = generated if real is not None else adapter if run is None else _folder(run)
+    progress.log(f"{scored}: loading what is scored")
     if real is not None:
         from talim.evaluation.evaluate_folders import evaluate_folders
 
@@ -391,6 +396,7 @@ def report(
     claims: Path | str | None = None,
     *,
     audio: bool = True,
+    progress: Progress | None = None,
 ) -> Path:
     """Write one self-contained HTML page about a run, a folder of runs or a study, and return its path.
 
@@ -399,6 +405,7 @@ def report(
 
     >>> page = talim.report("my-run")
     """
+    (progress or progress_module.default()).log(f"{_folder(folder)}: writing its page")
     from talim.poc.report_section import write_report
 
     return write_report(_folder(folder), criteria, None if claims is None else Path(claims), audio=audio)
@@ -456,7 +463,8 @@ def export(
     >>> exported = talim.export("my-run", "folder", "for-a-colleague")
     >>> again = talim.generate("for-a-colleague", "raga Yaman", seconds=1)
     """
-    from talim.exporting.targets import ExportOptions, export_run
+    from talim.exporting.options import ExportOptions
+    from talim.exporting.targets import export_run
 
     options = ExportOptions(None if out is None else Path(out), with_base, repo, public, permission, dry_run)
     return export_run(_folder(run), to, options, progress or progress_module.default())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,19 +9,12 @@ import typer
 
 from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
+from talim.exporting.options import Target
 
 EXAMPLE = (
     "Example: `talim export my-run --to folder --out for-a-colleague`, or "
     "`talim export my-run --to hub --repo me/yaman-sitar --dry-run`"
 )
-
-
-class Target(StrEnum):
-    """What a run can be exported as."""
-
-    FOLDER = "folder"
-    TRANSFORMERS = "transformers"
-    HUB = "hub"
 
 
 def export(

@@ -1,0 +1,46 @@
+"""What a run can be exported as, and which options fit which target; loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from talim.errors import UsageError
+
+
+class Target(StrEnum):
+    """What a run can be exported as."""
+
+    FOLDER = "folder"
+    TRANSFORMERS = "transformers"
+    HUB = "hub"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Where an export goes, and what only some targets take; None and false are "not given"."""
+
+    out: Path | None = None
+    with_base: bool = False
+    repo: str | None = None
+    public: bool = False
+    permission: str | None = None
+    dry_run: bool = False
+
+    def check(self, to: str) -> None:
+        """UsageError where the target is unknown, lacks its option, or is given one of another."""
+        if to not in [*Target]:
+            raise UsageError(f"--to {to}: there is no such target; known: {', '.join(Target)}")
+        if to == "hub" and self.repo is None:
+            raise UsageError("--to hub needs the repository: --repo OWNER/NAME")
+        if to != "hub" and self.out is None:
+            raise UsageError(f"--to {to} needs a new folder: --out FOLDER")
+        of_hub = {f"--{n.replace('_', '-')}": getattr(self, n) for n in ("repo", "public", "permission", "dry_run")}
+        given = [] if to == "hub" else [name for name, value in of_hub.items() if value]
+        if given:
+            raise UsageError(f"{' and '.join(given)}: only with --to hub")
+        if to == "hub" and self.out is not None:
+            raise UsageError(f"--out {self.out}: --to hub writes no folder; leave it out")
+        if to != "folder" and self.with_base:
+            raise UsageError("--with-base: only with --to folder")
