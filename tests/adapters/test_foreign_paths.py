@@ -12,7 +12,7 @@ import torch
 from fixtures import peft_folders
 from peft import PeftModel
 
-from talim.adapters import serialization
+from talim.adapters import injection, serialization
 from talim.backbones.load import load
 from talim.errors import TalimError
 
@@ -92,6 +92,22 @@ def test_load_of_a_wrapped_model_gives_the_same_logits(
     ours = backbone(tiny_base)
     serialization.load(ours, folder)
     torch.testing.assert_close(logits(ours.model), logits(expected.model), atol=1e-6, rtol=0)
+
+
+def test_load_of_a_wrapped_model_finds_modules_trained_whole_by_the_path_that_they_had(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    folder = peft_folders.write(tmp_path / "theirs", tiny_base, "heads")
+    expected = backbone(tiny_base)
+    serialization.load(expected, folder)
+    peft_folders.rename_keys(folder, WRAPPED["a class of one's own"])
+    peft_folders.change_config(folder, modules_to_save=["net.musicgen.decoder.lm_heads.0"])
+    ours = backbone(tiny_base)
+    plain = logits(ours.model)
+    model = serialization.load(ours, folder)
+    torch.testing.assert_close(logits(ours.model), logits(expected.model), atol=1e-6, rtol=0)
+    with injection.disabled(model):  # not written over the base's own
+        torch.testing.assert_close(logits(ours.model), plain, atol=1e-6, rtol=0)
 
 
 def test_load_of_a_part_says_where_its_modules_are(
