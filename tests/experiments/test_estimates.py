@@ -28,9 +28,7 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
     trials = study_file.expand(study_file.load(file))
     assert found["num_runs"] == len(trials) == 4
     assert [row["design"] for row in found["runs"]] == [str(trial.design) for trial in trials]
-    one = plan_total(
-        [estimates.plan_request(trials[0], str(tiny_base))], gpu_profile("rtx-3060"), EnergyPrices(0.5, None)
-    )
+    one = plan_total([estimates.job_of(trials[0], str(tiny_base))], gpu_profile("rtx-3060"), EnergyPrices(0.5, None))
     assert found["runs"][0]["hours"] == pytest.approx(one["hours"])
     assert found["hours"] == pytest.approx(sum(row["hours"] for row in found["runs"]))
     assert found["money"] == pytest.approx(0.5 * found["hours"])
@@ -43,7 +41,7 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
 
 def test_plan_request_clips_are_no_longer_than_the_context(tmp_path: Path, tiny_base: Path) -> None:
     file = write_study(tmp_path / "s.yaml", tmp_path, tiny_base, overrides={"training.crop_seconds": 500})
-    assert estimates.plan_request(study_file.expand(study_file.load(file))[0], str(tiny_base)).crop_seconds < 500
+    assert estimates.job_of(study_file.expand(study_file.load(file))[0], str(tiny_base)).crop_seconds < 500
 
 
 @pytest.mark.parametrize("arguments", [[], ["s.yaml", "--base", "nano-musicgen"]])

@@ -15,7 +15,8 @@ from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.planning import tables
 from talim.planning.hardware import HardwareProfile
-from talim.planning.plan import EnergyPrices, PlanRequest, check_options, plan_designs, plan_total
+from talim.planning.plan import EnergyPrices, check_options, plan_designs, plan_total
+from talim.planning.training_job import TrainingJob
 
 RATES = {"flops/float32": 1e9, "flops/bfloat16": 2e9, "bytes/float32": 1e9, "bytes/bfloat16": 1e9}
 HARDWARE = HardwareProfile("test", 8e9, RATES, 1e-6, watts=100.0, bf16=False)
@@ -123,7 +124,7 @@ def test_plan_command_prints_json(
 
 
 def test_plan_total_is_the_sum_of_its_runs(tiny_base: Path, trace_folder: Path) -> None:
-    requests = [PlanRequest(str(tiny_base), Design.parse(DESIGN), 4.0, 1, steps) for steps in (100, 300)]
+    requests = [TrainingJob(str(tiny_base), Design.parse(DESIGN), 4.0, 1, steps) for steps in (100, 300)]
     result = plan_total(requests, HARDWARE, EnergyPrices(per_hour=3.0), cache=trace_folder)
     assert result["num_runs"] == 2
     assert result["hours"] == pytest.approx(4 * result["runs"][0]["hours"])

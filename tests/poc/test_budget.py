@@ -101,8 +101,10 @@ def test_changed_settings_are_said() -> None:
 
 
 def test_estimate_text_tells_the_whole() -> None:
-    assert budget.estimate_text(3900, 3, 2) == (
-        "3 trainings and 2 for the learning curve with evaluation: about 1 h 5 min"
+    whole = "3 trainings and 2 for the learning curve with evaluation: about 1 h 5 min"
+    assert budget.estimate_text(3900, 2400, 3, 2) == f"{whole}, 40 min of them in training steps"
+    assert budget.estimate_text(3900, 2400, 3, 2, left_seconds=4200) == (
+        f"{whole} of the 1 h 10 min that are left, 40 min of them in training steps"
     )
 
 

@@ -123,9 +123,9 @@ def _plan_study(
 
     planning.check_options(None, watts=watts, price_per_hour=price_per_hour, price_per_kwh=price_per_kwh)
     reporter, cache = progress.default(), default_cache_folder()
-    requests = [estimates.plan_request(trial, base) for trial, _, base in list_trials(file, file.parent)]
+    jobs = [estimates.job_of(trial, base) for trial, _, base in list_trials(file, file.parent)]
     summed = planning.plan_total(
-        requests,
+        jobs,
         hardware_profile(gpu, watts, cache, recalibrate, reporter),
         planning.EnergyPrices(price_per_hour, price_per_kwh),
         cache,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from talim.cli import early_checks
-from talim.cli.options import BaseOption, DesignOption, DeviceOption, JsonOption, SettingsOption, show
+from talim.cli.options import BaseOption, DesignOption, DeviceOption, JsonOption, SettingsOption, begin, show
+
+if TYPE_CHECKING:
+    from talim.recipe import Recipe
+    from talim.run import Run
 
 EXAMPLE = (
     "Example: `talim train --corpus my-corpus --design linear@all:2.5% --out my-run`, or "
@@ -51,12 +55,35 @@ def train(
         recipe = complete_recipe(recipe, Run(out))
     if not Run(out).finished:
         early_checks.check_loadable(recipe.base, device, [str(recipe.design)])
+        begin(f"{out}: loading the base {recipe.base} and the corpus {recipe.corpus}")
     from talim import api
     from talim.atomic_io import read_json
     from talim.reporting import messages
     from talim.training import distributed
 
+    if distributed.is_main_process():
+        _tell_plan(Run(out), recipe, device)
     run = api.train(recipe, out, device=device)
     cost = read_json(run.cost)
     if distributed.is_main_process():
         show({"run": str(run.folder), "cost": cost}, json_, messages.training_message(run.folder))
+
+
+def _tell_plan(run: Run, recipe: Recipe, device: str) -> None:
+    """Tell what a training that begins needs, as plans say it; the command of the plan where it is not known here."""
+    from talim import progress
+    from talim.atomic_io import read_json
+    from talim.backbones.devices import pick_device
+    from talim.planning import plan, tables
+    from talim.planning.trace_cache import default_cache_folder
+    from talim.planning.training_job import training_job
+
+    summary = Path(recipe.corpus) / "summary.json"
+    if run.finished or run.checkpoint.is_file() or recipe.design.is_stored or not summary.is_file():
+        return
+    job = training_job(recipe.model_dump(mode="json"), float(read_json(summary)["clip_seconds"]))
+    cost = plan.known_cost(job, pick_device(device), default_cache_folder())
+    needs = f"time and memory that it needs are told by: {job.command()}"
+    if cost is not None:
+        needs = f"planned: {tables.training_needs(cost)} (validation, encoding of clips and evaluation come on top)"
+    progress.default().log(needs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +10,8 @@ from typing import Any
 from talim.errors import TalimError
 from talim.experiments.study_file import TrialSpec
 from talim.html.formatting import GB, format_counted
-from talim.planning.tables import format_kwh, format_si
+from talim.planning.tables import format_kwh, format_si, training_needs
+from talim.planning.training_job import TrainingJob, training_job
 from talim.progress import Progress, format_duration
 
 
@@ -30,11 +30,11 @@ class TrialEstimates:
         from talim.planning.plan import plan_total
         from talim.planning.trace_cache import default_cache_folder
 
-        request, hardware = plan_request(trial, base), self._hardware
-        key = tuple(vars(request).values())
+        job, hardware = job_of(trial, base), self._hardware
+        key = tuple(vars(job).values())
         if key not in self._estimates:
             try:
-                total = plan_total([request], hardware, cache=default_cache_folder(), progress=self.progress)
+                total = plan_total([job], hardware, cache=default_cache_folder(), progress=self.progress)
                 self._estimates[key] = total["runs"][0]
             except TalimError:
                 self._estimates[key] = None
@@ -53,18 +53,9 @@ class TrialEstimates:
         return hardware_profile(self.gpu, None, default_cache_folder(), False, self.progress)
 
 
-def plan_request(trial: TrialSpec, base: str) -> Any:
-    """A trial's training as a `talim.planning.plan.PlanRequest`, with clips no longer than the base's context."""
-    from talim.planning.design_costs import base_model_facts
-    from talim.planning.plan import PlanRequest
-
-    training = trial.recipe.training
-    seconds = training.crop_seconds or trial.corpus_spec.clip_seconds
-    with contextlib.suppress(TalimError):  # raised again, with its message, where the request is traced
-        seconds = min(seconds, base_model_facts(base).window_seconds)
-    precision = training.precision if training.precision in ("bf16", "fp32") else None
-    step = (training.batch_size, training.steps, precision, training.gradient_checkpointing)
-    return PlanRequest(base, trial.recipe.design, seconds, *step)
+def job_of(trial: TrialSpec, base: str) -> TrainingJob:
+    """A trial's training."""
+    return training_job(trial.recipe.model_dump(mode="json"), trial.corpus_spec.clip_seconds, base)
 
 
 def total_message(total: dict[str, Any]) -> str:
@@ -91,7 +82,7 @@ def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]], gr
     for trial, status, estimate in rows:
         cost = "not predicted"
         if estimate is not None:
-            cost = f"{estimate['memory_bytes'] / GB:.2f} GB, {format_duration(estimate['hours'] * 3600)}"
+            cost = training_needs(estimate)
         lines.append(f"{trial.id}  {status:7}  {trial.grid}: {trial.name}  ({cost})")
     preliminary = [row for row in rows if row[0].stage != "trial"]
     if preliminary:

@@ -66,6 +66,13 @@ def device_profile(
         return hardware.unrated_gpu_profile(found.name, float(found.total_memory))
 
 
+def measured_profile(device: str, cache: Path) -> HardwareProfile | None:
+    """The machine that trains on `device`, without measuring anything; None for a CPU that was not timed yet."""
+    is_timed = torch.device(device).type == "cuda" or "speed" in _read_calibration(_calibration_file(cache))
+    profile = device_profile(device, cache) if is_timed else None
+    return profile if profile is not None and profile.rates else None
+
+
 def cpu_profile(
     cache: Path,
     watts: float | None = None,

@@ -13,11 +13,12 @@ from typing import Any
 
 from talim.backbones.resolve import absolute_name
 from talim.design.expression import Design
-from talim.errors import UsageError
-from talim.planning import design_costs, fit_memory
+from talim.errors import TalimError, UsageError
+from talim.planning import cpu_calibration, design_costs, fit_memory
 from talim.planning.design_costs import BaseModelFacts, DesignCost, base_model_facts
 from talim.planning.hardware import HardwareProfile
 from talim.planning.trace_cache import TraceCache
+from talim.planning.training_job import TrainingJob
 from talim.planning.training_step import DTYPES, StepConfig
 from talim.progress import Progress
 from talim.strict_yaml import shown_value
@@ -33,19 +34,6 @@ class EnergyPrices:
 
     per_hour: float | None = None  # of the machine
     per_kwh: float | None = None
-
-
-@dataclass(frozen=True)
-class PlanRequest:
-    """One run of a study: `steps` steps of a design on a base, with clips of `crop_seconds`."""
-
-    base: str
-    design: Design
-    crop_seconds: float
-    batch_size: int
-    steps: int
-    precision: str | None = None  # of the base; None: by hardware
-    gradient_checkpointing: bool = False
 
 
 def plan_designs(  # noqa: PLR0913
@@ -111,7 +99,7 @@ def plan_designs(  # noqa: PLR0913
 
 
 def plan_total(
-    requests: Sequence[PlanRequest],
+    jobs: Sequence[TrainingJob],
     hardware: HardwareProfile,
     prices: EnergyPrices = EnergyPrices(),
     cache: Path | None = None,
@@ -120,19 +108,42 @@ def plan_total(
     """Hours, disk space, energy and money of several runs, one after the other, and a row for each."""
     traces = TraceCache(cache, progress or Progress())
     rows = []
-    for request in requests:
-        facts = base_model_facts(request.base)
-        _check(facts, request.crop_seconds, request.batch_size)
-        settings: dict[str, Any] = vars(request) | {"precision": request.precision or hardware.precision}
-        steps = settings.pop("steps")
-        config = StepConfig(**settings)
-        file_bytes = feasible_design_cost(request.design, facts, request.crop_seconds).file_bytes
-        cost = _training_cost(config, steps, facts.family, hardware, prices, traces)
-        rows.append({**vars(request), "design": str(request.design), **cost, "file_bytes": file_bytes})
+    for job in jobs:
+        facts = base_model_facts(job.base)
+        _check(facts, job.crop_seconds, job.batch_size)
+        file_bytes = feasible_design_cost(job.design, facts, job.crop_seconds).file_bytes
+        config = step_config(job, hardware.precision)
+        cost = _training_cost(config, job.steps, facts.family, hardware, prices, traces)
+        rows.append({**vars(job), "design": str(job.design), **cost, "file_bytes": file_bytes})
     columns = {key: [row[key] for row in rows] for key in ("hours", "file_bytes", "energy_joules", "money")}
     totals = {key: None if None in values else sum(values) for key, values in columns.items()}
     largest = max((row["memory_bytes"] for row in rows), default=0)
     return {"hardware": hardware.name, "num_runs": len(rows), **totals, "memory_bytes": largest, "runs": rows}
+
+
+def step_config(job: TrainingJob, precision: str) -> StepConfig:
+    """A step of a job, in `precision` where the job names none."""
+    steps = {"precision": job.precision or precision, "gradient_checkpointing": job.gradient_checkpointing}
+    return StepConfig(job.base, job.design, job.crop_seconds, job.batch_size, **steps)
+
+
+def known_cost(job: TrainingJob, device: str, cache: Path) -> dict[str, Any] | None:
+    """The row that `plan_total` has for a job on this device; None where it would have to measure or trace first."""
+    hardware = cpu_calibration.measured_profile(device, cache)
+    if hardware is None:
+        return None
+    try:
+        config = step_config(job, hardware.precision)
+        if not TraceCache(cache, Progress()).is_traced(config):
+            return None
+        if (
+            not hardware.gpu
+            and cpu_calibration.stored_overhead(cache, base_model_facts(job.base).family, config.precision) is None
+        ):
+            return None
+        return plan_total([job], hardware, cache=cache)["runs"][0]
+    except TalimError:
+        return None
 
 
 def _training_cost(

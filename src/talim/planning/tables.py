@@ -229,6 +229,13 @@ def format_si(number: float) -> str:
     return f"{number:.3g} "
 
 
+def training_needs(row: dict[str, Any]) -> str:
+    """Memory, time and energy of a training that was predicted: "1.20 GB of memory, 12 min of training steps"."""
+    energy = f", {format_kwh(row['energy_joules'])}" if row["energy_joules"] is not None else ""
+    needed, hours = f"{row['memory_bytes'] / GB:.2f} GB of memory", format_duration(row["hours"] * 3600)
+    return f"{needed}, {hours} of training steps{energy}"
+
+
 def format_kwh(joules: float | None) -> str:
     """Joules in kWh; "-" where they are unknown."""
     return "-" if joules is None else f"{joules / JOULES_PER_KWH:.3g} kWh"

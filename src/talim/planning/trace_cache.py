@@ -49,6 +49,10 @@ class TraceCache:
             self._traces[config] = self._read(config) or self._make(config)
         return self._traces[config]
 
+    def is_traced(self, config: StepConfig) -> bool:
+        """Whether `trace` has it without tracing."""
+        return config in self._traces or self._read(config) is not None
+
     def _file(self, config: StepConfig) -> Path | None:
         return None if self.folder is None else self.folder / "traces" / f"{_key(config)}.json"
 

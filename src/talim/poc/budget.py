@@ -59,9 +59,12 @@ def seconds_for_training(budget_seconds: float, timings: Sequence[StepTiming], e
 
 def run_seconds(training: Training, timing: StepTiming, evaluation_seconds: float) -> float:
     """Seconds of one training and its evaluation."""
-    return (
-        timing.startup_seconds + training.steps * _seconds_per_step(training, timing.step_seconds) + evaluation_seconds
-    )
+    return timing.startup_seconds + steps_seconds(training, timing) + evaluation_seconds
+
+
+def steps_seconds(training: Training, timing: StepTiming) -> float:
+    """Seconds of the steps of one training, with the validation between them."""
+    return training.steps * _seconds_per_step(training, timing.step_seconds)
 
 
 def _seconds_per_step(training: Training, step_seconds: float) -> float:
@@ -101,11 +104,20 @@ def least_seconds(enough: Callable[[float], bool], seconds: float) -> float:
     return seconds
 
 
-def estimate_text(seconds: float, trainings: int, curve_runs: int, short: str = "") -> str:
-    """What is still to come, in a line, before anything is trained; `short`: how many trainings try learning rates."""
+def estimate_text(
+    seconds: float, in_steps: float, trainings: int, curve_runs: int, short: str = "", left_seconds: float | None = None
+) -> str:
+    """What is still to come, in a line, before anything is trained; `in_steps` of it are training steps.
+
+    `short`: how many trainings try learning rates; `left_seconds`: what a time budget still has.
+    """
     rates = f", {short} short ones that try learning rates" if short else ""
     curve = f" and {curve_runs} for the learning curve" if curve_runs else ""
-    return f"{format_counted(trainings, 'training')}{rates}{curve} with evaluation: about {format_duration(seconds)}"
+    of_budget = "" if left_seconds is None else f" of the {format_duration(left_seconds)} that are left"
+    return (
+        f"{format_counted(trainings, 'training')}{rates}{curve} with evaluation: about {format_duration(seconds)}"
+        f"{of_budget}, {format_duration(in_steps)} of them in training steps"
+    )
 
 
 def shortened(

@@ -14,6 +14,7 @@ from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.experiments.tuning import TunedFamily
 from talim.html.formatting import format_bytes, format_count, format_counted, format_duration, format_percent
+from talim.planning.training_job import training_job
 from talim.poc import budget, rate_search
 from talim.poc.fitting import fitting_advice, machine_profile, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
@@ -21,7 +22,7 @@ from talim.poc.options import PocOptions, hours_option
 from talim.poc.runs import PocContext
 from talim.progress import Progress
 from talim.recipe import Recipe
-from talim.reporting.commands import REFERENCE_BASE, training_job
+from talim.reporting.commands import REFERENCE_BASE
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
@@ -79,25 +80,17 @@ def larger_base_estimate(recipe: Recipe, corpus: Corpus, device: str, progress: 
 
     None for a base that is no miniature, and where no time can be predicted.
     """
-    from talim.planning.plan import PlanRequest, plan_total
+    from talim.planning.plan import plan_total
     from talim.planning.trace_cache import default_cache_folder
 
     if not is_miniature(recipe.base):
         return None
-    training, machine = recipe.training, machine_profile(device, progress, rates=True)
+    machine = machine_profile(device, progress, rates=True)
     if not machine.rates:
         return None
-    job = training_job(recipe.model_dump(mode="json"), corpus.summary)
-    request = PlanRequest(
-        REFERENCE_BASE,
-        recipe.design,
-        job.crop_seconds,
-        job.batch_size,
-        job.steps,
-        gradient_checkpointing=training.gradient_checkpointing,
-    )
+    job = training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), REFERENCE_BASE)
     try:
-        total = plan_total([request], machine, cache=default_cache_folder(), progress=progress)
+        total = plan_total([replace(job, precision=None)], machine, cache=default_cache_folder(), progress=progress)
     except TalimError as error:
         progress.log(f"the time of {REFERENCE_BASE} could not be predicted: {error}")
         return None
@@ -181,7 +174,7 @@ def _fit_to_budget(
     plan["evaluation_seconds"] = evaluation
     wants_curve = include_learning_curve(options, corpus)
     if options.hours is None:
-        _tell_estimate(plan, by_design, later, corpus, CURVE_RUNS if wants_curve else 0, progress)
+        _tell_estimate(plan, by_design, later, corpus, CURVE_RUNS if wants_curve else 0, progress, None)
         return by_design
     seconds = options.hours * 3600 - (time.monotonic() - start)
     division, min_steps = _division(by_design, later, evaluation, corpus, wants_curve), gates.cost.min_steps
@@ -210,7 +203,7 @@ def _fit_to_budget(
         )
         return by_design
     planned = _with_steps(by_design, steps, timings, options, progress)
-    _tell_estimate(plan, planned, later, corpus, CURVE_RUNS if plan["curve_reserved"] else 0, progress)
+    _tell_estimate(plan, planned, later, corpus, CURVE_RUNS if plan["curve_reserved"] else 0, progress, seconds)
     return planned
 
 
@@ -284,7 +277,7 @@ def _with_steps(
 
     of_each = "the design" if len(by_design) == 1 else f"each of {len(by_design)} designs"
     hours = options.hours or 0.0
-    progress.log(f"{format_counted(steps, 'step')} of {of_each} fit into {format_duration(hours * 3600)}")
+    progress.log(f"{format_counted(steps, 'step')} of {of_each} fit into the budget of {format_duration(hours * 3600)}")
     planned = {
         design: recipe.model_copy(update={"training": time_budget.with_steps(recipe.training, steps, timings[design])})
         for design, recipe in by_design.items()
@@ -310,19 +303,23 @@ def _tell_estimate(
     corpus: Corpus,
     curve_runs: int,
     progress: Progress,
+    left_seconds: float | None,
 ) -> None:
-    """Log and store how long everything will take."""
+    """Log and store how long everything will take, of what is left of a time budget."""
     evaluation = plan["evaluation_seconds"]
     runs = [budget.run_seconds(recipe.training, timings[design], evaluation) for design, recipe in planned.items()]
     training_only = [budget.run_seconds(recipe.training, timings[design], 0.0) for design, recipe in planned.items()]
     seconds, short = sum(runs) + curve_runs * max(training_only), ""
+    steps = [budget.steps_seconds(recipe.training, timings[design]) for design, recipe in planned.items()]
+    in_steps = sum(steps) + curve_runs * max(steps)
     if "short_steps" in plan:
         short, first = rate_search.count_of_trainings(planned), next(iter(planned.values())).training
         for timing in rate_search.short_timings(planned, timings):
             evaluation = rate_search.evaluation_seconds(corpus, first, timing) / rate_search.STEPS_FRACTION
             seconds += budget.run_seconds(first, timing, evaluation)
+            in_steps += budget.steps_seconds(first, timing)
     plan["estimated_seconds"] = seconds
-    plan["estimate"] = budget.estimate_text(seconds, len(runs), curve_runs, short)
+    plan["estimate"] = budget.estimate_text(seconds, in_steps, len(runs), curve_runs, short, left_seconds)
     progress.log(plan["estimate"])
 
 

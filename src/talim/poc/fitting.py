@@ -11,6 +11,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.html.formatting import format_bytes
 from talim.licences import allows_commercial_use
+from talim.planning.training_job import training_job
 from talim.poc.options import PocOptions
 from talim.progress import Progress
 from talim.recipe import Recipe
@@ -84,17 +85,14 @@ def step_config(recipe: Recipe, corpus: Corpus, device: str) -> tuple[Any, Any]:
     """The training step to trace (a `StepConfig`), and the base's facts."""
     from talim.backbones import precision
     from talim.backbones.load import pick_device
+    from talim.planning import plan
     from talim.planning.design_costs import base_model_facts
-    from talim.planning.training_step import DTYPES, StepConfig
+    from talim.planning.training_step import DTYPES
 
-    device_name, training = pick_device(device), recipe.training
-    dtype, _ = precision.choose_precision(training.precision, device_name)
+    dtype, _ = precision.choose_precision(recipe.training.precision, pick_device(device))
     base_dtype = next(name for name, each in DTYPES.items() if each == dtype)
-    base = base_model_facts(recipe.base)
-    clip_seconds = training.crop_seconds or float(corpus.summary["clip_seconds"])
-    seconds = min(clip_seconds, base.window_seconds)
-    step = (seconds, training.batch_size, base_dtype, training.gradient_checkpointing)
-    return StepConfig(recipe.base, recipe.design, *step), base
+    job = training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]))
+    return plan.step_config(job, base_dtype), base_model_facts(recipe.base)
 
 
 def smaller_bases(options: PocOptions) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from talim.errors import TalimError
+from talim.planning.training_job import training_job
 from talim.reporting.run_results import RunResults
 
 # keys of a recipe that may be folders, with files of which one is in them
@@ -44,39 +45,17 @@ def reproduce_commands(result: RunResults) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class TrainingJob:
-    """The size of a training: steps of `batch_size` clips of `crop_seconds`."""
-
-    steps: int
-    batch_size: int
-    crop_seconds: float
-
-
-def training_job(recipe: Mapping[str, Any], corpus: Mapping[str, Any], steps: int | None = None) -> TrainingJob:
-    """The job of a recipe on a corpus with this summary; KeyError where a value is missing."""
-    training = recipe["training"]
-    seconds = float(training.get("crop_seconds") or corpus["clip_seconds"])
-    return TrainingJob(int(steps or training["steps"]), int(training["batch_size"]), seconds)
-
-
 def plan_command(result: RunResults, base: str) -> str:
     """The command that predicts a run's training on another base, step for step; empty where too little is known."""
     try:
-        job = training_job(result.recipe, result.corpus, result.cost.get("steps"))
-        design, checkpointed = result.recipe["design"], result.recipe["training"].get("gradient_checkpointing")
-    except (KeyError, TypeError, ValueError):
+        seconds = float(result.recipe["training"].get("crop_seconds") or result.corpus["clip_seconds"])
+        job = training_job(result.recipe, seconds, base, result.cost.get("steps"))
+    except (KeyError, TypeError, ValueError, AttributeError, TalimError):
         return ""
-    if str(design).endswith("@adapter"):  # of a stored adapter, which a plan cannot place in another base
+    if job.design.is_stored:  # of a stored adapter, which a plan cannot place in another base
         return ""
-    hours = job.steps * job.batch_size * job.crop_seconds / 3600  # of clips, each used once
     device = str(result.cost.get("device") or "").split(" x ")[-1]
-    gpu = f" --gpu {shlex.quote(device)}" if device.startswith(GPU_MAKERS) else ""
-    return (
-        f"talim plan --base {base} --design {shlex.quote(str(design))} --seconds {job.crop_seconds:g} "
-        f"--batch-size {job.batch_size} --data-hours {hours:.8g} --epochs 1"
-        f"{' --gradient-checkpointing' if checkpointed else ''}{gpu}"
-    )
+    return replace(job, precision=None).command(device if device.startswith(GPU_MAKERS) else "")
 
 
 def _find(run: Path, name: str, markers: Sequence[str]) -> Path | None:
