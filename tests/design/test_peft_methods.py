@@ -37,6 +37,7 @@ def test_every_tuner_of_peft_is_a_kind_or_refused_with_a_reason() -> None:
     }
     known = {*peft_methods.method_names(), *peft_methods.UNSUITED, *peft_methods.OWN_KINDS, "talim"}
     assert tuners <= known
+    assert not {*peft_methods.method_names()} & {*peft_methods.UNSUITED, *peft_methods.OWN_KINDS}
     assert {"rslora", "miss", "hira", "lokr", "loha", "oft", "boft", "vera", "shira"} <= set(
         peft_methods.method_names()
     )
