@@ -46,7 +46,8 @@ def evaluate_folders(
     """Measures and distances of the audio files in `generated`, with those in `real` as the reference.
 
     Files are divided into clips of equal length: 10 s, or the shortest file's length; of a continuation, by its tags,
-    only what was generated. Every file counts as one recording: intervals and the reference of a distance (one half of the real files against the other) are by file.
+    only what was generated. Every file counts as one recording: intervals and the reference of a distance (one half of
+    the real files against the other) are by file.
     Returns `protocol`, `scores` and `warnings`; written to the JSON file `out`, and as a page next to it, if given.
     `protocol` "paper" adds the two Fréchet distances of the paper, which need their models' weights. TalimError for
     folders with fewer than two audio files or a file shorter than 1 s.
