@@ -107,6 +107,16 @@ def test_plain_progress_after_resuming_estimates_time_left_from_new_steps(monkey
     assert stream.getvalue().splitlines()[-1] == "training 60/100, 1 min 20 s left"
 
 
+def test_counted_passes_items_on_and_tells_each_when_it_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = PlainProgress(stream)
+    for item in progress.counted(iter("abc"), 3, shown, "reading"):
+        assert item == "abc"[int(clock.seconds / 20)]
+        clock.seconds += 20.0
+    assert stream.getvalue().splitlines() == ["reading 1/3, 40 s left", "reading 2/3, 20 s left", "reading 3/3"]
+    assert [*progress.counted([], 0, Progress(), "nothing")] == []
+
+
 def test_progress_base_class_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     quiet = Progress()
     quiet.log("a")

@@ -7,7 +7,6 @@ to do. Interrupted by Ctrl-C, a long call leaves a state from which the same cal
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -177,8 +176,6 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
     if not recipe.design.is_stored:
         check_sites(recipe.design, recipe.base)
     progress = progress or progress_module.default()
-    if os.environ.get("RANK", "0") == "0":  # of several processes that train together
-        progress.log(f"{Path(out)}: loading the base {recipe.base} and the corpus {recipe.corpus}")
     try:
         from talim.training.train import train as train_recipe
 

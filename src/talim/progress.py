@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from talim.terminal_text import printable
+
+Item = TypeVar("Item")
 
 
 class Progress:
@@ -22,6 +25,14 @@ class Progress:
 
     def close(self) -> None:
         """End a moving line, so that whatever is printed next starts on a fresh one."""
+
+
+def counted(items: Iterable[Item], total: int, progress: Progress, title: str) -> Iterator[Item]:
+    """The `total` items, each reported as a step of `title` when it is done with: when the next one is asked for."""
+    for number, item in enumerate(items):
+        progress.step(title, number, total)
+        yield item
+    progress.step(title, total, total)
 
 
 @dataclass

@@ -1,9 +1,10 @@
-"""Tests of talim.cli.options: what `show` prints, in every encoding."""
+"""Tests of talim.cli.options: what `show` prints, in every encoding, and what `begin` says before heavy imports."""
 
 from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,38 @@ DOCUMENT = {
     "name": "t\udcfcrk",
     "loss": float("nan"),
 }
+BEGUN = """
+import sys
+
+import talim.progress
+from talim.cli.main import app
+
+
+class Begun(BaseException):
+    pass
+
+
+def log(self, text):
+    raise Begun
+
+
+talim.progress.PlainProgress.log = log
+place, told = sys.argv[1], 0
+for arguments in (
+    ["train", "--corpus", f"{place}/corpus", "--out", f"{place}/run"],
+    ["evaluate", "--real", place, "--generated", place],
+    ["copies", place, place, "--out", f"{place}/out"],
+    ["report", place],
+    ["prepare", place, "--out", f"{place}/out"],
+    ["poc", place, "--out", f"{place}-out"],
+):
+    try:
+        app(arguments, standalone_mode=False)
+    except Begun:
+        told += 1
+    assert "torch" not in sys.modules, arguments
+print(told)
+"""
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252", "shift_jis"])
@@ -43,3 +76,10 @@ def test_show_text_escapes_control_codes_and_keeps_lines(capsys: pytest.CaptureF
 def test_show_path_objects_are_refused_by_json() -> None:
     with pytest.raises(TypeError):
         show({"file": Path("x")}, True, "")
+
+
+def test_long_commands_say_what_begins_before_torch_is_loaded(tmp_path: Path, corpus_folder: Path) -> None:
+    """So a log in a pipe begins at once, whatever loading libraries and models takes."""
+    (tmp_path / "corpus").symlink_to(corpus_folder)
+    done = subprocess.run([sys.executable, "-c", BEGUN, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("6\n", 0), done.stderr

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from talim import progress
 from talim.cli import early_checks
-from talim.cli.options import JsonOption, SeedOption, show
+from talim.cli.options import JsonOption, SeedOption, begin, show
 
 EXAMPLE = "Example: `talim copies my-samples my-recordings --out my-copies`"
 
@@ -27,10 +28,11 @@ def copies(
     """
     early_checks.require_path(clips, "a clip or a folder of clips")
     early_checks.require_path(training, "the training recordings")
+    begin(f"comparing {clips} with the training recordings in {training}")
     from talim.evaluation.copy_report import find_copies_in_folders
     from talim.evaluation.copy_scores import copies_sentence
 
-    result = find_copies_in_folders(clips, training, out, cache, seed)
+    result = find_copies_in_folders(clips, training, out, cache, seed, progress.default())
     page = out / "copies.html"
     warning = f"warning: of the training recordings, {result['warning']}\n" if result["warning"] else ""
     show(result, json_, f"{copies_sentence(result)}\n{warning}page: {page}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
+from talim import progress
 from talim.atomic_io import to_jsonable
 from talim.terminal_text import printable
 
@@ -32,6 +34,12 @@ ProxyOption = Annotated[
 NoServeOption = Annotated[bool, typer.Option("--no-serve", help="Create files and links without serving.")]
 DatabaseOption = Annotated[str | None, typer.Option(help="Database URL; an SQLite file in the folder if not given.")]
 CaptionOption = Annotated[str | None, typer.Option(help="Caption of every recording that has none in its metadata.")]
+
+
+def begin(text: str) -> None:
+    """Say on standard error what begins, before libraries are loaded, which takes seconds."""
+    if os.environ.get("RANK", "0") == "0":  # of several processes that train together
+        progress.default().log(text)
 
 
 def show(document: Any, as_json: bool, text: str) -> None:

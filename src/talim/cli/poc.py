@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from talim.cli import early_checks
-from talim.cli.options import CaptionOption, DeviceOption, HeldOutOption, JsonOption, SeedOption, SettingsOption, show
+from talim.cli.options import (
+    CaptionOption,
+    DeviceOption,
+    HeldOutOption,
+    JsonOption,
+    SeedOption,
+    SettingsOption,
+    begin,
+    show,
+)
 
 EXAMPLE = "Example: `talim poc my-recordings --out my-poc --caption 'sitar, raga Yaman' --hours 1`"
 
@@ -52,7 +61,7 @@ def poc(
     """
     early_checks.check_name(out)
     early_checks.require_folder(folder, "your own recordings")
-    from talim.poc.options import DESIGNS, PocOptions, check_base_use, check_budget
+    from talim.poc.options import DESIGNS, PocOptions, build_recipes, check_base_use, check_budget
 
     check_base_use(base, use)  # before anybody is told to fetch a base that this use does not allow
     early_checks.check_loadable(base, device, design or ())
@@ -78,6 +87,8 @@ def poc(
     )
     if continue_ is None:
         check_budget(options, read_gates(gates).cost.min_steps)
+    build_recipes(options, out)  # a wrong setting is told before anything is loaded
+    begin(f"{folder}: a proof of concept into {out}")
     from talim import progress
     from talim.poc.pipeline import gates_met
     from talim.poc.pipeline import poc as run_poc

@@ -25,13 +25,14 @@ from talim.html.render import render
 from talim.metrics import audio_matching, copy_detection
 from talim.metrics.array_store import ArrayStore
 from talim.metrics.cache import MetricCache
+from talim.progress import Progress, counted
 
 MAX_NULL_CLIPS = 200  # segments of the training set that are compared with one another, at most
 CONTEXT_SECONDS = 0.5  # played before and after a passage
 
 
 def find_copies_in_folders(
-    clips: Path, training: Path, out: Path, cache: Path | None = None, seed: int = 0
+    clips: Path, training: Path, out: Path, cache: Path | None = None, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
     """`find_copies` of the audio files in two folders; writes OUT/copies.json and OUT/copies.html.
 
@@ -39,14 +40,16 @@ def find_copies_in_folders(
     few files.
     """
     files = audio.list_audio_files(clips), audio.list_audio_files(training)
-    result = find_copies(*files, MetricCache(cache), seed)
+    result = find_copies(*files, MetricCache(cache), seed, progress)
     result["warning"] = real_music_warning(files[1], "they are searched as if they were recordings")
     write_json(out / "copies.json", result)
     write_text(out / "copies.html", copy_report(result))
     return result
 
 
-def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCache, seed: int = 0) -> dict[str, Any]:
+def find_copies(
+    clips: Sequence[Path], training: Sequence[Path], cache: MetricCache, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
     """The passage of each clip that is most similar to the training recordings, and whether it is a copy (p <= 0.01).
 
     The null distribution comes from segments of the training recordings, of the clips' median length and drawn by
@@ -60,16 +63,22 @@ def find_copies(clips: Sequence[Path], training: Sequence[Path], cache: MetricCa
             "1 and 2 are needed, "
             "the recordings to measure what unrelated ones share; name folders that hold audio files"
         )
-    sources = audio_matching.build_reference_audio(fingerprint_of_file(path, cache) for path in training)
+    progress = progress or Progress()
+    read = counted(training, len(training), progress, "reading training recordings")
+    sources = audio_matching.build_reference_audio(fingerprint_of_file(path, cache) for path in read)
     given = [given_seconds(FileAudio(path).tags()) for path in clips]
-    own = ArrayStore(fingerprint_of_file(path, cache, start) for path, start in zip(clips, given, strict=True))
+    pairs = counted(zip(clips, given, strict=True), len(clips), progress, "reading clips")
+    own = ArrayStore(fingerprint_of_file(path, cache, start) for path, start in pairs)
     lengths = {str(path): (own.shape(n)[1] - 1) * audio_matching.HOP_SECONDS for n, path in enumerate(clips)}
     enough = [seconds for seconds in lengths.values() if seconds >= audio_matching.MIN_CLIP_SECONDS]
     clip_seconds = float(np.median(enough)) if enough else 0.0
     frames = round(clip_seconds / audio_matching.HOP_SECONDS)
-    null = _null_similarities(sources, frames, np.random.default_rng(seed)) if enough else copy_scores.NO_NULL
+    null = copy_scores.NO_NULL
+    if enough:
+        null = _null_similarities(sources, frames, np.random.default_rng(seed), progress)
     matches = {}
-    for path, fingerprint, start in zip(clips, own, given, strict=True):
+    each = zip(clips, own, given, strict=True)
+    for path, fingerprint, start in counted(each, len(clips), progress, "comparing clips"):
         itself = [n for n, other in enumerate(training) if other.resolve() == path.resolve()]
         match = copy_detection.find_audio_copy(fingerprint, sources, null, itself)
         if match is not None:  # its times are those of the file
@@ -94,17 +103,19 @@ def _shortfall(stretches: int, clip_seconds: float) -> str:
     )
 
 
-def _null_similarities(sources: audio_matching.ReferenceAudio, frames: int, rng: np.random.Generator) -> np.ndarray:
+def _null_similarities(
+    sources: audio_matching.ReferenceAudio, frames: int, rng: np.random.Generator, progress: Progress
+) -> np.ndarray:
     """Similarity of segments of the sources, `frames` long, to the other sources [n]."""
     segments = [
         (n, start)
         for n, fingerprint in enumerate(sources.prints)
         for start in range(0, max(1, fingerprint.shape[1] - frames + 1), frames)
     ]
-    drawn = rng.permutation(len(segments))[:MAX_NULL_CLIPS]
+    drawn = [segments[index] for index in rng.permutation(len(segments))[:MAX_NULL_CLIPS]]
     matches = [
         audio_matching.find_audio_match(sources.prints[n][:, start : start + frames], sources, [n])
-        for n, start in (segments[index] for index in drawn)
+        for n, start in counted(drawn, len(drawn), progress, "comparing recordings")
     ]
     return np.array([match.similarity for match in matches if match is not None])
 

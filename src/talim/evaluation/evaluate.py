@@ -19,6 +19,7 @@ from talim.evaluation.copy_scores import copies_sentence
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
 from talim.evaluation.reference_predictors import ReferenceLosses, measure_reference_losses
 from talim.generation.generate import GenerationOptions
+from talim.html.formatting import format_counted
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run, provenance
@@ -133,6 +134,7 @@ def score_adapter(  # noqa: PLR0913
     run, recipe, corpus = scored.run, scored.recipe, scored.corpus
     peft = serialization.load(backbone, run.adapter)
     backbone.model.eval()
+    progress.log(f"{run.folder}: the loss on {format_counted(len(corpus.held_out), 'held-out clip')}")
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
     batch_size = recipe.training.batch_size
     kept = scored.base_results
@@ -197,7 +199,6 @@ def score_adapter(  # noqa: PLR0913
         "resynthesis",
         lambda: [music_scores.as_compared(backbone.decode(targets[clip.id]), seconds) for clip in sources],
     )
-    resynthesis = list(zip(sources, decoded, strict=True))
     continued = num_prompts if num_continuations is None else num_continuations
     continuations = continuation.evaluate_continuations(
         run,
@@ -213,6 +214,7 @@ def score_adapter(  # noqa: PLR0913
     )
     if note := continuation.shortfall(continuations, continued):
         progress.log(f"note: {note}")
+    progress.log("measuring the generated audio and held-out music")
     music = music_scores.score_music(
         run,
         corpus,
@@ -222,14 +224,13 @@ def score_adapter(  # noqa: PLR0913
         protocol=protocol,
         num_workers=num_workers,
         codec_tokens=tokens,
-        resynthesis=resynthesis,
+        resynthesis=list(zip(sources, decoded, strict=True)),
         held_out_loss=losses,
         not_compared_with=start_adapter.not_at_hand(serialization.read_info(run.adapter), corpus.train),
     )
     music["warnings"] = [*filter(None, [scored.seen["note"], choice]), *music["warnings"]]
-    for warning in music["warnings"]:
-        progress.log(f"note: {warning}")
-    progress.log(copies_sentence(music["copies"]))
+    for line in (*(f"note: {warning}" for warning in music["warnings"]), copies_sentence(music["copies"])):
+        progress.log(line)
     scores = {
         "base": backbone.name,
         "design": str(recipe.design),

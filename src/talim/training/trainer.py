@@ -19,6 +19,7 @@ from talim.corpus.manifest import Corpus
 from talim.design import budget, peft_methods
 from talim.design.site_selection import select_sites
 from talim.errors import DivergedError, TalimError
+from talim.html.formatting import format_counted
 from talim.interrupts import RESUME_PREFIX, Interrupted, InterruptHandler
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
@@ -119,6 +120,9 @@ class Trainer:
         self._resume()
         with InterruptHandler() as interrupt:
             if self.state.best_loss is None:
+                first = f"; first the loss on {format_counted(len(self.validation_items), 'validation clip')}"
+                steps = format_counted(self.training.steps, "step")
+                self.progress.log(f"training: {steps}{first if self.validation_items else ''}")
                 self._validate()
             while self.state.step < self.training.steps and not self.state.stopped_early:
                 self._take_step()
