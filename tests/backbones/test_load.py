@@ -211,5 +211,7 @@ def test_base_reader_needs_no_weights(folder: Path) -> None:
     reader = base_reader(str(folder))
     assert reader.name == folder.name
     assert reader.unreadable_words("café rāga 静") == ["rāga", "静"]
+    assert reader.max_tokens is None
     for name in ("nano-musicgen", "nano-mustango"):
         assert base_reader(name).unreadable_words("café raga") == ["café"]
+        assert base_reader(name).max_tokens == 255

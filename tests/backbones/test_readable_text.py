@@ -118,6 +118,19 @@ def test_what_is_read_otherwise_and_what_is_not_read_are_told() -> None:
     assert "and 3 more" in warning
 
 
+def test_the_end_of_a_text_that_is_not_read_is_told() -> None:
+    reading = examine(NANO, ["slow flute", "a" * 256, "b" * 85_000])
+    (line,) = describe(reading, "nano-musicgen", "the captions")
+    assert line == (
+        "warning: nano-musicgen reads the first 255 tokens of a text, and the captions have up to 85,000: the end of "
+        "2 texts is not read; say what matters first"
+    )
+    assert reading.as_dict()["cut"] == (2, 85_000, 255)
+    assert examine(NANO, ["a" * 255]).cut[0] == 0
+    assert examine(T5, ["flute " * 900]).cut[0] == 0  # MusicGen reads all of it
+    assert examine(TextReader(t5_tokenizer.load(), max_tokens=512), ["flute " * 900]).cut[0] == 1
+
+
 def test_a_reading_is_kept_as_plain_values() -> None:
     kept = examine(T5, ["राग पूरिया धनाश्री, 静"]).as_dict()
     assert kept["spelled"] == {"राग": "raga", "पूरिया": "Puriya", "धनाश्री": "Dhanashri"}

@@ -68,13 +68,16 @@ def base_reader(name: str) -> TextReader:
 
     source = resolve.resolve_source(name)
     family = resolve.source_family(source)
+    max_tokens = None
     with resolve.friendly_load_errors(source), silence_transformers():
         if not source.is_folder:
             folder = hub_download.find_cached(source.hub) or hub_download.fetch_description(source.hub)
             source = replace(source, path_or_id=str(folder), commit=folder.name)
         if family == "mustango" and not resolve.is_nano_mustango(source):
+            from talim.backbones.mustango.backbone import Mustango
             from talim.backbones.mustango.load import read_text_tokenizer
 
+            max_tokens = Mustango.tokenizer_options["max_length"]
             tokenizer = read_text_tokenizer(Path(source.path_or_id))
         elif family == "mustango":
             tokenizer = ByteTokenizer()
@@ -84,7 +87,7 @@ def base_reader(name: str) -> TextReader:
             tokenizer = _read_tokenizer(
                 source, checkpoint.text_encoder if checkpoint else source.path_or_id, read_config(source)
             )
-    return TextReader(tokenizer, source.name)
+    return TextReader(tokenizer, source.name, max_tokens)
 
 
 def check_predictors(name: str) -> None:

@@ -28,8 +28,15 @@ class TextReader:
     else counts as unknown. None is the tokenizer of no base: plain letters, too.
     """
 
-    def __init__(self, tokenizer: Any = None, name: str = "a base that knows only the letters a to z") -> None:
+    def __init__(
+        self,
+        tokenizer: Any = None,
+        name: str = "a base that knows only the letters a to z",
+        max_tokens: int | None = None,
+    ) -> None:
+        """`max_tokens`: how many of a text are read, what follows being cut; None for all."""
         self.tokenizer, self.name = tokenizer, name
+        self.max_tokens: int | None = getattr(tokenizer, "max_prompt_tokens", max_tokens)
         self.plain_letters = tokenizer is None or getattr(tokenizer, "taught_plain_letters", False)
         self._unknown = None if self.plain_letters else getattr(tokenizer, "unk_token_id", None)
         self._known: dict[str, bool] = {}
@@ -84,11 +91,13 @@ class Reading:
     spelled: dict[str, str] = field(default_factory=dict)  # words in another spelling
     unreadable: tuple[str, ...] = ()  # words that stay unknown
     alike: tuple[tuple[str, ...], ...] = ()  # texts that differ and are the same tokens
+    cut: tuple[int, int, int] = (0, 0, 0)  # texts of which the end is not read, tokens of the longest, tokens read
 
     def as_dict(self) -> dict[str, Any]:
         """For run.json; nothing that is empty."""
         facts = {"unknown_share": round(self.unknown_share, 6), "spelled": self.spelled, "unreadable": self.unreadable}
-        return {name: value for name, value in (facts | {"alike": self.alike}).items() if value}
+        facts |= {"alike": self.alike, "cut": self.cut if self.cut[0] else ()}
+        return {name: value for name, value in facts.items() if value}
 
 
 def examine(reader: TextReader, texts: Iterable[str], transliterate: bool = True) -> Reading:
@@ -98,19 +107,22 @@ def examine(reader: TextReader, texts: Iterable[str], transliterate: bool = True
     spelled: dict[str, str] = {}
     unreadable: dict[str, None] = {}
     by_tokens: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for text, (unknown, _) in zip(distinct, counts, strict=True):
+    lengths = []
+    for text, (unknown, count) in zip(distinct, counts, strict=True):
         read = text
         if unknown and transliterate:
             read = reader.spell(text)
             spelled |= reader.changed_words(text)
         if unknown:
             unreadable |= dict.fromkeys(reader.unreadable_words(read))
+        lengths.append(count if read == text else reader.count_tokens(read)[1])
         by_tokens[tuple(reader.token_ids(read))].append(" ".join(text.split()))
     alike = (tuple(dict.fromkeys(group)) for group in by_tokens.values())
     unknown, total = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
-    return Reading(
-        unknown / max(total, 1), spelled, tuple(unreadable), tuple(group for group in alike if len(group) > 1)
-    )
+    limit = reader.max_tokens or max(lengths, default=0)
+    cut = sum(length > limit for length in lengths), max(lengths, default=0), limit
+    same = tuple(group for group in alike if len(group) > 1)
+    return Reading(unknown / max(total, 1), spelled, tuple(unreadable), same, cut)
 
 
 def reading_notes(backbone: Any, texts: Sequence[str], what: str, off: str = "") -> list[str]:
@@ -144,6 +156,13 @@ def describe(reading: Reading, name: str, what: str, off: str = "") -> list[str]
         lines.append(
             f"warning: {name} cannot read {count} of {what}: {_listed(reading.unreadable)}. They mean nothing to its "
             f"text encoder; write English, in the letters a to z{f' ({share})' * (not reading.spelled)}"
+        )
+    if reading.cut[0]:
+        texts, longest, limit = reading.cut
+        which = f"the end of {format_counted(texts, 'text')} is not read"
+        lines.append(
+            f"warning: {name} reads the first {limit:,} tokens of a text, and {what} have up to {longest:,}: {which}; "
+            "say what matters first"
         )
     for group in reading.alike[:SHOWN_PAIRS]:
         texts = " and ".join(f"'{_shortened(text)}'" for text in group[:SHOWN_WORDS])

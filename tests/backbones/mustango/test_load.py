@@ -44,6 +44,10 @@ def edit(path: Path, change: Change) -> None:
     torch.save(tensors, path)
 
 
+def test_base_reader_says_how_much_of_a_text_is_read(folder: Path) -> None:
+    assert load.base_reader(str(folder)).max_tokens == opened(folder).reader.max_tokens == 512
+
+
 def test_load_reads_every_weight(folder: Path) -> None:
     stored = torch.load(folder / LDM, weights_only=True)
     model = opened(folder).model

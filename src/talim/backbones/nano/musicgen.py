@@ -19,6 +19,7 @@ class ByteTokenizer:
 
     pad_token_id = PAD
     eos_token_id = EOS
+    max_prompt_tokens = MAX_PROMPT_BYTES
     taught_plain_letters = True  # the text encoder: its captions were English, in ASCII
 
     def __call__(
