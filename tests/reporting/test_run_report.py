@@ -134,6 +134,18 @@ def test_miniature_notice_gives_the_planned_hours(tmp_path: Path) -> None:
     assert notice["plan_command"] == ""  # of a run without a recipe
 
 
+@pytest.mark.parametrize(
+    ("captions", "prompt"), [({"none": 3}, "''"), ({"none": 2, "metadata": 1}, "music"), ({}, "music")]
+)
+def test_make_music_command_of_a_run_without_words_has_the_empty_prompt(
+    tmp_path: Path, captions: dict[str, int], prompt: str
+) -> None:
+    (tmp_path / "adapter").mkdir()
+    result = RunResults(tmp_path, recipe={"base": "x"}, cost={"steps": 1}, corpus={"captions": captions})
+    (command,) = run_report.make_music_commands(result)
+    assert f"--prompt={prompt} " in command
+
+
 def test_write_report_without_cost_tells_no_time(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path, cost=None)).text
     assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in text

@@ -63,6 +63,14 @@ def test_pitch_classes_of_a_tone_is_its_note(name: int) -> None:
     assert set(pitch_classes(tone, RELEASED)) == {name}
 
 
+def test_pitch_classes_at_the_ends_are_those_of_the_sound_and_its_reflection() -> None:
+    """In the reflection a sine that begins at zero cancels, and a cosine does not."""
+    time = np.arange(64000) / 32000
+    sine, cosine = (2 * np.pi * 440 * 2 ** ((note - 69) / 12) * time for note in (60, 66))
+    found = pitch_classes(np.sin(sine) + 0.9 * np.cos(cosine), RELEASED)
+    assert (found[0], set(found[4:-4])) == (6, {0})
+
+
 @pytest.mark.parametrize("length", [0, 1, 100, 16383, 16384, 70000])
 def test_pitch_classes_of_silence_are_the_first(length: int) -> None:
     found = pitch_classes(np.zeros(length), RELEASED)
