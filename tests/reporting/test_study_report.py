@@ -93,7 +93,7 @@ def test_study_report_of_a_finished_study_has_all_sections(rendered: tuple[str, 
     assert value["hypotheses"][0]["verdict"] == "supported"
     assert "supported</strong>" in page
     assert page.count("<audio") == 5  # real, the base alone, three designs of one corpus
-    assert "CC BY 4.0 (9)" in page
+    assert "CC BY 4.0 (8)" in page
     assert "AI-generated" in page
     assert "talim report" in page
 
