@@ -49,6 +49,7 @@ def llama() -> Any:
     return adapted(small_causal_models.small_model("llama"), r"model\.layers\.\d+")
 
 
+@pytest.mark.slow
 def test_compiled_steps_on_a_static_cache_are_one_graph_and_equal_one_full_pass(llama: Any) -> None:
     """The second generation and every later step recompile nothing."""
     torch.compiler.reset()

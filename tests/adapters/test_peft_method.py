@@ -203,6 +203,7 @@ def llamas(folder: Path) -> dict[str, list[int]]:
     return generated
 
 
+@pytest.mark.slow
 def test_documented_code_in_a_new_process_generates_the_same(
     base_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,6 +441,7 @@ PeftConfig.from_pretrained(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_loading_without_talim_says_what_to_import(tmp_path: Path) -> None:
     stored_conv(tmp_path)
     command = [sys.executable, "-c", LOAD_WITHOUT_TALIM, str(tmp_path)]

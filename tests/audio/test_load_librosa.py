@@ -31,6 +31,7 @@ def start(code: str, folder: Path, *args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_load_librosa_imports_the_named_modules_too() -> None:
     assert load_librosa("librosa.beat").__name__ == "librosa"
     assert "librosa.beat" in sys.modules

@@ -22,6 +22,7 @@ def test_write_recording_has_the_length_and_is_made_once(tmp_path: Path, name: s
     assert [*tmp_path.iterdir()] == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="wait4 is POSIX")
 def test_main_measures_what_is_missing_and_writes_the_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"

@@ -17,6 +17,7 @@ def test_row_of_takes_ratios_within_rounds() -> None:
     assert (row["processor_ratio"], row["milliseconds"], row["pieces"]) == (4.0, 2000.0, 2)
 
 
+@pytest.mark.slow
 def test_main_prints_a_row_for_every_setting(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from talim.progress import Progress
 SIXTY_FOUR_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); "
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of processes are those of POSIX")
 def test_train_on_100_clips_with_64_open_files(
     tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch

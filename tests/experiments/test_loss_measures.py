@@ -60,6 +60,7 @@ def synthetic_jobs(tmp_path: Path, tiny_base: Path) -> Any:
     return make
 
 
+@pytest.mark.slow
 def test_a_trial_on_a_synthetic_corpus_measures_ornaments_and_returns(synthetic_jobs: Any) -> None:
     told = LoggedProgress()
     line = run_trial(synthetic_jobs(20.0, 20.0), TrialWorkerCache(), told)

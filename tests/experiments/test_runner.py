@@ -96,6 +96,7 @@ def test_run_study_again_runs_failed_trials_on_request_only(finished_study: tupl
     assert [status for _, status, _ in list_trials(file, out)] == ["done", "failed", "done"]
 
 
+@pytest.mark.slow
 def test_run_study_later_trial_of_a_process_equals_a_fresh_one(
     tmp_path: Path, tiny_base: Path, corpus_folder: Path
 ) -> None:

@@ -145,6 +145,7 @@ def played_jobs(tmp_path: Path, tiny_base: Path, corpus_folder: Path, recordings
     return found
 
 
+@pytest.mark.slow
 def test_trials_share_measures_by_study_and_what_the_base_makes_by_corpus(
     played_jobs: list[TrialJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:

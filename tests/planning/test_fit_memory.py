@@ -43,6 +43,7 @@ def test_smaller_configs_of_combined_design_keep_the_sites() -> None:
     assert list(smaller_configs(config, base_model_facts("nano-musicgen"))) == []
 
 
+@pytest.mark.slow
 def test_training_advice_tells_what_is_needed_and_settings_that_fit(tiny_base: Path) -> None:
     training = Training(batch_size=16, crop_seconds=8.0, precision="fp32")
     recipe = Recipe(base=str(tiny_base), corpus="c", design="conv@all:10%", training=training)

@@ -74,6 +74,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> dict[int, tuple[int, st
     return {megabytes: (status, (folder / f"{megabytes}.err").read_text()) for megabytes, status in ended}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists() or not hasattr(resource, "RLIMIT_AS"), reason="Linux only")
 @pytest.mark.parametrize("megabytes", LIMITS_MB)
 def test_generate_without_memory_says_what_it_needs(limited: dict[int, tuple[int, str]], megabytes: int) -> None:

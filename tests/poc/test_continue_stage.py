@@ -61,6 +61,7 @@ def test_poc_extend_trains_more_seeds_and_steps_once(
         poc(short_takes, out, short_options(designs=ONE, seed=3), continuation="extend")
 
 
+@pytest.mark.slow
 def test_poc_extend_with_a_seed_that_does_not_end_below_the_predictors_is_not_met(
     tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def test_poc_extend_with_a_seed_that_does_not_end_below_the_predictors_is_not_me
     assert "1 seed of these did not end below the best predictor that needs no model" in row["sentences"][0]
 
 
+@pytest.mark.slow
 def test_poc_extend_over_the_time_budget_skips_runs(
     tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_memory_of_a_design_is_that_of_talim_plan(
     assert all(memory > 6e8 for memory, _ in of_plan.values())  # of the process, not of tensors alone
 
 
+@pytest.mark.slow
 def test_larger_base_hours_are_those_of_the_plan_command_on_the_page(
     tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, machine: HardwareProfile
 ) -> None:

@@ -47,7 +47,8 @@ def batch_of(frames: tuple[int, ...], **where: Any) -> LatentBatch:
     )
 
 
-@pytest.mark.parametrize("frames", [(256, 256), pytest.param((256, 141), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [(256, 256), (256, 141)])
 def test_training_step_of_the_released_model_runs_on_meta(frames: tuple[int, ...]) -> None:
     with torch.device("meta"):
         model = released()

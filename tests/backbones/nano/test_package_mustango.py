@@ -38,7 +38,8 @@ def test_vae_and_vocoder_preserve_the_pitch_of_held_out_performances(nano: Any) 
     assert (errors <= 50).mean() > 0.85
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 8])
 def test_text_beats_and_chords_each_lower_the_loss(nano: Any, count: int) -> None:
     saved = nano_mustango.condition_gain(nano, nano_mustango.performances_with_chords(count))
     highest = {name: levels[-1] for name, levels in saved.items()}
@@ -46,7 +47,8 @@ def test_text_beats_and_chords_each_lower_the_loss(nano: Any, count: int) -> Non
     assert highest["none"] > highest["all"]
 
 
-@pytest.mark.parametrize("steps", [8, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [8, 15])
 def test_generated_music_is_pitched_and_follows_the_given_beats(nano: Any, steps: int) -> None:
     tempi = (80.0, 112.0, 140.0, 96.0)
     captions = ["solo flute with drums", "guitar with drums", "piano with drums", "violin with drums"]
