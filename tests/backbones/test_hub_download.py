@@ -132,11 +132,16 @@ def test_fetch_that_breaks_off_again_and_again_is_an_error_that_keeps_what_arriv
     assert stand_in_hub.storage_headers[-1]["range"] == "bytes=200000-"
 
 
-def test_fetch_from_a_server_without_ranges_begins_anew(stand_in_hub: StandInHub) -> None:
+def test_fetch_from_a_server_without_ranges_begins_anew(
+    stand_in_hub: StandInHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in_hub.publish(NAME, FILES)
     stand_in_hub.ignores_ranges = True
     stand_in_hub.breaks["model.safetensors"] = [200_000]
+    blocks = []
+    monkeypatch.setattr(hub_download._DownloadReport, "add", lambda _, size, fetched=True: blocks.append(size))
     assert (hub_download.fetch(BASE) / "model.safetensors").read_bytes() == WEIGHTS
+    assert -200_000 in blocks  # what had arrived came again
 
 
 def test_fetch_of_damaged_bytes_is_an_error_and_leaves_none(stand_in_hub: StandInHub) -> None:
