@@ -171,13 +171,13 @@ def chapter(
     recognizers = {each.slug: Remembering(each) for each in traditions}
     tracks = {slug: of_trials(some) for slug, some in trials.items()}
     fits = {slug: fitted_half_seconds({slug: some}, recognizers) for slug, some in tracks.items()}
-    told = ", ".join(f"{half:g} s on {slug}" for slug, half in fits.items())
+    fitted = ", ".join(f"{half:g} s on {slug}" for slug, half in fits.items())
     lines = [
         "## Probability by length", "",
         f"Parts of {', '.join(f'{seconds:g}' for seconds in LENGTHS_SECONDS)} s, the tonic unknown, as `talim modes` "
         f"has it for a sound file. A melody is worth {EFFECTIVE_SAMPLE_SIZE:g} independent steps times s / (s + "
         f"{HALF_SECONDS:g} s), s being its seconds of steady notes; before, it was worth {EFFECTIVE_SAMPLE_SIZE:g} "
-        f"however short it was. Fitted on one tradition alone the constant is {told}: the other's rows are held out. "
+        f"however short it was. Fitted on one tradition alone the constant is {fitted}: the other's rows are held out. "
         f"*Called likely*: a probability of {LIKELY:.0%} or more. *Another's mode likely* is a control, the mode of "
         "another recording, and should be about 0 %. *Log loss* in nats. The synthesiser performs modes drawn evenly "
         "from all of a tradition, while the prior expects common ones: there a rare mode is mostly called by the name "

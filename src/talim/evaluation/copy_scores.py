@@ -59,8 +59,8 @@ def copy_scores(
     nothing: list[CopyMatch | None] = [None] * len(generated.clips)
     sound, runs = (nothing if isinstance(found, str) else found[0] for found in matches.values())
     best_matches = [
-        (run if run and _copy_indicator(run) else None) if heard is None else min(heard, run or heard, key=_p_value)
-        for heard, run in zip(sound, runs, strict=True)
+        (run if run and _copy_indicator(run) else None) if match is None else min(match, run or match, key=_p_value)
+        for match, run in zip(sound, runs, strict=True)
     ]
     training = [corpus.folder / clip.file for clip in corpus.train]
     lengths = {f"{number:02d}-after.flac": clip.seconds for number, clip in enumerate(generated.clips, start=1)}

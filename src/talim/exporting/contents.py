@@ -111,10 +111,10 @@ class ExportedRun:
 
     def provenance(self) -> bytes:
         """Recipe, base, training and versions in one JSON document, without names of files that were not trained on."""
-        told = {name: value for name, value in self.facts.items() if name != "corpus"}
+        facts = {name: value for name, value in self.facts.items() if name != "corpus"}
         parts = {
             "recipe": self.portable_recipe.model_dump(mode="json"),
-            "run": told,
+            "run": facts,
             "cost": read_json(self.run.cost),
             "adapter": {name: self.info.get(name) for name in ("talim", "base", "design", "parameters", "sha256")},
         }
