@@ -1,7 +1,7 @@
 """What the probability of a mode is worth by the length of the recording: real and performed music, cut to length.
 
 A part of the page of `research.validation.mode_recognition`. Real melodies are cut from their notes; the constant is
-fitted on the other tradition's melodies than those it is measured on.
+chosen on the pitch tracks; performed music and recordings had no part in it.
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ def chapter(
         f"Parts of {', '.join(f'{seconds:g}' for seconds in LENGTHS_SECONDS)} s, the tonic unknown, as `talim modes` "
         f"has it for a sound file. A melody is worth {EFFECTIVE_SAMPLE_SIZE:g} independent steps times s / (s + "
         f"{HALF_SECONDS:g} s), s being its seconds of steady notes; before, it was worth {EFFECTIVE_SAMPLE_SIZE:g} "
-        f"however short it was. Fitted on one tradition alone the constant is {fitted}: the other's rows are held out. "
+        f"however short it was. On one tradition alone the "
+        f"best constant is {fitted}; the one between them was chosen with all rows of pitch tracks in view. "
         f"*Called likely*: a probability of {LIKELY:.0%} or more. *Another's mode likely* is a control, the mode of "
         "another recording, and should be about 0 %. *Log loss* in nats. The synthesiser performs modes drawn evenly "
         "from all of a tradition, while the prior expects common ones: there a rare mode is mostly called by the name "
