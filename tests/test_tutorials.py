@@ -63,6 +63,7 @@ def test_tutorial_runs(name: str, recordings: Path, tmp_path: Path) -> None:
             allowed = {0, GATE_MISSED} if line.startswith("talim poc ") else {0}
             assert done.returncode in allowed, f"{line}\n{done.stdout}\n{done.stderr}"
             assert "Traceback" not in done.stderr, line
+            assert "this is a bug in talim" not in done.stderr, line
     for page in re.findall(r"`([\w-]+/report/index\.html)`", (START / f"{name}.md").read_text("utf-8")):
         assert (tmp_path / page).is_file(), page
 
