@@ -16,6 +16,8 @@ UNEQUAL = {
     "cheaper_inconclusive": {"unresolved"},
     "stability": {"fraction"},
     "cost": {"time"},
+    "point_energy_unknown": {"note"},
+    "point_judged": {"judged"},
 }
 
 

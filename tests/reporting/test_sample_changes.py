@@ -60,7 +60,7 @@ def test_sample_changes_verdict(values: tuple[Any, ...], verdict: str) -> None:
     (change,) = sample_changes(scores(row(*values)))
     assert change.verdict == verdict
     assert bool(got_worse(scores(row(*values)))) == (verdict == WORSE)
-    text = samples_sentence(scores(row(*values)))
+    text = samples_sentence(scores(row(*values)))["en"]
     assert ("worse than the untrained base" in text) == (verdict == WORSE)
     assert ("better:" in text) == (verdict == BETTER)
     assert ("cannot be told" in text) == (verdict == TOO_FEW)
@@ -73,9 +73,13 @@ def test_samples_sentence_names_worse_before_better_and_the_table_has_the_values
         row("silent_fraction", "match_reference", 0.2, 0.1, None, (-0.1, 0.2, 9)),
         generated=9,
     )
-    assert samples_sentence(found) == (
+    assert samples_sentence(found)["en"] == (
         "In 9 generated clips, worse than the untrained base: time in which a pitch is heard. "
         "Better: distance to real music in timbre. No difference is shown in: silence."
+    )
+    assert samples_sentence(found)["ja"] == (
+        "生成した9件の音では、学習前のベースモデルより悪い：音高のある時間。良くなった：音色における実際の音楽との距離。"
+        "差が示されない：無音。"
     )
     assert [line.replace("\u202f", " ") for line in samples_table(found)] == [
         "In the generated audio            with the adapter  untrained base  real music",
@@ -87,7 +91,7 @@ def test_samples_sentence_names_worse_before_better_and_the_table_has_the_values
 
 
 def test_samples_sentence_of_few_recordings_says_how_many_are_needed() -> None:
-    text = samples_sentence(scores(row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.0, 3))))
+    text = samples_sentence(scores(row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.0, 3))))["en"]
     assert "from prompts of 3 recordings, whether it became better or worse cannot be told" in text
     assert f"prompts of {MIN_RECORDINGS} held-out recordings or more" in text
     assert "91" not in text
@@ -102,7 +106,7 @@ def test_a_distance_below_zero_is_told_as_none() -> None:
 def test_samples_sentence_of_nothing_is_no_clearance() -> None:
     missing = row("adherence_mode", "higher_is_better", None, 0.5, None)
     for each in ({}, {"scores": []}, scores(missing), scores(row("ornaments", "match_reference", 1.0, 2.0, 1.0))):
-        assert samples_sentence(each).endswith("was not measured: listen to it.")
+        assert samples_sentence(each)["en"].endswith("was not measured: listen to it.")
 
 
 def drawn(rng: np.random.Generator, recordings: int, shift: float) -> dict[str, Any]:

@@ -8,20 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.run_folder import COST, SCORES
+from fixtures.run_folder import SCORES, evaluated
 
-from talim.reporting import run_report, sentences
+from talim.reporting import points, run_report, sentences
 from talim.reporting.run_results import RunResults
-
-
-def evaluated(mean: float | None, low: float | None, high: float | None, n_recordings: int = 3) -> RunResults:
-    interval = None if low is None else [low, high]
-    losses = {
-        "base_loss": {"mean": 3.4},
-        "adapted_loss": {"mean": 3.4 - (mean or 0.0), "n_recordings": n_recordings},
-        "loss_reduction": {"mean": mean, "ci95": interval},
-    }
-    return RunResults(Path("run"), scores={"held_out_loss": losses, "split": {"strategy": "blocks"}})
 
 
 @pytest.mark.parametrize(
@@ -62,7 +52,7 @@ def test_stage_of_tells_how_far_training_has_come(
     assert sentences.stage_of(result) == expected
     unfinished = "not finished" in expected
     assert bool(sentences.unfinished_sentence(result)) == unfinished
-    text = " ".join([*sentences.sentences(result), sentences.loss_verdict(result)[1], sentences.loss_sentence(result)])
+    text = " ".join([*points.points(result)["en"], sentences.loss_verdict(result)[1], sentences.loss_sentence(result)])
     assert ("not finished" in text or "has not begun" in text) == unfinished
     if unfinished:
         assert "Trained" not in text
@@ -122,10 +112,6 @@ def test_loss_sentence_numbers_add_up(base: float, adapted: float, expected: str
     assert expected in sentences.loss_sentence(result)
 
 
-def test_quality_sentence_of_an_unchanged_loss_says_the_same() -> None:
-    assert "called loss, is the same)" in " ".join(sentences.sentences(evaluated(0.0, 0.0, 0.0)))
-
-
 def test_melody_sentence_tells_the_loss_without_it() -> None:
     assert sentences.melody_sentence(evaluated(0.2, 0.1, 0.3)) == ""
     for mean, ci95, expected in (
@@ -151,23 +137,6 @@ def test_effect_sentence_names_changes_or_their_absence() -> None:
     assert effect().endswith("was not measured.")
 
 
-def test_cost_sentence_names_time_device_and_parameters() -> None:
-    sentence = sentences.cost_sentence(RunResults(Path("run"), cost=COST))
-    assert sentence == (
-        "Cost: training this design took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters, "
-        "2.5\u202f% of the base, which stayed frozen. Money: 3 min 44 s of this machine; with --price-per-hour it "
-        "is told as an amount. Energy: not measured, as talim reads the energy counters of NVIDIA GPUs only."
-    )
-    assert sentences.cost_sentence(evaluated(0.2, 0.1, 0.3)) == "Cost: it was not measured."
-    assert sentences.cost_sentence(RunResults(Path("run"))).startswith("Cost: not measured yet; 0 steps, not finished")
-
-
-def test_cost_sentence_tells_money_and_energy() -> None:
-    cost = COST | {"wall_seconds": 7200.0, "energy_joules": 36_000.0}
-    sentence = sentences.cost_sentence(RunResults(Path("run"), cost=cost), 1.5)
-    assert "Money: 3.00 at 1.50 per hour of this machine. Energy: 10 Wh." in sentence
-
-
 def test_loss_verdict_says_what_got_worse_in_the_samples() -> None:
     row = {
         "name": "pitched_fraction",
@@ -185,27 +154,3 @@ def test_loss_verdict_says_what_got_worse_in_the_samples() -> None:
     verdict, text = sentences.loss_verdict(result)
     assert verdict == "better"
     assert "its own music got worse than the untrained base: time in which a pitch is heard" in text
-
-
-def test_use_sentence_names_what_stands_against_selling() -> None:
-    rights = {"licences": {"CC BY 4.0": 3, "CC BY-NC 4.0": 1, "unknown": 2}}
-    base = {"base": {"name": "facebook/musicgen-small", "licence": "CC-BY-NC-4.0"}}
-    text = sentences.use_sentence(RunResults(Path("run"), facts=base | {"trained_on": {"rights": rights}}))
-    assert "nobody has judged the music yet" in text
-    assert "not cleared, because of base facebook/musicgen-small (CC-BY-NC-4.0)" in text
-    assert "recordings under 'CC BY-NC 4.0', recordings under 'unknown'" in text
-    assert "CC BY 4.0" not in text.replace("CC BY-NC 4.0", "")
-    facts = {"base": {"licence": "Apache-2.0"}, "trained_on": {"rights": {"licences": {"CC0": 1}}}}
-    held_out = {"rights": {"licences": {"CC0": 1, "CC BY-NC-ND 4.0": 1}}}  # of the whole corpus
-    free = RunResults(Path("run"), corpus=held_out, facts=facts)
-    assert sentences.use_sentence(free, ["3 of 4 accepted."]) == (
-        "Use: 3 of 4 accepted. Commercial use: the licences on record allow it."
-    )
-
-
-def test_sentences_of_a_complete_run_are_three() -> None:
-    lines = sentences.sentences(RunResults(Path("run"), cost=COST, scores=SCORES))
-    assert len(lines) == 3
-    assert all(sentence.endswith(".") for sentence in lines)
-    assert [line.split(":")[0] for line in lines] == ["Cost", "Quality", "Use"]
-    assert "6.9\u202f% lower" in lines[1]

@@ -27,7 +27,7 @@ from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
-from talim.reporting import human_ratings, messages, run_results, sentences
+from talim.reporting import human_ratings, messages, points, run_results
 from talim.reporting.catalogue import words
 from talim.reporting.commands import REFERENCE_BASE, quoted
 from talim.reporting.run_report import saleable_base
@@ -325,7 +325,7 @@ def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any])
     """Three sentences on the selected design: cost in time and money, quality, use (with what people decided)."""
     task = next((row for row in decided["stages"] if row["name"] == "task"), None)
     judged = [line for line in task["sentences"] if not task_stage.is_automatic(line)] if task else []
-    return sentences.sentences(run_results.read_result(run.folder), price_per_hour, judged)
+    return points.points(run_results.read_result(run.folder), price_per_hour, judged)["en"]
 
 
 def suggested_next_step(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from talim.html.formatting import NOT_KNOWN, format_ci
+from talim.html.formatting import NOT_KNOWN, format_ci, format_count, format_counted, format_duration
 
 LANGUAGES = ("en", "ja")
+Texts = dict[str, str]  # by language
+_COUNTERS = {"recording": "本", "generated clip": "件", "score": "個"}  # of Japanese, by the English noun
 
 
 @cache
@@ -18,7 +21,7 @@ def words(name: str) -> dict[str, Any]:
     return json.loads((Path(__file__).parent / "words" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def in_languages(key: str, **values: Any) -> dict[str, str]:
+def in_languages(key: str, **values: Any) -> Texts:
     """A sentence in every language, by language; each value may be given by language too."""
     return {
         language: words(language)[key].format(
@@ -28,9 +31,29 @@ def in_languages(key: str, **values: Any) -> dict[str, str]:
     }
 
 
-def interval_in_languages(low: float | None, high: float | None) -> dict[str, str]:
+def interval_in_languages(low: float | None, high: float | None) -> Texts:
     """The ends of an interval, or that they are not known."""
     text = format_ci(low, high)
     if text == NOT_KNOWN:
         return in_languages("interval_not_known")
     return in_languages("interval", ends={"en": text, "ja": text.replace(" to ", "〜")})
+
+
+def counted(value: int, noun: str) -> Texts:
+    """`3 recordings` and `3本`; KeyError for a noun without a Japanese counter."""
+    return {"en": format_counted(value, noun), "ja": f"{format_count(value)}{_COUNTERS[noun]}"}
+
+
+def duration(seconds: float) -> Texts:
+    """`4 min 12 s` and `4分12秒`."""
+    text = format_duration(seconds)
+    units = {" days": "日", " h": "時間", " min": "分", " s": "秒"}
+    japanese = text
+    for unit, name in units.items():
+        japanese = japanese.replace(unit, name)
+    return {"en": text, "ja": japanese.replace(" ", "")}
+
+
+def join(sentences: Iterable[str], language: str) -> str:
+    """Sentences one after the other, as the language writes them; empty ones are left out."""
+    return ("" if language == "ja" else " ").join(filter(None, sentences))

@@ -133,7 +133,7 @@ def evaluation_message(folder: Path) -> str:
             sentences.loss_sentence(result),
             *filter(None, [predictor_sentences.standing_sentences(result.losses).get("en")]),
             *filter(None, [sentences.start_sentence(result)]),
-            sample_changes.samples_sentence(result.scores),
+            sample_changes.samples_sentence(result.scores)["en"],
             *sample_changes.samples_table(result.scores),
             *filter(None, [continued]),
             sentences.effect_sentence(result),

@@ -7,9 +7,7 @@ from typing import Any
 
 from talim.evaluation.loss_standing import ABOVE, KEY, NOT_SHOWN, is_calibration
 from talim.html.formatting import format_ci, format_number, format_percent
-from talim.reporting.catalogue import LANGUAGES, in_languages, interval_in_languages, words
-
-Texts = dict[str, str]  # by language
+from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, interval_in_languages, join, words
 
 
 def predictor_name(name: str) -> Texts:
@@ -29,7 +27,7 @@ def standing_sentences(losses: Mapping[str, Any], with_levels: bool = True) -> T
     unit = str(known.get("unit") or losses.get("loss_unit") or "")
     levels = _levels(losses, known, unit) if with_levels else {}
     parts = [levels, _base(losses, known), _standing(losses, known), _note(known)]
-    return {language: _join([part[language] for part in parts if part], language) for language in LANGUAGES}
+    return {language: join([part[language] for part in parts if part], language) for language in LANGUAGES}
 
 
 def calibration_sentence(losses: Mapping[str, Any]) -> Texts:
@@ -105,7 +103,7 @@ def _standing(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
         figures["share"] = format_percent(abs(change) / base)
     texts = in_languages(key, **figures)
     doubt = not_shown_sentence(losses)
-    return {language: _join([texts[language], doubt.get(language, "")], language) for language in LANGUAGES}
+    return {language: join([texts[language], doubt.get(language, "")], language) for language in LANGUAGES}
 
 
 def _interval(known: Mapping[str, Any]) -> Texts:
@@ -115,7 +113,3 @@ def _interval(known: Mapping[str, Any]) -> Texts:
 def _note(known: Mapping[str, Any]) -> Texts:
     """What the fit of the predictors had to do without: a corpus with one training recording."""
     return in_languages("standing_one_recording") if (known.get("fit") or {}).get("note") else {}
-
-
-def _join(sentences: list[str], language: str) -> str:
-    return ("" if language == "ja" else " ").join(filter(None, sentences))

@@ -13,7 +13,8 @@ from typing import Any
 
 from talim.evaluation.intervals import Effect
 from talim.experiments.effects import holm_adjusted
-from talim.html.formatting import format_counted, format_number, format_percent
+from talim.html.formatting import format_number, format_percent
+from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, words
 
 BETTER, WORSE, SAME, UNCLEAR, TOO_FEW = "better", "worse", "same", "unclear", "too few"
 MIN_RECORDINGS = 6  # scores are coarse and bounded; five that agree by chance are no rarer than one in sixteen
@@ -33,19 +34,20 @@ def _distance(value: float) -> str:
     return "not distinguishable from 0" if value < 0 else format_number(value, 1)  # below 0 by chance
 
 
+def _shown(name: str, show: Callable[[float], str]) -> tuple[str, Callable[[float], str]]:
+    return words("en")[f"score_{name}"], show
+
+
 # score of scores.json: its name on pages, and how its values are shown
 NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "pitched_fraction": ("time in which a pitch is heard", SHARE),
-    "adherence_mode": ("fit to the prompt's mode", SHARE),
-    "adherence_cycle": ("fit to the prompt's rhythmic cycle", SHARE),
-    "adherence_tempo": ("fit to the prompt's tempo", SHARE),
-    "adherence_instruments": ("fit to the prompt's instruments", SHARE),
-    "adherence_clap": ("fit to the prompt's words", SHARE),
-    "kernel_distance_timbre": ("distance to real music in timbre", _distance),
-    "kernel_distance_pitch": ("distance to real music in pitch", _distance),
-    "kernel_distance_rhythm": ("distance to real music in rhythm", _distance),
-    "silent_fraction": ("silence", SHARE),
-    "clipped_fraction": ("clipped samples", SHARE),
+    name: _shown(name, show)
+    for show, names in (
+        (SHARE, ("pitched_fraction", "adherence_mode", "adherence_cycle", "adherence_tempo", "adherence_instruments")),
+        (SHARE, ("adherence_clap",)),
+        (_distance, ("kernel_distance_timbre", "kernel_distance_pitch", "kernel_distance_rhythm")),
+        (SHARE, ("silent_fraction", "clipped_fraction")),
+    )
+    for name in names
 }
 
 
@@ -130,35 +132,53 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def samples_sentence(scores: Mapping[str, Any]) -> str:
+def samples_sentence(scores: Mapping[str, Any]) -> Texts:
     """What became worse and better in the samples, by name; says so if that was not measured, or not shown."""
     changes = sample_changes(scores)
     if not changes:
-        return "Whether the generated audio became better or worse was not measured: listen to it."
+        return in_languages("point_samples_unknown")
     count = _sample_count(scores)
-    where = f"In {format_counted(count, 'generated clip')}" if count else "In the generated audio"
+    where = in_languages("point_in_clips", clips=counted(count, "generated clip")) if count else None
+    where = where or in_languages("point_in_audio")
     found = {verdict: [each for each in changes if each.verdict == verdict] for verdict in (WORSE, BETTER, UNCLEAR)}
-    labels = {WORSE: "worse than the untrained base", BETTER: "better", UNCLEAR: "no difference is shown in"}
     parts = [
-        f"{labels[verdict]}: {'; '.join(each.name for each in group)}" for verdict, group in found.items() if group
+        in_languages(f"point_samples_{verdict}", names=_listed([each.name for each in group]))
+        for verdict, group in found.items()
+        if group
     ]
-    text = f"{where}, {'. '.join([parts[0], *(part.capitalize() for part in parts[1:])])}." if parts else ""
     too_few = [each for each in changes if each.verdict == TOO_FEW]
     if not parts and not too_few:
-        return f"{where} none of {format_counted(len(changes), 'score')} differs from the untrained base."
-    return " ".join(filter(None, [text, _too_few_sentence(too_few, where)]))
+        return in_languages("point_samples_same", where=where, scores=counted(len(changes), "score"))
+    shown = {
+        "en": f"{where['en']}, {'. '.join(_begun([part['en'] for part in parts]))}." if parts else "",
+        "ja": f"{where['ja']}、{'。'.join(part['ja'] for part in parts)}。" if parts else "",
+    }
+    rest = _too_few_sentence(too_few, where)
+    return {language: join([shown[language], rest.get(language, "")], language) for language in LANGUAGES}
 
 
-def _too_few_sentence(changes: Sequence[SampleChange], where: str) -> str:
+def _begun(parts: Sequence[str]) -> list[str]:
+    """The first as it is, the others with a capital letter."""
+    return [*parts[:1], *(part.capitalize() for part in parts[1:])]
+
+
+def _listed(names: Sequence[str]) -> Texts:
+    """English names of scores, one after the other."""
+    english = {words("en")[key]: key for key in words("en") if key.startswith("score_")}
+    return {
+        "en": "; ".join(names),
+        "ja": "、".join(words("ja")[english[name]] if name in english else name for name in names),
+    }
+
+
+def _too_few_sentence(changes: Sequence[SampleChange], where: Texts) -> Texts:
     """That the comparison rests on too few recordings; empty for no such changes."""
     if not changes:
-        return ""
+        return {}
     known = max(each.recordings for each in changes)
-    rests = f"from prompts of {format_counted(known, 'recording')}" if known else "without an interval"
-    return (
-        f"{where}, {rests}, whether it became better or worse cannot be told: prompts of {MIN_RECORDINGS} held-out "
-        "recordings or more are needed (talim evaluate --num-prompts)."
-    )
+    rests = in_languages("point_rests", recordings=counted(known, "recording")) if known else None
+    rests = rests or in_languages("point_rests_unknown")
+    return in_languages("point_too_few", where=where, rests=rests, needed=MIN_RECORDINGS)
 
 
 def samples_table(scores: Mapping[str, Any]) -> list[str]:

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from talim.evaluation.loss_standing import is_calibration
-from talim.html.formatting import (
-    format_change,
-    format_ci,
-    format_count,
-    format_counted,
-    format_duration,
-    format_number,
-    format_percent,
-)
-from talim.licences import allows_commercial_use
-from talim.reporting import predictor_sentences
+from talim.html.formatting import format_change, format_ci, format_count, format_counted, format_number, format_percent
 from talim.reporting.catalogue import words
 from talim.reporting.run_results import RunResults
-from talim.reporting.sample_changes import got_worse, samples_sentence
+from talim.reporting.sample_changes import got_worse
 
 NOT_MEASURED = "not measured"
 MAX_STEPS_NAMED = 4  # at which the validation loss was measured
 
 # "better", "calibration", "unclear", "worse" or "unknown", and a headline
 StatedVerdict = tuple[str, str]
-
-
-def sentences(result: RunResults, price_per_hour: float | None = None, judged: Sequence[str] = ()) -> list[str]:
-    """The result in three points: cost in time and money, quality (what became better and worse), use.
-
-    `judged` is what people said, in sentences; `price_per_hour` of the machine, in any currency.
-    """
-    return [cost_sentence(result, price_per_hour), quality_sentence(result), use_sentence(result, judged)]
 
 
 def stage_of(result: RunResults) -> str:
@@ -72,52 +53,6 @@ def unchanged_sentence(result: RunResults) -> str:
     return f"The validation loss was {was}, so the stored adapter is that of step 0: {what}."
 
 
-def quality_sentence(result: RunResults) -> str:
-    """Whether held-out recordings are predicted better, and what became better and worse in the generated audio."""
-    if not result.finished:
-        return f"Quality: {NOT_MEASURED}, as training is not finished."
-    return f"Quality: {_learning(result)} {samples_sentence(result.scores)}"
-
-
-def _learning(result: RunResults) -> str:
-    verdict, _ = loss_verdict(result)
-    reduction = result.losses.get("loss_reduction") or {}
-    base = (result.losses.get("base_loss") or {}).get("mean")
-    if verdict == "unknown" or not _is_number(reduction.get("mean")):
-        return "how well held-out recordings are predicted was not measured."
-    mean = reduction["mean"]
-    fell = "lower" if mean > 0 else "higher" if mean < 0 else "the same"
-    amount = f"{format_percent(abs(mean) / base)} {fell}" if _is_number(base) and base and mean else fell
-    words_of = {
-        "better": "held-out recordings, which were kept out of training, are predicted better",
-        "worse": "held-out recordings, which were kept out of training, are predicted worse",
-        "unclear": "whether held-out recordings, which were kept out of training, are predicted better is not clear",
-        "calibration": "knowledge of held-out recordings, which were kept out of training, is not shown",
-    }
-    text = (
-        f"{words_of[verdict]} (the prediction error, called loss, is {amount}); this does not say how the music sounds."
-    )
-    standing = predictor_sentences.standing_sentences(result.losses, with_levels=False)
-    return f"{text} {standing['en']}" if standing else text
-
-
-def use_sentence(result: RunResults, judged: Sequence[str] = ()) -> str:
-    """What people decided, and whether the licences of base, recordings and adapters of others allow commercial use."""
-    people = " ".join(judged) or "nobody has judged the music yet; a blind test (talim listen) or a brief decides."
-    licences = (result.training_music.get("rights") or {}).get("licences") or {}
-    named = {**{f"base {result.base['name']}": result.base.get("licence") or "unknown"}, **dict.fromkeys(licences, "")}
-    named |= result.foreign_licences
-    obstacles = [
-        f"{name} ({licence})" if licence else f"recordings under {name!r}"
-        for name, licence in named.items()
-        if allows_commercial_use(licence or name) != "allowed"
-    ]
-    if not licences:
-        obstacles.append("the recordings, whose licences are unknown here")
-    selling = f"not cleared, because of {', '.join(obstacles)}" if obstacles else "the licences on record allow it"
-    return f"Use: {people} Commercial use: {selling}."
-
-
 def loss_verdict(result: RunResults) -> StatedVerdict:
     """Better or worse only if the whole interval is on that side of 0, "calibration" where a fall shows no more.
 
@@ -129,7 +64,7 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
         return "unknown", f"Training {'is not finished' if result.steps_done else 'has not begun'}."
     if unchanged := unchanged_sentence(result):
         return "unclear", unchanged
-    if not _is_number(reduction.get("mean")):
+    if not is_number(reduction.get("mean")):
         return "unknown", "Trained, but not evaluated yet."
     if low is None or high is None:
         return "unclear", "Too few held-out recordings to tell whether it predicts new music better."
@@ -170,14 +105,14 @@ def loss_sentence(result: RunResults) -> str:
     mean = reduction.get("mean")
     if not result.finished:
         return unfinished_sentence(result)
-    if not _is_number(mean):
+    if not is_number(mean):
         run = shlex.quote(str(result.folder.resolve()))
         return f"The held-out loss without and with the adapter was {NOT_MEASURED}: talim evaluate {run}"
     verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
     unit = f" {result.loss_unit}" if result.loss_unit == "nats" else f" ({result.loss_unit})"
     base, adapted = ((losses.get(key) or {}).get("mean") for key in ("base_loss", "adapted_loss"))
     amount, change = format_number(abs(mean)), ""
-    if _is_number(base) and _is_number(adapted):
+    if is_number(base) and is_number(adapted):
         before, after, amount = format_change(base, adapted)
         change = f", from {before} to {after}"
     amount = f" by {amount.lstrip('−')}{unit}" if mean else ""
@@ -198,7 +133,7 @@ def start_sentence(result: RunResults) -> str:
         (row.get("loss") for row in result.log if row.get("split") == "validation" and row.get("step") == 0), None
     )
     best = result.cost.get("best_validation_loss")
-    if not (result.start and _is_number(first) and _is_number(best)):
+    if not (result.start and is_number(first) and is_number(best)):
         return ""
     return (
         f"Training began from the adapter {result.start.get('name')}: on the validation clips, the "
@@ -211,7 +146,7 @@ def melody_sentence(result: RunResults) -> str:
     losses = result.scores.get("held_out_loss_without_melody") or {}
     mean = (losses.get("loss_reduction") or {}).get("mean")
     base, adapted = ((losses.get(key) or {}).get("mean") for key in ("base_loss", "adapted_loss"))
-    if not (_is_number(mean) and _is_number(base) and _is_number(adapted)):
+    if not (is_number(mean) and is_number(base) and is_number(adapted)):
         return ""
     verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
     low, high = interval_of(losses["loss_reduction"])
@@ -230,62 +165,30 @@ def effect_sentence(result: RunResults) -> str:
     tokens, latents = effect.get("token_change_rate"), effect.get("latent_change")
     distance_db = effect.get("log_mel_distance_db")
     parts = []
-    if _is_number(tokens):
+    if is_number(tokens):
         parts.append(f"{format_percent(tokens)} of the tokens")
-    if _is_number(latents):
+    if is_number(latents):
         parts.append(f"the latents by {format_percent(latents)} of their norm")
-    if _is_number(distance_db):
+    if is_number(distance_db):
         parts.append(f"the mel spectrogram by {format_number(distance_db, 1)} dB")
     if not parts:
         return f"The change of generated audio by the adapter was {NOT_MEASURED}."
-    if not any(value for value in (tokens, latents, distance_db) if _is_number(value)):
+    if not any(value for value in (tokens, latents, distance_db) if is_number(value)):
         return "With the same prompt and seed, the adapter changes nothing at all."
     return f"With the same prompt and seed, the adapter changes {' and '.join(parts)}."
-
-
-def cost_sentence(result: RunResults, price_per_hour: float | None = None) -> str:
-    """Time, money, energy, device and trained parameters."""
-    cost = result.cost
-    seconds, trained = cost.get("wall_seconds"), cost.get("trainable_parameters")
-    fraction = trained_fraction(result)
-    if not result.finished:
-        return f"Cost: {NOT_MEASURED} yet; {stage_of(result)}."
-    if result.scored_adapter:
-        return "Cost: nothing was trained here; what the adapter's training took is not known."
-    if not _is_number(seconds) and not _is_number(trained):
-        return f"Cost: it was {NOT_MEASURED}."
-    time = format_duration(seconds) if _is_number(seconds) else f"a time that was {NOT_MEASURED}"
-    device = f" on {cost['device']}" if cost.get("device") else ""
-    of_base = f", {format_percent(fraction)} of the base, which stayed frozen" if fraction is not None else ""
-    parameters = f" and changed {format_count(trained)} parameters{of_base}" if _is_number(trained) else ""
-    return f"Cost: training this design took {time}{device}{parameters}. {_money_and_energy(cost, price_per_hour)}"
-
-
-def _money_and_energy(cost: Mapping[str, Any], price_per_hour: float | None) -> str:
-    seconds, joules = cost.get("wall_seconds"), cost.get("energy_joules")
-    if not _is_number(seconds):
-        money = f"Money: {NOT_MEASURED}"
-    elif price_per_hour is None:
-        money = f"Money: {format_duration(seconds)} of this machine; with --price-per-hour it is told as an amount"
-    else:
-        amount = format_number(seconds / 3600 * price_per_hour, 2)
-        money = f"Money: {amount} at {format_number(price_per_hour, 2)} per hour of this machine"
-    note = str(cost.get("energy_note") or NOT_MEASURED)
-    energy = f"{format_number(joules / 3600, 1)} Wh" if _is_number(joules) else note
-    return f"{money}. Energy: {energy}."
 
 
 def trained_fraction(result: RunResults) -> float | None:
     """Trainable parameters as a fraction (0 to 1) of the base's."""
     trained, total = result.cost.get("trainable_parameters"), result.cost.get("total_parameters")
-    return trained / total if _is_number(trained) and _is_number(total) and total else None
+    return trained / total if is_number(trained) and is_number(total) and total else None
 
 
 def interval_of(score: dict[str, Any]) -> tuple[float | None, float | None]:
     """Lower and upper end of `ci95`, or two Nones if there is no interval."""
     ends = score.get("ci95") or (None, None)
-    return (ends[0], ends[1]) if len(ends) == 2 and all(_is_number(end) for end in ends) else (None, None)
+    return (ends[0], ends[1]) if len(ends) == 2 and all(is_number(end) for end in ends) else (None, None)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
