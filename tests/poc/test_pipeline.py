@@ -61,7 +61,7 @@ def test_poc_a_fall_that_ends_above_the_best_predictor_is_calibration_and_passes
     assert result["stopped"] in told
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "not below that of a predictor that needs no model: calibration." in page
-    assert "較正" in page  # a page has one language
+    assert "較正" in page
 
 
 @pytest.mark.parametrize("seed", [0, 3])
