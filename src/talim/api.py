@@ -162,19 +162,7 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
     >>> recipe = talim.Recipe(corpus="my-corpus", design="linear@all:2.5%", training={"steps": 20})
     >>> run = talim.train(recipe, "my-run")
     """
-    from talim.backbones.devices import check_device_name
-    from talim.planning.base_facts import check_sites
-    from talim.training.checks import check_recipe
-
-    # what is wrong with the request is told before torch is loaded
-    check_device_name(device)
-    if recipe.init_from is not None and not Run(out).finished:
-        from talim.training.start_adapter import complete_recipe
-
-        recipe = complete_recipe(recipe, Run(out))
-    check_recipe(Run(out), recipe)
-    if not recipe.design.is_stored:
-        check_sites(recipe.design, recipe.base)
+    recipe = checked_recipe(recipe, out, device)
     progress = progress or progress_module.default()
     try:
         from talim.training.train import train as train_recipe
@@ -187,6 +175,23 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
         reason = memory_detail(error)
     # outside of the handler, so that what the failed step held is free again
     raise TalimError(f"{place} is too small for this training ({reason}): {_training_advice(recipe, device, progress)}")
+
+
+def checked_recipe(recipe: Recipe, out: Path | str, device: str = "auto") -> Recipe:
+    """The complete recipe of a training; UsageError or TalimError for what is wrong with it, before torch is loaded."""
+    from talim.backbones.devices import check_device_name
+    from talim.planning.base_facts import check_sites
+    from talim.training.checks import check_recipe
+
+    check_device_name(device)
+    if recipe.init_from is not None and not Run(out).finished:
+        from talim.training.start_adapter import complete_recipe
+
+        recipe = complete_recipe(recipe, Run(out))
+    check_recipe(Run(out), recipe)
+    if not recipe.design.is_stored:
+        check_sites(recipe.design, recipe.base)
+    return recipe
 
 
 def _training_advice(recipe: Recipe, device: str, progress: Progress) -> str:

@@ -154,7 +154,9 @@ def test_audio_fingerprint_of_blocks_equals_that_of_the_whole(sizes: list[int]) 
     blocks = np.split(samples, np.cumsum(sizes)[:-1])
     whole = audio_matching.audio_fingerprint(samples)
     assert whole.shape == (audio_matching.BINS, 1 + max(samples.size, audio_matching.FRAME) // 320)
-    np.testing.assert_array_equal(audio_matching.audio_fingerprint_of_blocks(blocks), whole)
+    # stored with 16 bits: a transform of more frames at once may round a last digit otherwise
+    found = audio_matching.audio_fingerprint_of_blocks(blocks)
+    np.testing.assert_allclose(found.astype(np.float32), whole.astype(np.float32), rtol=2e-3, atol=1e-3)
 
 
 def test_find_audio_match_in_small_steps_finds_the_same(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from talim.cli import early_checks
-from talim.cli.options import CaptionOption, HeldOutOption, JsonOption, SeedOption, begin, show
+from talim.cli.options import CaptionOption, HeldOutOption, JsonOption, SeedOption, show
 
 EXAMPLE = "Example: `talim prepare my-recordings --out my-corpus --caption 'sitar, raga Yaman'`"
 
@@ -44,7 +44,6 @@ def prepare(
 ) -> None:
     """Turn recordings into a corpus of captioned clips, split by recording, with a page about it."""
     early_checks.check_name(out)
-    begin(f"{source}: reading the recordings")
     from talim import api
     from talim.reporting import messages
 

@@ -53,10 +53,12 @@ def train(
         from talim.training.start_adapter import complete_recipe
 
         recipe = complete_recipe(recipe, Run(out))
+    from talim import api
+
     if not Run(out).finished:
         early_checks.check_loadable(recipe.base, device, [str(recipe.design)])
+        recipe = api.checked_recipe(recipe, out, device)
         begin(f"{out}: loading the base {recipe.base} and the corpus {recipe.corpus}")
-    from talim import api
     from talim.atomic_io import read_json
     from talim.reporting import messages
     from talim.training import distributed

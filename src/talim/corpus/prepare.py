@@ -78,9 +78,7 @@ def prepare(  # noqa: PLR0913
     config = SegmentationConfig(float(clip_seconds), int(sample_rate), int(channels))
     _check_options(config, held_out_fraction, caption, out)
     imported = registry.list_recordings(str(source), out, format)
-    if not imported.files:
-        for row in imported.skipped:
-            progress.log(f"skipped {row['file']}: {row['reason']}")
+    _tell_listed(imported, progress)
     edited, edited_notes = read_edited_captions(out, [file.name for file in imported.files])
     imported = replace(imported, notes=(*imported.notes, *edited_notes))
     for row in imported.notes:  # before the long work
@@ -153,6 +151,15 @@ def prepare(  # noqa: PLR0913
     progress.step(PROGRESS_TITLE, count, count, _closing_hint(corpus))
     report.write(corpus)
     return corpus
+
+
+def _tell_listed(imported: ImportResult, progress: Progress) -> None:
+    """How many recordings are read now; where there are none, why each file was skipped."""
+    if imported.files:
+        progress.log(f"{imported.source}: reading {format_counted(len(imported.files), 'recording')}")
+        return
+    for row in imported.skipped:
+        progress.log(f"skipped {row['file']}: {row['reason']}")
 
 
 def _with_notes(imported: ImportResult, about: str, notes: Sequence[str], progress: Progress) -> ImportResult:

@@ -153,7 +153,7 @@ def mode_fit(clip_set: ClipSet, labels: Sequence[str]) -> np.ndarray:
     for row, measures in enumerate(clip_set.measures):
         try:
             notes = note_transcription.transcribe_notes(measures.cents, clip_measures.HOP_SECONDS)
-            posterior = recognizer.recognize(notes, tonic_known=False)
+            posterior = recognizer.recognize(notes, tonic_known=False, half_seconds=0)
         except TalimError:
             continue
         fits[row] = np.log(posterior.scores[[column[label] for label in labels]] + 1e-12)

@@ -148,7 +148,7 @@ def _mode_probability(labels: Sequence[str | None], tonics: Sequence[float | Non
         slug, name = label.split("/")
         try:
             notes = note_transcription.transcribe_notes(part.cents - tonic, HOP_SECONDS)
-            posterior = _recognizer(slug).recognize(notes, tonic_known=True)
+            posterior = _recognizer(slug).recognize(notes, tonic_known=True, half_seconds=0)
         except TalimError:
             return 0.0  # without a melody the mode is not kept
         return float(posterior.scores[[mode.slug for _, mode in posterior.modes].index(name)])

@@ -132,7 +132,8 @@ class ModeRecognizer:
     ) -> ModePosterior:
         """The posterior of mode and tonic; with `tonic_known`, the cents of `notes` are measured from the tonic.
 
-        `most_steps` and `half_seconds` are those of `effective_sample_size`.
+        `most_steps` and `half_seconds` are those of `effective_sample_size`, which the probabilities of modes follow;
+        with 0 `half_seconds` they compare short melodies as sharply as long ones, which a score wants.
         """
         fit = self.fit(notes)
         tonic_log = self.tonic_log_probs(notes)
@@ -141,9 +142,10 @@ class ModeRecognizer:
             given = np.exp(-0.5 * (offset_cents / TONIC_SPREAD_CENTS) ** 2)
             given *= (1.0 - tonic_error_rate) / given.sum()
             tonic_log = np.log(given[:, None] + tonic_error_rate * np.exp(tonic_log) + 1e-30)
+        whole = most_steps * fit + self.prior + tonic_log  # which finds the tonic of short melodies, too
         joint = effective_sample_size(notes, most_steps, half_seconds) * fit + self.prior + tonic_log
-        joint -= logsumexp(joint)
-        return ModePosterior(self.modes, np.exp(logsumexp(joint, axis=0)), np.exp(logsumexp(joint, axis=1)))
+        modes, tonics = logsumexp(joint, axis=0), logsumexp(whole, axis=1)
+        return ModePosterior(self.modes, np.exp(modes - logsumexp(modes)), np.exp(tonics - logsumexp(tonics)))
 
     def tonic_log_probs(self, notes: NoteSequence) -> np.ndarray:
         """The log probability of each tonic before any mode is fitted, in the tradition of each mode: [tonic, mode]."""
@@ -158,7 +160,7 @@ def effective_sample_size(
 ) -> float:
     """How many independent steps the melody is worth: half of `most_steps` with `half_seconds` of steady notes."""
     seconds = float(notes.seconds.sum())
-    return most_steps * seconds / (seconds + half_seconds)
+    return most_steps * seconds / (seconds + half_seconds) if half_seconds else most_steps
 
 
 def mode_log_prior(tradition: Tradition, use_mode_counts: bool = True) -> np.ndarray:
