@@ -144,8 +144,9 @@ class ModeRecognizer:
             tonic_log = np.log(given[:, None] + tonic_error_rate * np.exp(tonic_log) + 1e-30)
         whole = most_steps * fit + self.prior + tonic_log  # which finds the tonic of short melodies, too
         joint = effective_sample_size(notes, most_steps, half_seconds) * fit + self.prior + tonic_log
-        modes, tonics = logsumexp(joint, axis=0), logsumexp(whole, axis=1)
-        return ModePosterior(self.modes, np.exp(modes - logsumexp(modes)), np.exp(tonics - logsumexp(tonics)))
+        joint -= np.asarray(logsumexp(joint))
+        whole -= np.asarray(logsumexp(whole))
+        return ModePosterior(self.modes, np.exp(logsumexp(joint, axis=0)), np.exp(logsumexp(whole, axis=1)))
 
     def tonic_log_probs(self, notes: NoteSequence) -> np.ndarray:
         """The log probability of each tonic before any mode is fitted, in the tradition of each mode: [tonic, mode]."""
