@@ -120,7 +120,7 @@ with interrupts.command_process(), interrupts.deferred_interrupt():
 def test_deferred_interrupt_of_a_command_has_patience_for_seconds_only() -> None:
     done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 130
-    assert done.stderr == "talim: interrupted; finished work is saved, and the same command resumes it\n"
+    assert done.stderr == "talim: interrupted; the same command goes on with what is saved\n"
 
 
 def test_deferred_interrupt_outside_a_command_never_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from talim.errors import TalimError
 
 RESUME_PREFIX = "To resume: "
 INTERRUPTED = 130  # exit status
-INTERRUPTED_MESSAGE = "interrupted; finished work is saved, and the same command resumes it"
+INTERRUPTED_MESSAGE = "interrupted; the same command goes on with what is saved"
 CLEANUP_SECONDS = 3.0  # for what libraries do when a process ends
 PATIENCE_SECONDS = 5.0  # for a deferred interrupt, in a command
 

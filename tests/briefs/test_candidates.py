@@ -58,7 +58,7 @@ def test_brief_commands_from_yaml_to_export(tmp_path: Path, tiny_run: Path, caps
     assert audio.loudness_lufs(piece) == pytest.approx(-30, abs=0.2)
     assert talim(capsys, "brief", "report", *asked[1:]) == (
         1,
-        f"talim: {out}: no reviews yet; serve them with talim brief BRIEF.yaml --out {out}\n",
+        f"talim: {out}: no reviews yet; serve them with talim brief BRIEF.yaml --out {out} --invites 2\n",
     )
 
     opened = open_brief(out, briefs_brief.load(file))
@@ -76,7 +76,7 @@ def test_brief_commands_from_yaml_to_export(tmp_path: Path, tiny_run: Path, caps
     assert (out / "candidates.jsonl").read_bytes() == whole
     write_brief(tmp_path)
     status, result = talim(capsys, *asked, "--no-serve")  # again, without a run: what is there
-    assert (status, f"--out {out} serves the review; links open while it runs" in result) == (0, True)
+    assert (status, f"--out {out} --invites 2 serves the review; links open while it runs" in result) == (0, True)
     status, result = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
     assert status == 1  # the tiny base says that it is non-commercial
     assert "forbidden (the base" in result

@@ -213,3 +213,9 @@ def test_render_card_loading_code_works_with_plain_peft(finished_run: Any, tiny_
     exec(code, names)
     trained = [n for n, p in names["model"].named_parameters() if "talim_" in n and p.abs().max() > 0]
     assert trained
+
+
+def test_licence_name_of_a_declaration_in_another_language_is_that_of_the_english_one() -> None:
+    for declared in ("自分の録音", "my own recording"):
+        fields = model_card.licence_fields("Apache-2.0", [declared])
+        assert (fields["license"], fields["license_name"]) == ("other", "my-own-recording")

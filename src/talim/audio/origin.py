@@ -52,7 +52,8 @@ def origin_lines(origin: dict[str, Any]) -> list[str]:
         first = "made by a model"
     lines = [f"{origin['file']}: {first}"]
     if origin["generated_by"]:
-        lines.append(f"tags: {origin['generated_by']}")
+        prompt = origin["tags"].get("prompt")
+        lines.append(f"tags: {origin['generated_by']}" + (f", prompt {prompt!r}" if prompt else ""))
     if found := origin["credentials"]:
         lines.append(f"content credentials: {_credentials_text(found)}")
     elif origin["credentials_note"]:

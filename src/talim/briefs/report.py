@@ -35,6 +35,7 @@ FILE = "usefulness.json"
 PAGE = "usefulness/index.html"
 NOTE = "95 % intervals over candidates of the same contender; they do not generalise to other reviewers."
 ANSWERS = {"go": "Go", "no-go": "No-go", "open": "Not decided yet"}
+_SERVE = "serve them with talim brief BRIEF.yaml"
 
 
 def open_reviews(
@@ -45,7 +46,9 @@ def open_reviews(
     """
     rows = candidates.read_candidates(folder)
     if database is None and not (folder / DATABASE).is_file():
-        raise TalimError(f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --run RUN --out {folder}")
+        raise TalimError(
+            f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --run RUN --out {folder} --invites 2"
+        )
     reviews = ReviewStore(database or sqlite_url(folder / DATABASE))
     reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
     return reviews, rows, reviews.rows(lambda text: print(text, file=sys.stderr))
@@ -61,7 +64,9 @@ def write_acceptance_report(folder: Path, brief: Brief, database: str | None = N
     if not review_rows:
         earlier = ", ".join(str(folder / name) for name in (PAGE, FILE) if (folder / name).exists())
         old = f"; not current any more, of earlier reviews: {earlier}" if earlier else ""
-        raise TalimError(f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --out {folder}{old}")
+        raise TalimError(
+            f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --out {folder} --invites 2{old}"
+        )
     contenders = read_json(folder / candidates.CONTENDERS)
     indicators = decision_rule.read_indicators(folder, brief)
     result = assemble_result(rows, review_rows, contenders, indicators, brief)

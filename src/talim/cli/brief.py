@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -74,10 +75,12 @@ def review(
     summary = f"{format_counted(len(rows), 'candidate')} in {out}, {passed} passed every automatic check"
     lines = [summary, *(f"Reviewer: {link}" for link in links)]
     if no_serve:
-        serve = f"talim brief {quote(str(file))} --out {quote(str(out))}"
+        serve = f"talim brief {quote(str(file))} --out {quote(str(out))}{'' if links else ' --invites 2'}"
         lines.append(f"next: {serve} serves the review; links open while it runs")
     show(document, json_, "\n".join(lines))
     if address is not None:
+        for note in server.invite_notes(session.store, links, "reviewer"):
+            print(note, file=sys.stderr)
         application = review_app.create_app(session, hosts=server.allowed_hosts(host, url))
         server.serve(application, address, host, url, session.store, server.checked_proxy(proxy))
 

@@ -29,6 +29,13 @@ def require_path(path: Path, what: str) -> None:
         raise TalimError(f"{path}: cannot be read (its permissions forbid it); expected {what}")
 
 
+def require_file(path: Path, what: str) -> None:
+    """TalimError unless there is a file that can be read, no folder."""
+    require_path(path, what)
+    if path.is_dir():
+        raise TalimError(f"{path}: is a folder; expected {what}, such as one of {path}/*")
+
+
 def require_yaml(path: Path, what: str) -> None:
     """TalimError or UsageError unless the file exists and is YAML."""
     from talim.strict_yaml import read_yaml

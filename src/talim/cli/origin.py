@@ -26,7 +26,7 @@ def origin_show(
 ) -> None:
     """Show the marks of sound files. A file without marks may have lost them."""
     for path in files:
-        early_checks.require_path(path, "a sound file")
+        early_checks.require_file(path, "a sound file")
     from talim.audio.origin import origin_lines, origin_of
 
     origins = [origin_of(path) for path in files]

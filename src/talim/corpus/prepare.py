@@ -196,9 +196,8 @@ def filter_by_license(
         first = f"{refused[0]['file']}: {refused[0]['reason']}" if refused else "the source holds none"
         raise TalimError(
             f"{imported.source}: none of {format_counted(len(imported.files), 'recording')} may be used commercially "
-            f"({first}); write "
-            "what you know into its metadata.csv, columns file_name and licence, for example CC BY 4.0, or "
-            '"my own recording" for what is yours'
+            f"({first}); write what you know into {Path(imported.source) / 'metadata.csv'}, columns file_name and "
+            'licence, for example CC BY 4.0, or "my own recording" for what is yours'
         )
     return replace(imported, files=allowed, skipped=(*imported.skipped, *refused))
 

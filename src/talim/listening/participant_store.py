@@ -106,6 +106,11 @@ class ParticipantStore:
             connection.execute(self.participants.insert(), rows)
         return invites
 
+    def invited(self) -> int:
+        """How many participants have a link."""
+        with transaction(self.engine) as connection:
+            return connection.execute(select(func.count()).select_from(self.participants)).scalar_one()
+
     def find(self, token: str) -> dict[str, Any] | None:
         """The participant with this token, with the numbers of all and of answered turns; None for an unknown token."""
         with transaction(self.engine) as connection:

@@ -244,6 +244,16 @@ def network_notes(
     return [*notes, ending]
 
 
+def invite_notes(store: ParticipantStore, links: list[str], who: str) -> list[str]:
+    """Where no link was made now, whether there are any; `who` opens them ("reviewer")."""
+    if links:
+        return []
+    if not (count := store.invited()):
+        return [f"nobody can answer yet: end this with Ctrl-C, and give --invites with the number of {who}s"]
+    have = format_counted(count, f"{who} link")
+    return [f"{have} made before {'is' if count == 1 else 'are'} valid, but not stored: --invites makes new ones"]
+
+
 def storage_notes(store: ParticipantStore) -> list[str]:
     """A warning if SQLite's file lies on a network folder."""
     from talim.listening.database import database_file, network_file_system

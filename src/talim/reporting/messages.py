@@ -44,7 +44,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         have = "has" if missing["recordings"] == 1 else "have"
         counted = formatting.format_counted(missing["recordings"], "recording")
         lines.append(
-            f"{counted} {have} no caption: their sound is learned, but no words of a prompt call for it; to let words "
+            f"{counted} {have} no caption: the sound is learned, but no words of a prompt call for it; to let words "
             f"choose, add captions to {table} and run this again"
         )
     lines += [_printable(line) for line in sound_group_lines(summary)]

@@ -141,6 +141,12 @@ def _status_of(piece: QueuedPiece, queue: GenerationQueue) -> GenerationStatus:
     )
 
 
+@_routes.get("/", include_in_schema=False)
+def root() -> dict[str, str]:
+    """What this is, for people who open the address in a browser."""
+    return {"program": "talim serve: music for other programs", "interface": "/openapi.json"}
+
+
 @_routes.get("/v1/model")
 def model(_: _Client, service: _Service) -> ServedModel:
     """What makes the music, and under which licences."""

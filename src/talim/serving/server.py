@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from talim.progress import Progress
 
 MIN_TOKEN_CHARACTERS = 20
+GUIDE = "docs/guides/serve.md"
 ENDING = "Ctrl-C ends the server; pieces that were not fetched are deleted then"
 
 
@@ -111,8 +112,10 @@ def serve_generation(
         hosts = server.allowed_hosts(address.host, address.url)
         queue.start()
         ready()
-        port = address.bound.getsockname()[1]
-        notes = server.network_notes(address.host, port, address.url, address.proxy, ENDING)
+        who = "programs on this computer only" if server.is_loopback(address.host) else "every computer in this network"
+        if address.url is not None:
+            who = f"whoever reaches {address.url} with a token"
+        notes = [f"{who} can ask for music; see {GUIDE}", ENDING]
         try:
             server.run_server(create_app(service, hosts), address.bound, notes, address.proxy)
         finally:

@@ -12,6 +12,7 @@ import yaml
 from talim.corpus.attribution import attribution_line
 from talim.html.formatting import format_change, format_counted
 from talim.licences import allows_commercial_use, plain_name
+from talim.own_recordings import declares_own_recording
 from talim.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -104,8 +105,15 @@ def licence_fields(base: str, recordings: Sequence[str], start: str | None = Non
             if len(versions) == 1 or not strictest.startswith("cc-by"):
                 return {"license": strictest}
         bars = sorted(needed)
-    names = dict.fromkeys(re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") or "unknown" for name in bars)
+    names = dict.fromkeys(map(_plain_name, bars))
     return {"license": "other", "license_name": "-and-".join(names)[:MAX_NAME], "license_link": LICENCE_FILE}
+
+
+def _plain_name(licence: str) -> str:
+    """A licence as the Hub takes names: small letters, digits, dots and hyphens."""
+    if declares_own_recording(licence) and not licence.isascii():  # in another language
+        return "my-own-recording"
+    return re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") or "unknown"
 
 
 def _hub_licence(name: str) -> str | None:
