@@ -162,7 +162,11 @@ def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Pr
     >>> recipe = talim.Recipe(corpus="my-corpus", design="linear@all:2.5%", training={"steps": 20})
     >>> run = talim.train(recipe, "my-run")
     """
-    recipe = checked_recipe(recipe, out, device)
+    return train_checked(checked_recipe(recipe, out, device), out, device=device, progress=progress)
+
+
+def train_checked(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Progress | None = None) -> Run:
+    """As `train`, with a recipe that `checked_recipe` has returned for the same folder."""
     progress = progress or progress_module.default()
     try:
         from talim.training.train import train as train_recipe

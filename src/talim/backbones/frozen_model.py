@@ -38,10 +38,8 @@ class FrozenModel:
         self, model: Any, tokenizer: Callable[..., Any], name: str, licence: str, miniature: bool, precision_reason: str
     ) -> None:
         self.model, self.tokenizer, self.name, self.licence = model, tokenizer, name, licence
-        self.reader, self.transliterate = (
-            TextReader(tokenizer, max_tokens=self.tokenizer_options.get("max_length")),
-            True,
-        )
+        self.reader = TextReader(tokenizer, max_tokens=self.tokenizer_options.get("max_length"))
+        self.transliterate = True
         self.miniature, self.precision_reason = miniature, precision_reason
         vars(model)["name_or_path"] = name  # PEFT stores it with an adapter: no local path
         self.options = generation_options.DEFAULT_OPTIONS[self.family]

@@ -35,7 +35,6 @@ FILE = "usefulness.json"
 PAGE = "usefulness/index.html"
 NOTE = "95 % intervals over candidates of the same contender; they do not generalise to other reviewers."
 ANSWERS = {"go": "Go", "no-go": "No-go", "open": "Not decided yet"}
-_SERVE = "serve them with talim brief BRIEF.yaml"
 
 
 def open_reviews(

@@ -57,7 +57,8 @@ def train(
 
     if not Run(out).finished:
         early_checks.check_loadable(recipe.base, device, [str(recipe.design)])
-        recipe = api.checked_recipe(recipe, out, device)
+    recipe = api.checked_recipe(recipe, out, device)
+    if not Run(out).finished:
         begin(f"{out}: loading the base {recipe.base} and the corpus {recipe.corpus}")
     from talim.atomic_io import read_json
     from talim.reporting import messages
@@ -65,7 +66,7 @@ def train(
 
     if distributed.is_main_process():
         _tell_plan(Run(out), recipe, device)
-    run = api.train(recipe, out, device=device)
+    run = api.train_checked(recipe, out, device=device)
     cost = read_json(run.cost)
     if distributed.is_main_process():
         show({"run": str(run.folder), "cost": cost}, json_, messages.training_message(run.folder))

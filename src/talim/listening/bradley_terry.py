@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 # Curvatures of weak priors, worth far less than one vote: they keep the strength of a condition that always wins
 # finite, and the cut point of an answer that nobody gave.
@@ -127,12 +129,10 @@ def all_pairs(conditions: int) -> np.ndarray:
 
 def largest_compared(pairs: np.ndarray, conditions: int) -> np.ndarray:
     """Which conditions, bool [K], are of the largest set that `pairs` [P, 2] compare, directly or through others."""
-    reached = np.eye(conditions, dtype=bool)
-    reached[pairs[:, 0], pairs[:, 1]] = reached[pairs[:, 1], pairs[:, 0]] = True
-    for _ in range(conditions):
-        reached = reached @ reached
-    largest = reached[reached.sum(axis=1).argmax()]
-    return largest if largest.sum() > 1 else np.zeros(conditions, dtype=bool)
+    compared = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (conditions, conditions))
+    labels = connected_components(compared, directed=False)[1]
+    sizes = np.bincount(labels)
+    return (labels == sizes.argmax()) & (sizes.max() > 1)
 
 
 def count_answers(

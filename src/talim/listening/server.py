@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 LISTENERS_GUIDE = "docs/guides/listeners-at-home.md"
 EVERYWHERE = ("0.0.0.0", "::")  # all interfaces of the machine
-ANSWERS_ARE_KEPT = "leave this window open while people answer; Ctrl-C ends the server, and answers are kept"
 INSTALL = "pip install '.[servers]'"
 _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy")
 
@@ -223,9 +222,7 @@ def _hangup_ends(server: uvicorn.Server) -> Iterator[None]:
         signal.signal(hangup, previous)
 
 
-def network_notes(
-    host: str, port: int, url: str | None, proxy: str | None, ending: str = ANSWERS_ARE_KEPT
-) -> list[str]:
+def network_notes(host: str, port: int, url: str | None, proxy: str | None) -> list[str]:
     """Who can open the links, what is unsafe about that, and how to end the server."""
     notes = []
     if is_loopback(host) and url is None:
@@ -241,7 +238,7 @@ def network_notes(
         )
     if url is not None and proxy is None:
         notes.append("all requests count as coming from the proxy; --proxy ADDRESS believes its X-Forwarded-For header")
-    return [*notes, ending]
+    return [*notes, "leave this window open while people answer; Ctrl-C ends the server, and answers are kept"]
 
 
 def invite_notes(store: ParticipantStore, links: list[str], who: str) -> list[str]:

@@ -317,9 +317,8 @@ class _Search:
         return sum(losses.values()) / len(losses)
 
     def _short_recipe(self, kind: KindOfDesign, rate: float) -> Recipe:
-        timing = self.timings.get(
-            str(kind.recipe.design), StepTiming(1e-3, 0.0)
-        )  # its only use is to place checkpoints
+        # its only use is to place checkpoints
+        timing = self.timings.get(str(kind.recipe.design), StepTiming(1e-3, 0.0))
         training = with_steps(kind.recipe.training, self.plan["short_steps"], timing)
         training = training.model_copy(update={"learning_rate": rate})
         return kind.recipe.model_copy(update={"training": training, "seed": kind.rule.seeds[0]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,14 @@ def duration(seconds: float) -> Texts:
     for unit, name in units.items():
         japanese = japanese.replace(unit, name)
     return {"en": text, "ja": japanese.replace(" ", "")}
+
+
+def listed(texts: Sequence[Texts]) -> Texts:
+    """Texts one after the other, with the commas of each language."""
+    return {
+        language: comma.join(text[language] for text in texts)
+        for language, comma in zip(LANGUAGES, (", ", "、"), strict=True)
+    }
 
 
 def join(sentences: Iterable[str], language: str) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from talim.html.formatting import format_count, format_number, format_percent
 from talim.licences import allows_commercial_use
 from talim.reporting import predictor_sentences
-from talim.reporting.catalogue import LANGUAGES, Texts, duration, in_languages, join
+from talim.reporting.catalogue import LANGUAGES, Texts, duration, in_languages, join, listed
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import samples_sentence
 from talim.reporting.sentences import NOT_MEASURED, is_number, loss_verdict, stage_of, trained_fraction
 
-SEPARATORS = {"en": ", ", "ja": "、"}
 NOTHING = dict.fromkeys(LANGUAGES, "")
 
 
@@ -101,12 +100,8 @@ def use_point(result: RunResults, judged: Sequence[str] = ()) -> Texts:
     """What people decided, and whether the licences of base, recordings and adapters of others allow commercial use."""
     people = in_languages("point_judged", judged=" ".join(judged)) if judged else in_languages("point_nobody")
     obstacles = _obstacles(result)
-    listed = {
-        language: ("、" if language == "ja" else ", ").join(o[language] for o in obstacles) for language in LANGUAGES
-    }
-    selling = (
-        in_languages("point_selling_open", obstacles=listed) if obstacles else in_languages("point_selling_allowed")
-    )
+    key = "point_selling_open" if obstacles else "point_selling_allowed"
+    selling = in_languages(key, obstacles=listed(obstacles))
     return in_languages("point_use", people=people, selling=selling)
 
 

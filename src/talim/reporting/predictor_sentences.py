@@ -7,7 +7,7 @@ from typing import Any
 
 from talim.evaluation.loss_standing import ABOVE, KEY, NOT_SHOWN, is_calibration
 from talim.html.formatting import format_ci, format_number, format_percent
-from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, interval_in_languages, join, words
+from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, interval_in_languages, join, listed, words
 
 
 def predictor_name(name: str) -> Texts:
@@ -64,16 +64,13 @@ def predictor_rows(losses: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _levels(losses: Mapping[str, Any], known: Mapping[str, Any], unit: str) -> Texts:
     values = sorted(known["losses"].items(), key=lambda item: -item[1]["mean"])
-    names = {name: predictor_name(name) for name, _ in values}
-    listed = {
-        language: ("、" if language == "ja" else ", ").join(
-            f"{names[name][language]} {format_number(each['mean'])}" for name, each in values
-        )
-        for language in LANGUAGES
-    }
+    levels = [
+        {language: f"{name} {format_number(each['mean'])}" for language, name in predictor_name(key).items()}
+        for key, each in values
+    ]
     ends = (losses["base_loss"]["mean"], losses["adapted_loss"]["mean"])
     base, adapted = (format_number(value) for value in ends)
-    return in_languages("standing_levels", levels=listed, unit=_unit(unit), base=base, adapted=adapted)
+    return in_languages("standing_levels", levels=listed(levels), unit=_unit(unit), base=base, adapted=adapted)
 
 
 def _unit(unit: str) -> Texts:

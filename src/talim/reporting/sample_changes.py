@@ -34,21 +34,24 @@ def _distance(value: float) -> str:
     return "not distinguishable from 0" if value < 0 else format_number(value, 1)  # below 0 by chance
 
 
-def _shown(name: str, show: Callable[[float], str]) -> tuple[str, Callable[[float], str]]:
-    return words("en")[f"score_{name}"], show
-
-
+_SHOWN = {
+    "pitched_fraction": SHARE,
+    "adherence_mode": SHARE,
+    "adherence_cycle": SHARE,
+    "adherence_tempo": SHARE,
+    "adherence_instruments": SHARE,
+    "adherence_clap": SHARE,
+    "kernel_distance_timbre": _distance,
+    "kernel_distance_pitch": _distance,
+    "kernel_distance_rhythm": _distance,
+    "silent_fraction": SHARE,
+    "clipped_fraction": SHARE,
+}
 # score of scores.json: its name on pages, and how its values are shown
 NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
-    name: _shown(name, show)
-    for show, names in (
-        (SHARE, ("pitched_fraction", "adherence_mode", "adherence_cycle", "adherence_tempo", "adherence_instruments")),
-        (SHARE, ("adherence_clap",)),
-        (_distance, ("kernel_distance_timbre", "kernel_distance_pitch", "kernel_distance_rhythm")),
-        (SHARE, ("silent_fraction", "clipped_fraction")),
-    )
-    for name in names
+    key: (words("en")[f"score_{key}"], show) for key, show in _SHOWN.items()
 }
+_IN_JAPANESE = {words("en")[f"score_{key}"]: words("ja")[f"score_{key}"] for key in _SHOWN}
 
 
 @dataclass(frozen=True)
@@ -163,12 +166,8 @@ def _begun(parts: Sequence[str]) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> Texts:
-    """English names of scores, one after the other."""
-    english = {words("en")[key]: key for key in words("en") if key.startswith("score_")}
-    return {
-        "en": "; ".join(names),
-        "ja": "、".join(words("ja")[english[name]] if name in english else name for name in names),
-    }
+    """Names of scores, one after the other."""
+    return {"en": "; ".join(names), "ja": "、".join(_IN_JAPANESE[name] for name in names)}
 
 
 def _too_few_sentence(changes: Sequence[SampleChange], where: Texts) -> Texts:

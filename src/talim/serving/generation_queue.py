@@ -99,9 +99,8 @@ class GenerationQueue:
         """Take a request; QueueFullError where too many wait."""
         with self._changed:
             waiting = [other.client for other in self._pieces.values() if other.status == WAITING]
-            if self._ends or len(waiting) >= self.limits.waiting:
-                raise QueueFullError
-            if waiting.count(piece.client) >= self.limits.waiting_per_client:
+            is_full = len(waiting) >= self.limits.waiting
+            if self._ends or is_full or waiting.count(piece.client) >= self.limits.waiting_per_client:
                 raise QueueFullError
             self._pieces[piece.id] = piece
             if piece.client not in self._turns:
