@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from talim.backbones.musicgen.decoding.products import Norm, elementwise, product_of
 from talim.backbones.musicgen.decoding.slots import Place, Visible, write
 from talim.design.adapter_kinds import Conv, Kind, Transformer
+from talim.design.adapter_kinds.conv import TemporalConv
 from talim.design.streaming import StreamingState
-from talim.design.temporal_layers import TemporalConv
 
 ROWS_OF_ONE_THREAD = 8  # that one thread has through as soon as several, which must wait for each other
 

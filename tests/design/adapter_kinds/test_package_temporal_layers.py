@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from talim.design.adapter_kinds.conv import SqueezeExcitation, TemporalConv
+from talim.design.adapter_kinds.transformer import TemporalAttention
 from talim.design.streaming import StreamingState
-from talim.design.temporal_layers import SqueezeExcitation, TemporalAttention, TemporalConv
 
 WIDTH = 6
 LAYERS: dict[str, Callable[[bool], nn.Module]] = {
