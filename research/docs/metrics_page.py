@@ -48,7 +48,7 @@ tracking](../reports/pitch-tracking.md). Accuracy of copy detection: [Copy detec
 The held-out loss, and the predictors that need no model beside it: [Evaluate](../guides/evaluate.md#what-is-measured).
 
 Cost: scoring 20 clips of ten seconds took 21.7 s of CPU time on one core, 9.3 of them for the per-clip analysis,
-which `--num-workers` parallelises (`python -m benchmarks.judging --clips 20 --num-workers 1`).
+which `--num-workers` parallelises (`python -m benchmarks.evaluate_time --clips 20 --num-workers 1`).
 """
 
 

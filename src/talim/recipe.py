@@ -14,7 +14,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 
 from talim.design.expression import Design
 from talim.errors import TalimError, UsageError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, StrictModel, expected, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
 

@@ -13,7 +13,7 @@ import yaml.scanner
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from talim.errors import TalimError, UsageError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 
 
 class StrictModel(BaseModel):

@@ -102,7 +102,7 @@ def test_check_fits_or_says_why_not(finished_run: Run, tiny_base: Path, tmp_path
 def test_check_ends_on_an_expression_that_does_not(
     lora: Path, tiny_base: Path, values: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("talim.adapters.pattern_time.CPU_SECONDS", 1)
+    monkeypatch.setattr("talim.adapters.regex_time.CPU_SECONDS", 1)
     assert "takes longer than 1 s" in refused("check", change(lora, **values), "--base", tiny_base)
 
 

@@ -26,7 +26,7 @@ from talim.corpus import report
 from talim.corpus.captions import NO_CAPTION
 from talim.corpus.importers.folder import list_recordings
 from talim.corpus.manifest import Corpus
-from talim.corpus.prepare import filter_by_license, prepare
+from talim.corpus.prepare import filter_by_licence, prepare
 from talim.errors import TalimError, UsageError
 from talim.progress import Progress
 from talim.reporting.messages import corpus_message
@@ -282,20 +282,20 @@ def licensed(folder: Path, make_recordings: Any, *licences: str) -> Path:
     return folder
 
 
-def test_filter_by_license_skips_forbidden_and_unknown_licences(tmp_path: Path, make_recordings: Any) -> None:
+def test_filter_by_licence_skips_forbidden_and_unknown_licences(tmp_path: Path, make_recordings: Any) -> None:
     recordings = licensed(tmp_path / "takes", make_recordings, "CC0-1.0", "CC BY-NC 4.0", "", "CC BY 4.0")
     imported = list_recordings(recordings, tmp_path / "out")
-    allowed = filter_by_license(imported, {}, "commercial")
+    allowed = filter_by_licence(imported, {}, "commercial")
     assert [file.name for file in allowed.files] == ["take-0.wav", "take-3.wav"]
     assert {row["file"]: row["reason"] for row in allowed.skipped} == {
         "take-1.wav": "its licence (CC BY-NC 4.0) forbids commercial use",
         "take-2.wav": "its licence (unknown) is not known to allow commercial use",
     }
-    assert filter_by_license(imported, {}) is imported
+    assert filter_by_licence(imported, {}) is imported
     edited = {"take-2.wav": {"licence": "CC0-1.0"}}  # a row of the corpus's own metadata.csv wins
-    assert len(filter_by_license(imported, edited, "commercial").files) == 3
+    assert len(filter_by_licence(imported, edited, "commercial").files) == 3
     with pytest.raises(UsageError, match="unknown licence use 'selling'"):
-        filter_by_license(imported, {}, "selling")
+        filter_by_licence(imported, {}, "selling")
 
 
 def test_prepare_for_commercial_use_without_allowed_recording_raises(tmp_path: Path, make_recordings: Any) -> None:

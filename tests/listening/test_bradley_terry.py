@@ -113,7 +113,7 @@ def test_jackknife_interval_of_mean_equals_t_interval() -> None:
 
 
 def test_coverage_over_listeners_is_nominal_and_over_votes_is_not() -> None:
-    """Few studies, wide bounds: the full table is benchmarks/interval_coverage.py, the full test is the slow one."""
+    """Few studies, wide bounds; table: research/validation/listening_interval_coverage.py, the full test slow."""
     result = coverage(SimulatedPopulation(), listeners=12, studies=40, resamples=120)
     assert 0.87 <= result["jackknife"] <= 1.0
     assert result["votes"] < result["jackknife"] - 0.08

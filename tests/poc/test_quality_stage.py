@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from talim.atomic_io import read_json, write_json, write_text
-from talim.evaluation.loss_standing import KEY, standing
+from talim.evaluation.predictor_comparison import KEY, standing
 from talim.experiments.recommend import DesignChoice
 from talim.poc import quality_stage
 from talim.poc.gates import GateThresholds, QualityGate

@@ -96,7 +96,7 @@ def test_write_report_of_a_run_outside_the_folder_raises(finished: Path) -> None
 
 def test_write_report_escapes_text(finished: Path) -> None:
     decided = read_json(finished / "stages.json")
-    decided["license_use_note"] = "<script>alert(1)</script>"
+    decided["licence_use_note"] = "<script>alert(1)</script>"
     write_json(finished / "stages.json", decided)
     text = report_section.write_report(finished).read_text(encoding="utf-8")
     assert "<script>alert(1)" not in text

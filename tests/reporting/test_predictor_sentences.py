@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from talim.evaluation.loss_standing import KEY, standing
-from talim.reporting import messages, points, run_report, sentences
+from talim.evaluation.predictor_comparison import KEY, standing
+from talim.reporting import cost_quality_use, messages, run_report, sentences
 from talim.reporting.predictor_sentences import calibration_sentence, predictor_rows, standing_sentences
 from talim.reporting.run_results import RunResults
 
@@ -66,7 +66,7 @@ def test_standing_is_told_with_its_figures_in_both_languages(base: float, adapte
     short = standing_sentences(losses, with_levels=False)
     assert english in short["en"]
     assert all(told[language].endswith(short[language]) for language in told)
-    assert short["en"] in " ".join(points.points(result(losses))["en"])
+    assert short["en"] in " ".join(cost_quality_use.points(result(losses))["en"])
 
 
 def test_a_margin_that_chance_may_explain_is_not_claimed() -> None:
@@ -84,7 +84,7 @@ def test_a_calibrated_base_is_not_called_better() -> None:
     verdict, headline = sentences.loss_verdict(result(held_out(8.1, 6.15)))
     assert verdict == "calibration"
     assert "calibration" in headline
-    assert "predicted better" not in " ".join(points.points(result(held_out(8.1, 6.15)))["en"])
+    assert "predicted better" not in " ".join(cost_quality_use.points(result(held_out(8.1, 6.15)))["en"])
     assert sentences.loss_verdict(result(held_out(8.1, 4.0)))[0] == "better"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fixtures.run_folder import SCORES, evaluated
 
-from talim.reporting import points, run_report, sentences
+from talim.reporting import cost_quality_use, run_report, sentences
 from talim.reporting.run_results import RunResults
 
 
@@ -52,7 +52,9 @@ def test_stage_of_tells_how_far_training_has_come(
     assert sentences.stage_of(result) == expected
     unfinished = "not finished" in expected
     assert bool(sentences.unfinished_sentence(result)) == unfinished
-    text = " ".join([*points.points(result)["en"], sentences.loss_verdict(result)[1], sentences.loss_sentence(result)])
+    text = " ".join(
+        [*cost_quality_use.points(result)["en"], sentences.loss_verdict(result)[1], sentences.loss_sentence(result)]
+    )
     assert ("not finished" in text or "has not begun" in text) == unfinished
     if unfinished:
         assert "Trained" not in text

@@ -20,7 +20,7 @@ from talim.listening.middleware import RateLimits
 from talim.listening.participant_store import hash_token
 from talim.serving.app import ServedModel, Service, create_app
 from talim.serving.generation_queue import GenerationQueue, QueuedPiece, QueueLimits
-from talim.serving.making import resolved_options
+from talim.serving.piece_maker import resolved_options
 
 TOKENS = {name: f"{name}-token-that-is-long-enough" for name in ("studio", "site")}
 MODEL = ServedModel(

@@ -16,7 +16,7 @@ from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 from peft.utils.other import get_pattern_key
 
 from talim import progress
-from talim.adapters import pattern_time
+from talim.adapters import regex_time
 from talim.adapters.config import exact_path_regex
 
 KEY_PREFIX = "base_model.model."  # PEFT's prefix of module paths
@@ -49,7 +49,7 @@ def as_named_here(
     }
     if fits:
         return config, renamed
-    pattern_time.check_time(pattern_time.expressions(config), paths)  # before they are matched in this process
+    regex_time.check_time(regex_time.expressions(config), paths)  # before they are matched in this process
     first = min(paths)
     progress.log_once(
         f"{folder}: its modules are named as those of another model, such as {first}; here that is {here(first)}"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from talim.adapters import pattern_time, peft_baselines
+from talim.adapters import peft_baselines, regex_time
 from talim.adapters.base_biases import kept_biases
 from talim.adapters.config import CONFIG_FILE, FULL, STORED_METHOD, AdapterConfig, stored_base_name
 from talim.adapters.foreign_paths import KEY_PREFIX, as_named_here
@@ -282,7 +282,7 @@ def read_config(folder: Path) -> PeftConfig:
     if not isinstance(config.base_model_name_or_path, str | None):
         raise TalimError(f"{path}: base_model_name_or_path is no text")
     try:
-        pattern_time.expressions(config)
+        regex_time.expressions(config)
     except TalimError as error:
         raise TalimError(f"{path}: {error}") from error
     return config
@@ -337,7 +337,7 @@ def check_fit(config: PeftConfig, weights: dict[str, Any], model: nn.Module, fol
             if block["module"] not in modules:
                 where = f"{folder} has an adapter at {block['module']}"
                 raise TalimError(f"{where}, which this model lacks; is it another base?")
-    pattern_time.check_time(pattern_time.expressions(config), modules)
+    regex_time.check_time(regex_time.expressions(config), modules)
     expected = _expected_shapes(config, plain, folder)
     embeddings, vocabularies = _embedding_weights(plain), {}
     for key in weights.keys() - expected.keys():

@@ -17,7 +17,7 @@ from talim.audio.audio import Audio
 from talim.audio.containers import PCM_CONTAINERS, PatchedFile, hidden_sound, mp3_stated_seconds, truncation_reason
 from talim.audio.errors import AudioError
 from talim.audio.mp4_span import FORMATS, HELD_FRAMES, MAX_DELAY_SECONDS, Mp4Span
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from av import AudioFrame, AudioResampler, Packet

@@ -11,7 +11,7 @@ from talim.audio.audio import Audio, Resampler
 from talim.audio.decode import decode_blocks, length_by_header
 from talim.audio.errors import TooLongError
 from talim.errors import TalimError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 
 SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", ".aiff", ".au", ".w64", ".rf64"}
 PHONE_SUFFIXES = frozenset(

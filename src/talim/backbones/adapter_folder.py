@@ -11,7 +11,7 @@ from talim.backbones.card_licence import licence_of_card
 from talim.backbones.hub_errors import HubUnreachableError
 from talim.backbones.resolve import HUB_ID, REVISION
 from talim.errors import TalimError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.run import Run
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"

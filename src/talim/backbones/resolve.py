@@ -17,8 +17,8 @@ from talim.backbones.checkpoint_layout import foreign_model_type
 from talim.backbones.hub_download import HubBase
 from talim.backbones.musicgen.audiocraft_checkpoint import AudiocraftCheckpoint, is_audiocraft
 from talim.errors import TalimError
-from talim.near_paths import did_you_mean
 from talim.out_of_memory import memory_that_ran_out
+from talim.path_suggestions import did_you_mean
 from talim.strict_yaml import shown_value
 
 NANO_FOLDER = Path(__file__).parent / "nano" / "weights"  # one folder per model

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from talim.errors import TalimError, UsageError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.terminal_text import one_line
 
 MAX_NAME_BYTES = 255  # of a file or folder, on every common file system

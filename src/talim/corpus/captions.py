@@ -15,10 +15,10 @@ from talim.atomic_io import write_text
 from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.beat_chord_files import BeatChordAnnotation, read_beats_chords
 from talim.corpus.caption_templates import caption_phrase
-from talim.corpus.given_sides import COLUMN as SPLIT_COLUMN
 from talim.corpus.labels import Labels, labels_in_range, parse_labels, without_wrong_numbers
 from talim.corpus.manifest import UNKNOWN
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
+from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
 from talim.corpus.tables import guard_formula
 from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError

@@ -11,10 +11,10 @@ from pathlib import Path
 from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
 from talim.corpus.generated_recordings import COLUMN as GENERATED_COLUMN
-from talim.corpus.given_sides import COLUMN as SPLIT_COLUMN
-from talim.corpus.given_sides import side_of, unknown_word
 from talim.corpus.labels import COLUMNS as LABEL_COLUMNS
 from talim.corpus.labels import without_wrong_numbers
+from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
+from talim.corpus.split_column import side_of, unknown_word
 from talim.corpus.tables import FILE_COLUMNS, MetadataRow, Table, format_lines
 from talim.errors import UsageError
 from talim.traditions.name_matching import split_ascii_words

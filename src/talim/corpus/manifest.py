@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from talim.atomic_io import parse_json
 from talim.audio import Audio, AudioError, content_hash, read
 from talim.errors import TalimError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.strict_yaml import describe
 
 FORMAT_VERSION = 2  # of summary.json and corpus.jsonl; raise it when older code or folders no longer fit

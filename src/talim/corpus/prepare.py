@@ -16,8 +16,6 @@ from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
 from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
 from talim.corpus.generated_recordings import generated_lines, leave_out_generated
-from talim.corpus.given_sides import COLUMN as SPLIT_COLUMN
-from talim.corpus.given_sides import given_sides, sides_of_recordings
 from talim.corpus.importers import registry
 from talim.corpus.label_spellings import unify_labels
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
@@ -25,6 +23,8 @@ from talim.corpus.near_duplicates import NearDuplicate, copies_of, find_near_dup
 from talim.corpus.recordings import ImportResult, SourceFile
 from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfig, copy_row, load_landmarks, segment_all
 from talim.corpus.split import default_fraction, make_split, random_split_leakage
+from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
+from talim.corpus.split_column import given_sides, sides_of_recordings
 from talim.corpus.split_groups import with_sound_groups
 from talim.corpus.summary import split_item, summarize, with_split
 from talim.corpus.validation_side import add_validation
@@ -87,7 +87,7 @@ def prepare(  # noqa: PLR0913
     for line in generated_lines(imported, makers):
         progress.log(one_line(line))
     listed = len(imported.files)
-    imported = filter_by_license(imported, edited, license_use)
+    imported = filter_by_licence(imported, edited, license_use)
     refused = listed - len(imported.files)
     if refused:
         progress.log(
@@ -177,7 +177,7 @@ def _with_given_sides(
     return _with_notes(imported, f"column {SPLIT_COLUMN}", notes, progress), sides
 
 
-def filter_by_license(
+def filter_by_licence(
     imported: ImportResult, edited: Mapping[str, Mapping[str, str]], license_use: str = "any"
 ) -> ImportResult:
     """The source without the recordings whose licence does not allow the use; those are listed in `skipped`.

@@ -19,9 +19,9 @@ from talim.atomic_io import write_bytes, write_text
 from talim.audio import AudioError, content_hash, read, write
 from talim.audio.decode import stated_seconds
 from talim.audio.levels import FRAME_SECONDS, MIN_LOUD_DBFS, RecordingLevels, silent_levels
-from talim.corpus.conformed_sound import ConformedSound
 from talim.corpus.near_duplicates import LandmarkFinder, pack_landmarks, unpack_landmarks
 from talim.corpus.recordings import SourceFile
+from talim.corpus.resampled_sound import ResampledSound
 from talim.errors import TalimError
 from talim.progress import Progress
 from talim.terminal_text import one_line
@@ -110,10 +110,10 @@ def segment_file(
 ) -> SegmentedRecording:
     """Decode a recording, write its clips as FLAC, then their record; or say why the file cannot be used.
 
-    Raises TalimError only where the corpus cannot be written. `on_progress` is that of `ConformedSound`.
+    Raises TalimError only where the corpus cannot be written. `on_progress` is that of `ResampledSound`.
     """
     try:
-        sound = ConformedSound(file.audio, config.rate_hz, config.channels, corpus / "sources", on_progress)
+        sound = ResampledSound(file.audio, config.rate_hz, config.channels, corpus / "sources", on_progress)
     except Exception as error:  # no record is stored: the next run tries the file again
         if isinstance(error, OSError) and not isinstance(error, TalimError):
             raise TalimError(f"{corpus}: cannot be written: {error.strerror or error}") from error
@@ -159,7 +159,7 @@ def generated_files(corpus: Path) -> list[Path]:
     return clips + records + partial
 
 
-def _clips_of(sound: ConformedSound, config: SegmentationConfig) -> list[tuple[int, int]]:
+def _clips_of(sound: ResampledSound, config: SegmentationConfig) -> list[tuple[int, int]]:
     """The clips of a sound as [start, stop) in samples; AudioError where there are none."""
     if sound.source_seconds < MIN_CLIP_SECONDS:
         raise AudioError(f"too short: {sound.source_seconds:.2f} s, at least {MIN_CLIP_SECONDS:.0f} s are needed")
@@ -203,7 +203,7 @@ def clip_boundaries(regions: list[tuple[int, int]], rate_hz: int, clip_seconds: 
 
 
 def _write_clip(
-    corpus: Path, sound: ConformedSound, start: int, stop: int, source_hash: str, config: SegmentationConfig
+    corpus: Path, sound: ResampledSound, start: int, stop: int, source_hash: str, config: SegmentationConfig
 ) -> Segment:
     name = f"clips/{config.key}/{source_hash[:12]}-{round(1000 * start / sound.rate_hz):08d}.flac"
     path = corpus / name
@@ -268,7 +268,7 @@ def segment_all(files: Sequence[SourceFile], out: Path, config: SegmentationConf
 
 
 def _minutes_shown(file: SourceFile, progress: Progress) -> Callable[[float, int], None]:
-    """Tells the progress within a long file: minutes of sound, in the two passes of `ConformedSound`."""
+    """Tells the progress within a long file: minutes of sound, in the two passes of `ResampledSound`."""
     total: int | None = None
 
     def show(seconds: float, number: int) -> None:

@@ -13,7 +13,7 @@ from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation import continuation, intervals, loss_standing, music_scores, sample_pairs
+from talim.evaluation import continuation, intervals, music_scores, predictor_comparison, sample_pairs
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.copy_scores import copies_sentence
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
@@ -274,7 +274,7 @@ def compare_losses(
     known: dict[str, Any] = {}
     if references is not None:
         summaries = {name: _summary_with_parts(losses, recordings) for name, losses in references.losses.items()}
-        known = {"losses": summaries, **loss_standing.standing(base_loss, adapted_loss, summaries)}
+        known = {"losses": summaries, **predictor_comparison.standing(base_loss, adapted_loss, summaries)}
         known |= {"fit": references.fit, "unit": "nats per token" if unit == "nats" else unit}
     return {
         "base_loss": base_loss,
@@ -282,7 +282,7 @@ def compare_losses(
         "loss_reduction": reduction,
         "parts": list(parts),
         "loss_unit": unit,
-        **({loss_standing.KEY: known} if known else {}),
+        **({predictor_comparison.KEY: known} if known else {}),
         "unit": f"{unit}, mean over the parts; mean over recordings of the mean over their clips",
     }
 

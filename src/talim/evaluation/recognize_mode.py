@@ -18,7 +18,7 @@ import numpy as np
 from talim.audio.read import read_mono_blocks
 from talim.errors import TalimError, UsageError
 from talim.metrics import pitch
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.traditions import mode_recognition, note_transcription
 from talim.traditions.fitted_modes import FittedModes

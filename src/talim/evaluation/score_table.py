@@ -10,7 +10,7 @@ import numpy as np
 
 from talim.atomic_io import to_jsonable
 from talim.audio import Audio
-from talim.evaluation import clip_measures, intervals, loss_standing
+from talim.evaluation import clip_measures, intervals, predictor_comparison
 from talim.evaluation.clip_measures import ClipMeasures
 from talim.evaluation.intervals import CONFIDENCE_LEVEL, Effect, two_way_effect
 from talim.evaluation.protocol import EMBEDDINGS
@@ -115,13 +115,13 @@ class ClipSet:
 def score_page(title: str, result: Mapping[str, Any]) -> str:
     """HTML page of a result with `scores` (rows as dicts), `protocol`, `warnings` and, of a run, `held_out_loss`."""
     losses = result.get("held_out_loss") or {}
-    known = (losses.get(loss_standing.KEY) or {}).get("losses") or {}
+    known = (losses.get(predictor_comparison.KEY) or {}).get("losses") or {}
     named = {"base": losses.get("base_loss"), "adapter": losses.get("adapted_loss"), **known} if known else {}
     return render(
         "scores.html",
         title=title,
         losses=sorted(named.items(), key=lambda item: -item[1]["mean"]),
-        loss_unit=(losses.get(loss_standing.KEY) or {}).get("unit"),
+        loss_unit=(losses.get(predictor_comparison.KEY) or {}).get("unit"),
         rows=result["scores"],
         protocol=result["protocol"],
         warnings=result["warnings"],

@@ -17,7 +17,7 @@ from talim.corpus.prepare import prepare
 from talim.corpus.synthetic import FIRST_SEED, perform_corpus
 from talim.errors import TalimError
 from talim.experiments.study_file import CorpusSpec, SyntheticCorpusSpec
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from talim.audio import AudioStream
 from talim.backbones.adapter_folder import AdapterFolder
-from talim.backbones.arriving import ArrivingPieces
 from talim.backbones.devices import check_device_name
 from talim.backbones.generation_options import resolve_options
 from talim.backbones.precision import check_precision_name
 from talim.backbones.readable_text import reading_notes
 from talim.backbones.resolve import resolve_source
+from talim.backbones.streamed_pieces import StreamedPieces
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.melody import melody_of
 from talim.errors import UsageError
@@ -391,7 +391,7 @@ def generate_clips(  # noqa: PLR0913
         yield from backbone.generate_from_each(phrases, prompts, seconds, seeds, **use, **given)
         return
     parts = backbone.generate_parts(prompts, seconds, seeds, **given)
-    pieces = ArrivingPieces(parts, len(prompts))
+    pieces = StreamedPieces(parts, len(prompts))
     for row in pieces.each():
         if not under_way:
             pieces.complete(row)

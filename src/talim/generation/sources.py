@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from talim.atomic_io import read_json
 from talim.backbones.adapter_folder import PICKLED, WEIGHTS, AdapterFolder, find_adapter
 from talim.errors import TalimError, UsageError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.run import Run
 

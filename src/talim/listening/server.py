@@ -20,7 +20,7 @@ from talim.html.formatting import format_counted
 from talim.interrupts import Interrupted
 from talim.listening.draft_protocol import protocol_folder, write_draft
 from talim.listening.protocol import FILE
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 
 if TYPE_CHECKING:
     import uvicorn
@@ -185,18 +185,22 @@ def run_server(application: Any, bound: socket.socket, notes: list[str], proxy: 
     """
     import uvicorn
 
-    from talim.listening import http_protocol
+    from talim.listening import connection_limits
     from talim.listening.server_log import install_log
 
     sys.stdout.flush()
     for note in notes:
         print(note, file=sys.stderr, flush=True)
-    open_files = http_protocol.raised_file_limit()
-    limit = http_protocol.connection_limit(open_files)
+    open_files = connection_limits.raised_file_limit()
+    limit = connection_limits.connection_limit(open_files)
     settings: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none"}
     settings |= {"server_header": False, "proxy_headers": proxy is not None, "forwarded_allow_ips": proxy or "none"}
-    settings |= {"http": http_protocol.guarded_protocol(limit), "limit_concurrency": limit + 1}
-    settings |= {"timeout_keep_alive": 10, "timeout_graceful_shutdown": 5, "backlog": http_protocol.backlog(open_files)}
+    settings |= {"http": connection_limits.guarded_protocol(limit), "limit_concurrency": limit + 1}
+    settings |= {
+        "timeout_keep_alive": 10,
+        "timeout_graceful_shutdown": 5,
+        "backlog": connection_limits.backlog(open_files),
+    }
     server = uvicorn.Server(uvicorn.Config(application, h11_max_incomplete_event_size=16_384, **settings))
     install_log()
     with suppress(KeyboardInterrupt), _hangup_ends(server):

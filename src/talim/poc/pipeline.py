@@ -27,7 +27,7 @@ from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
-from talim.reporting import human_ratings, messages, points, run_results
+from talim.reporting import cost_quality_use, human_ratings, messages, run_results
 from talim.reporting.catalogue import words
 from talim.reporting.commands import REFERENCE_BASE, quoted
 from talim.reporting.run_report import saleable_base
@@ -107,7 +107,7 @@ def _run_stages(
     decided: dict[str, Any] = {
         "plan": key,
         "base": options.base,
-        "license_use_note": _license_use_note(options, context.corpus),
+        "licence_use_note": _licence_use_note(options, context.corpus),
         "price_per_hour": options.price_per_hour,
         "time_note": "",
         "stages": [],
@@ -216,7 +216,7 @@ def _load_or_make_plan(
     return plan
 
 
-def _license_use_note(options: PocOptions, corpus: Corpus) -> str:
+def _licence_use_note(options: PocOptions, corpus: Corpus) -> str:
     """The recordings that were excluded because of their licence; empty for any use."""
     if options.license_use == "any":
         return ""
@@ -325,7 +325,7 @@ def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any])
     """Three sentences on the selected design: cost in time and money, quality, use (with what people decided)."""
     task = next((row for row in decided["stages"] if row["name"] == "task"), None)
     judged = [line for line in task["sentences"] if not task_stage.is_automatic(line)] if task else []
-    return points.points(run_results.read_result(run.folder), price_per_hour, judged)["en"]
+    return cost_quality_use.points(run_results.read_result(run.folder), price_per_hour, judged)["en"]
 
 
 def suggested_next_step(

@@ -9,7 +9,7 @@ from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
 from talim.evaluation.copy_scores import copies_sentence
 from talim.evaluation.intervals import FEW_RECORDINGS
-from talim.evaluation.loss_standing import KEY
+from talim.evaluation.predictor_comparison import KEY
 from talim.experiments.preliminary_rules import RATE
 from talim.experiments.recommend import DesignChoice, choose_design
 from talim.html.formatting import format_ci, format_number, format_setting

@@ -98,7 +98,7 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         "unfinished": "" if complete else UNFINISHED,
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
         "stopped": stopped,
-        **{name: decided[name] for name in ("license_use_note", "time_note", "limitations")},
+        **{name: decided[name] for name in ("licence_use_note", "time_note", "limitations")},
         "tuning_note": (decided.get("tuning") or {}).get("note"),  # none in files of earlier versions
         "tuning_rows": tuning_rows(folder),
         "commands": _review_commands(folder, decided),

@@ -13,7 +13,7 @@ from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation.base_results import BaseResults
-from talim.evaluation.loss_standing import BELOW, KEY
+from talim.evaluation.predictor_comparison import BELOW, KEY
 from talim.experiments.trial import train_and_evaluate
 from talim.poc import budget, state
 from talim.poc.options import PocOptions, folder_name

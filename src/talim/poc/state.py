@@ -15,7 +15,7 @@ from typing import Any
 from talim.atomic_io import friendly_os_errors, read_json, write_json
 from talim.errors import TalimError, UsageError
 from talim.experiments.tuning import RECORD
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.reporting import run_results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from talim.evaluation.loss_standing import ABOVE, KEY, NOT_SHOWN, is_calibration
+from talim.evaluation.predictor_comparison import ABOVE, KEY, NOT_SHOWN, is_calibration
 from talim.html.formatting import format_ci, format_number, format_percent
 from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, interval_in_languages, join, listed, words
 

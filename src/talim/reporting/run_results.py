@@ -11,7 +11,7 @@ from talim.backbones.registry import is_miniature
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.inside_folder import resolve_inside
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.run import Run
 from talim.strict_yaml import YAML_FAULTS, load_yaml, yaml_fault
 

@@ -6,7 +6,7 @@ import math
 import shlex
 from typing import Any, TypeGuard
 
-from talim.evaluation.loss_standing import is_calibration
+from talim.evaluation.predictor_comparison import is_calibration
 from talim.html.formatting import format_change, format_ci, format_count, format_counted, format_number, format_percent
 from talim.reporting.catalogue import words
 from talim.reporting.run_results import RunResults

@@ -90,7 +90,7 @@ def serve_generation(
     from talim.generation.sources import load_source
     from talim.serving.app import ServedModel, Service, create_app
     from talim.serving.generation_queue import GenerationQueue
-    from talim.serving.making import PieceMaker, resolved_options
+    from talim.serving.piece_maker import PieceMaker, resolved_options
 
     resolved_options(source.base, {})
     backbone = load_source(source, device, progress)

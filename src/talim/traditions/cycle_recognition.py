@@ -21,7 +21,7 @@ MIN_CYCLE_SECONDS, MIN_ROUNDS = 0.6, 2.0
 STROKE_FRAMES = 7  # over which a stroke is spread
 SHARPNESS = 6.0  # how far the best beat decides for its cycle
 # Of correlation, repetition, their product, and log2 of the number of rounds; then the logit of no cycle at all. From
-# `python -m benchmarks.suggested_cycles --fit`.
+# `python -m research.validation.suggested_cycles --fit`.
 WEIGHTS = np.array([3.63, 11.36, 31.96, -0.84])
 NO_CYCLE = 4.69
 

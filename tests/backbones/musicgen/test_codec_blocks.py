@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import EncodecConfig, EncodecModel
 
-from talim.backbones.arriving import ArrivingCodes
 from talim.backbones.musicgen import codec_blocks
+from talim.backbones.streamed_pieces import StreamedCodes
 
 
 def encodec(**changes: Any) -> EncodecModel:
@@ -109,7 +109,7 @@ def test_blocks_come_as_soon_as_their_codes_are_there(monkeypatch: pytest.Monkey
             yield part
 
     needed = []
-    for block, whole in zip(codec_blocks.decode_blocks(codec, ArrivingCodes(parts())), expected, strict=True):
+    for block, whole in zip(codec_blocks.decode_blocks(codec, StreamedCodes(parts())), expected, strict=True):
         needed.append(asked)
         assert torch.equal(block, whole)
     assert needed[0] < 61

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from talim.backbones.arriving import ArrivingCodes
 from talim.backbones.nano import codec as codec_module
 from talim.backbones.nano.codec import NanoCodec, NanoCodecConfig, ResidualVectorQuantizer
+from talim.backbones.streamed_pieces import StreamedCodes
 
 SMALL = {"width": 16, "encoder_blocks": 1, "decoder_blocks": 1, "latent": 8, "codebook_size": 32}
 
@@ -85,5 +85,5 @@ def test_decode_in_blocks_equals_decoding_at_once(
     assert len(blocks) == -(-frames // size) + 1  # the last half frame
     assert torch.is_grad_enabled()
     torch.testing.assert_close(torch.cat(blocks, 1), at_once[:, 0], rtol=1e-4, atol=1e-4)
-    arriving = codec.decode_blocks(ArrivingCodes(iter(codes[0].split(5, -1))))
-    assert all(torch.equal(one, other) for one, other in zip(arriving, blocks, strict=True))
+    streamed = codec.decode_blocks(StreamedCodes(iter(codes[0].split(5, -1))))
+    assert all(torch.equal(one, other) for one, other in zip(streamed, blocks, strict=True))

@@ -10,11 +10,11 @@ from fixtures.importer_sources import ROWS, Row
 
 from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
-from talim.corpus.given_sides import COLUMN as SPLIT_COLUMN
 from talim.corpus.importers import registry
 from talim.corpus.labels import COLUMNS
 from talim.corpus.prepare import prepare
 from talim.corpus.recordings import ImportResult
+from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
 from talim.corpus.tables import FILE_COLUMNS
 from talim.errors import TalimError
 

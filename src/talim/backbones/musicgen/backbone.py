@@ -15,11 +15,11 @@ import torch
 
 from talim.audio import Audio, AudioStream
 from talim.backbones import fingerprint, generation_options
-from talim.backbones.arriving import ArrivingCodes, ArrivingPieces
 from talim.backbones.devices import CODEC_ARITHMETIC, full_float32
 from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import codec_blocks, continuation, decoding, delay_pattern, partial_forward, sampling
 from talim.backbones.protocol import Batch, CachedBatch, Loss
+from talim.backbones.streamed_pieces import StreamedCodes, StreamedPieces
 from talim.beats_chords import BeatsAndChords
 from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import TalimError, UsageError
@@ -104,7 +104,7 @@ class MusicGen(FrozenModel):
 
     def decode_parts(self, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """As `decode_blocks`, of tokens in parts: a block is decoded as soon as the tokens that it needs are there."""
-        codes = ArrivingCodes(self._codes_by_channel(part) for part in parts)
+        codes = StreamedCodes(self._codes_by_channel(part) for part in parts)
         blocks = codec_blocks.decode_blocks(self.model.audio_encoder, codes)
         while True:
             with sampling.inference_mode(self.model.audio_encoder):
@@ -358,7 +358,7 @@ class MusicGen(FrozenModel):
         given = {id(phrase): phrase for phrase in phrases}
         ends = {key: self._tokens_of_end(phrase) for key, phrase in given.items()}
         start = [ends[id(phrase)] for phrase in phrases]
-        pieces = ArrivingPieces(self.generate_parts(prompts, seconds, seed, start=start, **options), len(prompts))
+        pieces = StreamedPieces(self.generate_parts(prompts, seconds, seed, start=start, **options), len(prompts))
         for row in pieces.each():
             if not under_way:
                 pieces.complete(row)

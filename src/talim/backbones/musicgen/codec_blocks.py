@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import EncodecModel
 
-from talim.backbones.arriving import ArrivingCodes
+from talim.backbones.streamed_pieces import StreamedCodes
 
 _BLOCK_FRAMES = 500  # 10 s of the released codecs
 
 
 @torch.no_grad()
-def decode_blocks(codec: Any, codes: Tensor | ArrivingCodes) -> Iterator[Tensor]:
+def decode_blocks(codec: Any, codes: Tensor | StreamedCodes) -> Iterator[Tensor]:
     """Audio [B, n] of `codes` [B, K, T], block by block; a codec that is not known to allow it gives one block.
 
     A block comes as soon as its codes and those around it that it depends on are there.
@@ -24,9 +24,9 @@ def decode_blocks(codec: Any, codes: Tensor | ArrivingCodes) -> Iterator[Tensor]
     if hasattr(codec, "decode_blocks"):
         yield from codec.decode_blocks(codes)
     elif _is_local(codec):
-        yield from _encodec_blocks(codec, ArrivingCodes.of(codes))
+        yield from _encodec_blocks(codec, StreamedCodes.of(codes))
     else:
-        yield codec.decode(ArrivingCodes.of(codes).all()[None], [None]).audio_values[:, 0]
+        yield codec.decode(StreamedCodes.of(codes).all()[None], [None]).audio_values[:, 0]
 
 
 def _is_local(codec: Any) -> bool:
@@ -36,7 +36,7 @@ def _is_local(codec: Any) -> bool:
     return codec.config.norm_type == "weight_norm" and codec.config.chunk_length is None
 
 
-def _encodec_blocks(codec: Any, codes: ArrivingCodes) -> Iterator[Tensor]:
+def _encodec_blocks(codec: Any, codes: StreamedCodes) -> Iterator[Tensor]:
     """EnCodec's decoder: a convolution, an LSTM, and layers of convolutions up to the sampling rate.
 
     Convolutions are given the frames around a block that they reach. The LSTM runs forwards, and keeps its state.

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, EncodecEncoderOutput
 
-from talim.backbones.arriving import ArrivingCodes
 from talim.backbones.nano import sinusoidal_model
+from talim.backbones.streamed_pieces import StreamedCodes
 
 _BLOCK_FRAMES = 1000  # decoded at a time: 20 s
 
@@ -141,17 +141,17 @@ class NanoCodec(PreTrainedModel):
         return EncodecDecoderOutput(audio_values=wave[:, None])
 
     @torch.no_grad()
-    def decode_blocks(self, codes: Tensor | ArrivingCodes) -> Iterator[Tensor]:
+    def decode_blocks(self, codes: Tensor | StreamedCodes) -> Iterator[Tensor]:
         """Audio [B, n] of codes [B, K, T], block by block, as of all at once; memory does not depend on T.
 
         A block's features are computed with all frames that they depend on, as soon as these are there.
         """
         synthesizer = sinusoidal_model.Synthesizer()
         context = 1 + len(self.decoder) * (self.config.kernel // 2)
-        arriving, start = ArrivingCodes.of(codes), 0
-        while (stop := arriving.until(start + _BLOCK_FRAMES)) > start:
+        streamed, start = StreamedCodes.of(codes), 0
+        while (stop := streamed.until(start + _BLOCK_FRAMES)) > start:
             first = max(0, start - context)
-            latent = self.quantiser.decode(arriving.part(first, stop + context))
+            latent = self.quantiser.decode(streamed.part(first, stop + context))
             features = self.features_of(latent)[..., start - first : stop - first]
             yield synthesizer.add(features.cpu()).to(latent.device)
             start = stop

@@ -11,7 +11,7 @@ from talim.audio.read import PHONE_SUFFIXES, SOUNDFILE_SUFFIXES
 from talim.corpus.metadata import read_metadata, read_sections
 from talim.corpus.recordings import FileAudio, ImportResult, SourceFile, normalize_path
 from talim.errors import TalimError, UsageError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 
 # Sound and scores of kinds that are not read, so that each is told by name.
 UNREAD_SUFFIXES = frozenset(

@@ -9,13 +9,13 @@ from typing import Any
 
 from talim.audio import is_audio_name
 from talim.corpus.columns import recording_columns, with_known_columns
-from talim.corpus.given_sides import COLUMN, side_of
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
+from talim.corpus.split_column import COLUMN, side_of
 from talim.corpus.split_groups import HELD_OUT, TRAIN
 from talim.corpus.tables import Table, plain_row
 from talim.errors import TalimError
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, load_yaml
 
 _SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from talim.corpus.given_sides import COLUMN
 from talim.corpus.importers import otmm
 from talim.corpus.importers.folder import check_folder
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.recordings import AnnotatedSection, FileAudio, ImportResult, SourceFile, normalize_path
+from talim.corpus.split_column import COLUMN
 from talim.corpus.tables import MetadataRow, plain_row
 from talim.errors import TalimError, UsageError
 

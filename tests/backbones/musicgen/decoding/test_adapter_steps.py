@@ -16,7 +16,7 @@ from talim.backbones.musicgen.decoding import fused_steps
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep
 from talim.backbones.musicgen.decoding.decoder import StaticStep, Step
 from talim.backbones.musicgen.decoding.layer_steps import adapter_step
-from talim.backbones.musicgen.decoding.slots import History
+from talim.backbones.musicgen.decoding.static_cache import History
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 
 BaseWith = Callable[..., Any]

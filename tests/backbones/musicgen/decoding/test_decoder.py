@@ -14,7 +14,7 @@ import talim.adapters as adapters
 from talim.adapters import injection
 from talim.backbones.musicgen import sampling
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.backbones.musicgen.decoding import Beginning, Decoder, decoder, fused_steps, products
+from talim.backbones.musicgen.decoding import Beginning, Decoder, decoder, fused_steps, linear_products
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep
 
 BaseWith = Callable[..., MusicGen]
@@ -220,7 +220,7 @@ def test_int8_is_followed_when_it_is_switched(base_with: BaseWith) -> None:
     greedy(base, PROMPTS, 0.1)
     base.int8 = True
     greedy(base, PROMPTS, 0.1)
-    assert isinstance(base._kept_decoder[1].head, products.Int8Product)  # type: ignore[index]
+    assert isinstance(base._kept_decoder[1].head, linear_products.Int8Product)  # type: ignore[index]
     with torch.no_grad(), sampling.inference_mode(base.model):
         quantised = Decoder(base.model, int8=True)
         quantised.allocate(1, 4, False, 2)

@@ -12,7 +12,7 @@ from transformers.models.musicgen_melody.modeling_musicgen_melody import Musicge
 
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, OtherStep, TransformerStep
 from talim.backbones.musicgen.decoding.fused_steps import can_be_fused, fused_step
-from talim.backbones.musicgen.decoding.products import (
+from talim.backbones.musicgen.decoding.linear_products import (
     Form,
     Norm,
     Product,
@@ -22,7 +22,7 @@ from talim.backbones.musicgen.decoding.products import (
     make_product,
     read_affine,
 )
-from talim.backbones.musicgen.decoding.slots import Visible, write
+from talim.backbones.musicgen.decoding.static_cache import Visible, write
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 
 

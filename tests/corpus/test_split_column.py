@@ -10,10 +10,10 @@ from fixtures.prepared_corpus import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talim.corpus.given_sides import given_sides, side_of, sides_of_recordings
 from talim.corpus.recordings import FileAudio, SourceFile
 from talim.corpus.report import subtitle
 from talim.corpus.split import Split, make_split
+from talim.corpus.split_column import given_sides, side_of, sides_of_recordings
 from talim.corpus.split_groups import SplitItem
 from talim.corpus.validation_side import PARTS, RECORDINGS, add_validation
 from talim.errors import UsageError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from peft import IA3Config, LoraConfig
 
-from talim.adapters import pattern_time
+from talim.adapters import regex_time
 from talim.errors import TalimError
 
 PATHS = [f"decoder.model.decoder.layers.{i}.self_attn.{x}_proj" for i in range(48) for x in "qkvo"]
@@ -22,16 +22,16 @@ QUICK = [
 ]
 
 
-@pytest.mark.parametrize("seconds", [1, pytest.param(pattern_time.CPU_SECONDS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [1, pytest.param(regex_time.CPU_SECONDS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pattern", SLOW)
 def test_check_time_refuses_an_expression_that_does_not_end(
     pattern: str, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pattern_time, "WALL_SECONDS", 20.0)
-    monkeypatch.setattr(pattern_time, "CPU_SECONDS", seconds)
+    monkeypatch.setattr(regex_time, "WALL_SECONDS", 20.0)
+    monkeypatch.setattr(regex_time, "CPU_SECONDS", seconds)
     start = time.monotonic()
     with pytest.raises(TalimError, match=f"takes longer than {seconds} s; an adapter with it is not loaded") as caught:
-        pattern_time.check_time(["layers", pattern], PATHS)
+        regex_time.check_time(["layers", pattern], PATHS)
     assert pattern[:30] in str(caught.value).replace("\\\\", "\\")
     assert time.monotonic() - start < 40
 
@@ -44,34 +44,34 @@ def test_check_time_asks_again_only_what_did_not_end(monkeypatch: pytest.MonkeyP
         asked.append(options["input"])
         return SimpleNamespace(stdout="\n".join(printed))
 
-    monkeypatch.setattr(pattern_time.subprocess, "run", run)
+    monkeypatch.setattr(regex_time.subprocess, "run", run)
     for path in ("once.q", "once.q", "twice.q"):
-        pattern_time.check_time([".*q"], [path])
+        regex_time.check_time([".*q"], [path])
     assert len(asked) == 2
     printed.pop()
     for _ in range(2):
         with pytest.raises(TalimError, match=r"the regular expression '\.\*k' .*takes longer than 5 s"):
-            pattern_time.check_time([".*k"], ["once.q"])
+            regex_time.check_time([".*k"], ["once.q"])
     assert len(asked) == 4
 
 
 def test_check_time_has_seconds_for_a_busy_machine() -> None:
-    assert 3 <= pattern_time.CPU_SECONDS < pattern_time.WALL_SECONDS
+    assert 3 <= regex_time.CPU_SECONDS < regex_time.WALL_SECONDS
 
 
 def test_check_time_passes_the_expressions_that_people_write() -> None:
-    pattern_time.check_time(QUICK, PATHS)
+    regex_time.check_time(QUICK, PATHS)
 
 
 @pytest.mark.parametrize("field", ["rank_pattern", "alpha_pattern"])
 def test_expressions_of_patterns_by_key_are_those_that_peft_builds(field: str) -> None:
     config = LoraConfig(target_modules=r".*q", **{field: {r"layers\.\d+": 3}})
-    assert pattern_time.expressions(config) == [".*q", r"(.*\.)?(layers\.\d+)$"]
+    assert regex_time.expressions(config) == [".*q", r"(.*\.)?(layers\.\d+)$"]
 
 
 def test_expressions_of_lists_are_none() -> None:
-    assert pattern_time.expressions(LoraConfig(target_modules=["q_proj", "v_proj"])) == []
-    assert pattern_time.expressions(IA3Config(target_modules=["q"], feedforward_modules=["q"])) == []
+    assert regex_time.expressions(LoraConfig(target_modules=["q_proj", "v_proj"])) == []
+    assert regex_time.expressions(IA3Config(target_modules=["q"], feedforward_modules=["q"])) == []
 
 
 @pytest.mark.parametrize(
@@ -89,5 +89,5 @@ def test_expressions_of_lists_are_none() -> None:
 )
 def test_expressions_wrong_type_or_syntax_raises_talim_error(values: dict[str, Any], message: str) -> None:
     with pytest.raises(TalimError, match=message) as caught:
-        pattern_time.expressions(SimpleNamespace(**values))
+        regex_time.expressions(SimpleNamespace(**values))
     assert len(str(caught.value)) < 300

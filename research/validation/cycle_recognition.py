@@ -1,6 +1,6 @@
 """Accuracy of cycle recognition: how often the true tala or usul has the best, or one of the three best, cycle fits.
 
-    python -m benchmarks.cycles DATA
+    python -m research.validation.cycle_recognition DATA
 
 DATA holds `makam/` (SymbTr scores and metadata.csv) and `hindustani/` (pitch tracks, annotations, metadata.csv). In
 scores every note is an onset; in pitch tracks an onset is where voicing begins or pitch has moved by 80 cents in 60 ms,
@@ -125,7 +125,7 @@ def report(name: str, items: Iterator[tuple[Cycle, np.ndarray, float | np.ndarra
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python -m benchmarks.cycles DATA")
+        sys.exit("usage: python -m research.validation.cycle_recognition DATA")
     root = Path(sys.argv[1])
     print("| onsets | items | candidate cycles | top 1 (chance) | top 3 (chance) | first beat correct | median fit |")
     print("|---|---|---|---|---|---|---|")

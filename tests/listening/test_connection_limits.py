@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from talim.listening import http_protocol, server
+from talim.listening import connection_limits, server
 
 uvicorn = pytest.importorskip("uvicorn")
 LIMIT, SECONDS = 6, 1.0
@@ -27,7 +27,7 @@ async def hello(_scope: Any, receive: Any, send: Any) -> None:
 def port() -> Iterator[int]:
     bound = server.bind("127.0.0.1", 0)
     config = uvicorn.Config(
-        hello, log_level="error", lifespan="off", http=http_protocol.guarded_protocol(LIMIT, SECONDS)
+        hello, log_level="error", lifespan="off", http=connection_limits.guarded_protocol(LIMIT, SECONDS)
     )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [bound]}, daemon=True)
@@ -98,12 +98,12 @@ def test_kept_alive_connection_answers_again(port: int) -> None:
 
 @pytest.mark.parametrize("open_files", [64, 256, 1024, 4096, 1_000_000])
 def test_connection_limit_leaves_files_for_the_rest(open_files: int) -> None:
-    limit, most_at_once = http_protocol.connection_limit(open_files), http_protocol.backlog(open_files)
+    limit, most_at_once = connection_limits.connection_limit(open_files), connection_limits.backlog(open_files)
     assert 8 <= limit <= 1000
     assert limit + 3 * most_at_once < open_files
-    assert http_protocol.connection_limit(256) >= 64
+    assert connection_limits.connection_limit(256) >= 64
 
 
 def test_raised_file_limit_is_what_the_process_may_open() -> None:
     resource = pytest.importorskip("resource")
-    assert http_protocol.raised_file_limit() <= max(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    assert connection_limits.raised_file_limit() <= max(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -1,6 +1,6 @@
 """Time that `talim evaluate` needs for its scores of a number of clips of ten seconds.
 
-    python -m benchmarks.judging --clips 100 --num-workers 2
+    python -m benchmarks.evaluate_time --clips 100 --num-workers 2
 
 Four in ten clips stand for the adapter's outputs, as many for the base's, the others for held-out music; as many as
 outputs are training clips. All are synthetic and made before the clock starts. CPU time of all processes is printed

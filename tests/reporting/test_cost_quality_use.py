@@ -6,36 +6,38 @@ from pathlib import Path
 
 from fixtures.run_folder import COST, SCORES, evaluated
 
-from talim.reporting import points
+from talim.reporting import cost_quality_use
 from talim.reporting.catalogue import duration
 from talim.reporting.run_results import RunResults
 
 
 def test_quality_point_of_an_unchanged_loss_says_the_same() -> None:
-    assert "called loss, is the same)" in " ".join(points.points(evaluated(0.0, 0.0, 0.0))["en"])
+    assert "called loss, is the same)" in " ".join(cost_quality_use.points(evaluated(0.0, 0.0, 0.0))["en"])
 
 
 def test_cost_point_names_time_device_and_parameters() -> None:
-    sentence = points.cost_point(RunResults(Path("run"), cost=COST))["en"]
+    sentence = cost_quality_use.cost_point(RunResults(Path("run"), cost=COST))["en"]
     assert sentence == (
         "Cost: training this design took 3 min 44 s on CPU, 2 cores and changed 214\u202f016 parameters, "
         "2.5\u202f% of the base, which stayed frozen. Money: 3 min 44 s of this machine; with --price-per-hour it "
         "is told as an amount. Energy: not measured, as talim reads the energy counters of NVIDIA GPUs only."
     )
-    assert points.cost_point(evaluated(0.2, 0.1, 0.3))["en"] == "Cost: it was not measured."
-    assert points.cost_point(RunResults(Path("run")))["en"].startswith("Cost: not measured yet; 0 steps, not finished")
+    assert cost_quality_use.cost_point(evaluated(0.2, 0.1, 0.3))["en"] == "Cost: it was not measured."
+    assert cost_quality_use.cost_point(RunResults(Path("run")))["en"].startswith(
+        "Cost: not measured yet; 0 steps, not finished"
+    )
 
 
 def test_cost_point_tells_money_and_energy() -> None:
     cost = COST | {"wall_seconds": 7200.0, "energy_joules": 36_000.0}
-    sentence = points.cost_point(RunResults(Path("run"), cost=cost), 1.5)["en"]
+    sentence = cost_quality_use.cost_point(RunResults(Path("run"), cost=cost), 1.5)["en"]
     assert "Money: 3.00 at 1.50 per hour of this machine. Energy: 10 Wh." in sentence
 
 
 def test_use_point_names_what_stands_against_selling() -> None:
     rights = {"licences": {"CC BY 4.0": 3, "CC BY-NC 4.0": 1, "unknown": 2}}
     base = {"base": {"name": "facebook/musicgen-small", "licence": "CC-BY-NC-4.0"}}
-    text = points.use_point(RunResults(Path("run"), facts=base | {"trained_on": {"rights": rights}}))["en"]
+    text = cost_quality_use.use_point(RunResults(Path("run"), facts=base | {"trained_on": {"rights": rights}}))["en"]
     assert "nobody has judged the music yet" in text
     assert "not cleared, because of base facebook/musicgen-small (CC-BY-NC-4.0)" in text
     assert "recordings under 'CC BY-NC 4.0', recordings under 'unknown'" in text
@@ -43,13 +45,13 @@ def test_use_point_names_what_stands_against_selling() -> None:
     facts = {"base": {"licence": "Apache-2.0"}, "trained_on": {"rights": {"licences": {"CC0": 1}}}}
     held_out = {"rights": {"licences": {"CC0": 1, "CC BY-NC-ND 4.0": 1}}}  # of the whole corpus
     free = RunResults(Path("run"), corpus=held_out, facts=facts)
-    assert points.use_point(free, ["3 of 4 accepted."])["en"] == (
+    assert cost_quality_use.use_point(free, ["3 of 4 accepted."])["en"] == (
         "Use: 3 of 4 accepted. Commercial use: the licences on record allow it."
     )
 
 
 def test_points_of_a_complete_run_are_three() -> None:
-    lines = points.points(RunResults(Path("run"), cost=COST, scores=SCORES))["en"]
+    lines = cost_quality_use.points(RunResults(Path("run"), cost=COST, scores=SCORES))["en"]
     assert len(lines) == 3
     assert all(sentence.endswith(".") for sentence in lines)
     assert [line.split(":")[0] for line in lines] == ["Cost", "Quality", "Use"]
@@ -57,7 +59,7 @@ def test_points_of_a_complete_run_are_three() -> None:
 
 
 def test_points_in_japanese_hold_the_same_figures_and_no_english_sentence() -> None:
-    english, japanese = points.points(RunResults(Path("run"), cost=COST, scores=SCORES), 1.5).values()
+    english, japanese = cost_quality_use.points(RunResults(Path("run"), cost=COST, scores=SCORES), 1.5).values()
     assert [line.split("：")[0] for line in japanese] == ["費用", "品質", "用途"]
     assert japanese[0] == (
         "費用：この方式の学習にかかった時間は3分44秒です（CPU, 2 cores）。"
@@ -72,7 +74,7 @@ def test_points_in_japanese_hold_the_same_figures_and_no_english_sentence() -> N
 
 
 def test_points_of_an_unfinished_run_say_so_in_japanese() -> None:
-    cost, quality, _ = points.points(RunResults(Path("run"), recipe={"training": {"steps": 80}}))["ja"]
+    cost, quality, _ = cost_quality_use.points(RunResults(Path("run"), recipe={"training": {"steps": 80}}))["ja"]
     assert cost == "費用：まだ測定していません（80ステップ中0まで進み、学習は未完了）。"
     assert quality == "品質：学習が終わっていないため、測定していません。"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from talim.backbones.arriving import ArrivingCodes, ArrivingPieces
+from talim.backbones.streamed_pieces import StreamedCodes, StreamedPieces
 
 Part = tuple[int, np.ndarray, bool]
 
@@ -20,13 +20,13 @@ def parts_of(order: str, given: list[int]) -> Iterator[Part]:
         yield ord(letter) - ord("a"), np.array([[number]]), letter not in order[number + 1 :]
 
 
-def heard(pieces: ArrivingPieces, index: int) -> list[int]:
+def heard(pieces: StreamedPieces, index: int) -> list[int]:
     return [int(part[0, 0]) for part in pieces.parts_of(index)]
 
 
 def test_parts_are_asked_for_as_they_are_needed_and_kept_for_the_other_pieces() -> None:
     given: list[int] = []
-    pieces = ArrivingPieces(parts_of("abcabca", given), 3)
+    pieces = StreamedPieces(parts_of("abcabca", given), 3)
     assert given == [0]  # what is wrong with a request is told at once
     parts = pieces.parts_of(0)
     assert [int(next(parts)[0, 0]) for _ in range(2)] == [0, 3]
@@ -39,13 +39,13 @@ def test_parts_are_asked_for_as_they_are_needed_and_kept_for_the_other_pieces() 
 
 
 def test_each_gives_what_is_there_before_what_is_waited_for() -> None:
-    pieces = ArrivingPieces(parts_of("abcbac", []), 3)
+    pieces = StreamedPieces(parts_of("abcbac", []), 3)
     order = []
     for index in pieces.each():
         order.append(index)
         pieces.complete(index)
     assert order == [0, 1, 2]
-    pieces = ArrivingPieces(parts_of("acbcacb", []), 3)
+    pieces = StreamedPieces(parts_of("acbcacb", []), 3)
     each = pieces.each()
     assert next(each) == 0
     pieces.complete(2)
@@ -59,8 +59,8 @@ def test_an_error_of_the_first_part_is_raised_at_once_and_a_later_one_where_it_i
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        ArrivingPieces(fail(0), 1)
-    parts = ArrivingPieces(fail(1), 1).parts_of(0)
+        StreamedPieces(fail(0), 1)
+    parts = StreamedPieces(fail(1), 1).parts_of(0)
     next(parts)
     with pytest.raises(ValueError, match="no"):
         next(parts)
@@ -75,7 +75,7 @@ def test_codes_in_parts_equal_those_in_one(sizes: tuple[int, ...]) -> None:
             asked.append(part.shape[-1])
             yield part
 
-    codes = ArrivingCodes(parts())
+    codes = StreamedCodes(parts())
     assert codes.until(1) == 1
     assert asked == [sizes[0]]
     assert torch.equal(codes.part(0, 2), whole[..., :2])
@@ -84,5 +84,5 @@ def test_codes_in_parts_equal_those_in_one(sizes: tuple[int, ...]) -> None:
     assert (codes.until(7), codes.until(9)) == (7, 7)
     assert torch.equal(codes.part(5, 20), whole[..., 5:])
     assert torch.equal(codes.all(), whole)
-    assert ArrivingCodes.of(codes) is codes
-    assert torch.equal(ArrivingCodes.of(whole).all(), whole)
+    assert StreamedCodes.of(codes) is codes
+    assert torch.equal(StreamedCodes.of(whole).all(), whole)

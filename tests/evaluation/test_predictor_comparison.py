@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from talim.evaluation.loss_standing import ABOVE, BELOW, KEY, NOT_SHOWN, is_calibration, standing
+from talim.evaluation.predictor_comparison import ABOVE, BELOW, KEY, NOT_SHOWN, is_calibration, standing
 
 
 def losses(*values: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Does a classifier of the leading instrument, trained on performed pieces, hold on real recordings?
 
-    python -m benchmarks.timbre_transfer RECORDINGS
+    python -m research.validation.timbre_transfer RECORDINGS
 
 RECORDINGS is a folder with metadata.csv (file_name, instruments). Features are those of the timbre embedding, the
 classifier is a logistic regression of the four families of the performer, pieces 28 of 40 seeds for training.
@@ -64,5 +64,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python -m benchmarks.timbre_transfer RECORDINGS")
+        sys.exit("usage: python -m research.validation.timbre_transfer RECORDINGS")
     main()

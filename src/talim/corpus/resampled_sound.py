@@ -14,11 +14,11 @@ from talim.audio.levels import Extremes, FrameLevelMeter, LevelMeter, RecordingL
 from talim.corpus.recordings import AudioSource
 
 _HELD_SAMPLES = 16_000_000  # shorter sounds stay in memory and are decoded once
-_SPOOL_BYTES = 64_000_000  # a conformed sound beyond this goes to disk
+_SPOOL_BYTES = 64_000_000  # a resampled sound beyond this goes to disk
 _BLOCK_FRAMES = 1 << 19
 
 
-class ConformedSound:
+class ResampledSound:
     """The sound of a recording at `rate_hz` in `channels`, within full scale; use it as a context manager.
 
     Two passes over the source: the first finds peaks and whether channels cancel out, the second measures levels and
@@ -42,14 +42,14 @@ class ConformedSound:
         self.source_seconds = extremes.frames / source_rate_hz
         mix = self._mixing(extremes)
         meter = LevelMeter(source_rate_hz, extremes)
-        conformed = Extremes(channels)
+        converted = Extremes(channels)
         frame_levels = FrameLevelMeter(rate_hz, channels)
         resampler = Resampler(source_rate_hz, rate_hz, channels)
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(folder), prefix=".", suffix=".part")  # noqa: SIM115
         try:
             for samples in _resampled(blocks, mix, resampler, meter, on_progress):
-                conformed.add(samples)
+                converted.add(samples)
                 frame_levels.add(samples)
                 self._file.write(np.ascontiguousarray(samples.T, dtype="<f4").data)
                 self.frames += samples.shape[1]
@@ -57,7 +57,7 @@ class ConformedSound:
             self._file.close()
             raise
         self.levels: RecordingLevels = meter.levels()
-        peak = conformed.peak  # resampling may overshoot even where the source fits
+        peak = converted.peak  # resampling may overshoot even where the source fits
         self._gain = 1 / peak if peak > 1 else 1.0
         self.frame_levels_dbfs = frame_levels.levels_dbfs() + 20 * np.log10(self._gain)  # [n], frames of 50 ms
 
@@ -88,7 +88,7 @@ class ConformedSound:
         for start in range(0, self.frames, _BLOCK_FRAMES):
             yield self.cut(start, min(start + _BLOCK_FRAMES, self.frames))
 
-    def __enter__(self) -> ConformedSound:
+    def __enter__(self) -> ResampledSound:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -11,7 +11,7 @@ import talim
 from talim.errors import UsageError
 from talim.generation.sources import GenerationSource, load_source
 from talim.serving.generation_queue import CancelledWorkError, QueuedPiece
-from talim.serving.making import PieceMaker, resolved_options
+from talim.serving.piece_maker import PieceMaker, resolved_options
 
 
 def piece(prompt: str, seed: int, seconds: float, options: dict[str, float]) -> QueuedPiece:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ArrivingPieces:
+class StreamedPieces:
     """The targets of pieces that are made together, from parts: index, targets, and whether they are the piece's last.
 
     The first part is waited for at once, so that what is wrong with a request is told here.
@@ -58,16 +58,16 @@ class ArrivingPieces:
         self._ended[index] = last
 
 
-class ArrivingCodes:
+class StreamedCodes:
     """Codes int64 [B, K, T] in parts, of which later ones may still be coming."""
 
     def __init__(self, parts: Iterator[Tensor]) -> None:
         self._parts, self._there = parts, next(parts)
 
     @classmethod
-    def of(cls, codes: Tensor | ArrivingCodes) -> ArrivingCodes:
+    def of(cls, codes: Tensor | StreamedCodes) -> StreamedCodes:
         """Codes that are there, in the same form."""
-        return codes if isinstance(codes, ArrivingCodes) else cls(iter([codes]))
+        return codes if isinstance(codes, StreamedCodes) else cls(iter([codes]))
 
     def until(self, frame: int) -> int:
         """Wait until all frames before this one are there; `frame`, or the number of all frames where it is smaller."""

@@ -14,7 +14,7 @@ from torch import nn
 import talim.adapters as adapters
 from talim.adapters import injection
 from talim.backbones.musicgen.backbone import MusicGen
-from talim.backbones.musicgen.decoding.products import (
+from talim.backbones.musicgen.decoding.linear_products import (
     UnsupportedError,
     join_affine,
     make_product,

@@ -1,6 +1,6 @@
 """Coverage of 95 % intervals over listeners in simulated listening tests: the table of docs/reports/statistics.md.
 
-python -m benchmarks.interval_coverage [STUDIES [RESAMPLES]]   (default: 1000 and 500; takes minutes)
+python -m research.validation.listening_interval_coverage [STUDIES [RESAMPLES]]   (default: 1000 and 500; takes minutes)
 """
 
 from __future__ import annotations

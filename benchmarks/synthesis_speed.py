@@ -1,6 +1,6 @@
 """Speed of the synthesizer: seconds of music per second of CPU time on one core.
 
-    python -m benchmarks.performer
+    python -m benchmarks.synthesis_speed
 
 Process CPU time is measured, as the machine may be busy, on one thread. Every ensemble of each tradition is measured
 after one warm-up performance.

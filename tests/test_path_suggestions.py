@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from talim.near_paths import did_you_mean
+from talim.path_suggestions import did_you_mean
 
 
 @pytest.fixture

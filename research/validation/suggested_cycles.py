@@ -1,6 +1,6 @@
 """How often the cycle that `talim modes --suggest` names is right, and how sure it is, on performed pieces.
 
-    python -m benchmarks.suggested_cycles [--fit] [--pieces 120] [--seed 84000]
+    python -m research.validation.suggested_cycles [--fit] [--pieces 120] [--seed 84000]
 
 Pieces of 40 s are drawn by seed as the performer draws them: with or without a drum, and some without a cycle. `--fit`
 prints the weights that fit the pieces of seed 82000 on best, and which seeds are used for nothing else.
@@ -102,12 +102,12 @@ def report(tradition: str, pieces: Sequence[MeteredPiece]) -> list[tuple[float, 
             if best_contrast(piece.features[name], WEIGHTS) >= MIN_CYCLE_CONTRAST
         ]
         best += sure
-        told = [right for probability, right in sure if probability >= MIN_CYCLE_PROBABILITY]
+        named = [right for probability, right in sure if probability >= MIN_CYCLE_PROBABILITY]
         common = Counter(piece.own for piece in chosen).most_common(3)
         counts = [sum(count for _, count in common[:size]) if kind != "no cycle" else 0 for size in (1, 3)]
         print(
             f"| {tradition}, {kind} | {len(chosen)} | {first} ({len(chosen) / patterns:.1f}, {counts[0]}) | "
-            f"{third} ({3 * len(chosen) / patterns:.1f}, {counts[1]}) | {len(told)} | {sum(told)} |"
+            f"{third} ({3 * len(chosen) / patterns:.1f}, {counts[1]}) | {len(named)} | {sum(named)} |"
         )
     return best
 

@@ -1,6 +1,6 @@
 """Accuracy of mode recognition on short pieces, quoted at the check "mode" in docs/guides/briefs.md.
 
-python -m benchmarks.short_modes   (synthetic pieces of five ragas, three seeds each; takes minutes)
+python -m research.validation.short_mode_recognition   (synthetic pieces of five ragas, three seeds each; takes minutes)
 """
 
 from __future__ import annotations

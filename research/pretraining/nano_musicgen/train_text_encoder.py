@@ -1,6 +1,6 @@
 """Trains nano-musicgen's text encoder to predict what captions say, western ones and those of the broad corpus.
 
-    python -m research.pretraining.nano_musicgen.broad_text --out training/text
+    python -m research.pretraining.nano_musicgen.train_text_encoder --out training/text
 
 is `research.pretraining.text_encoder` with half of the captions from the broad corpus; of these the encoder predicts
 which words occur, beside a tempo and meaningless names.
