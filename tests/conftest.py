@@ -68,7 +68,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A crowded machine is no fault of the code: no deadline for a single example.
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-settings.register_profile("same", UNHURRIED, max_examples=50, derandomize=True, database=None)
+settings.register_profile("same", UNHURRIED, max_examples=25, derandomize=True, database=None)
 
 settings.register_profile("fresh", UNHURRIED, max_examples=300, print_blob=True)
 
