@@ -93,18 +93,21 @@ def test_half_seconds_that_is_fitted_has_the_lowest_log_loss() -> None:
 
 
 @pytest.mark.real
-def test_modes_called_likely_in_short_passages_are_mostly_right() -> None:
-    """Of what is called likely in 10 to 60 s, three in four are right; another recording's mode is hardly ever."""
+def test_modes_called_likely_in_short_passages_are_as_often_right_as_their_probability_says() -> None:
+    """Within two standard errors, in 10 to 60 s; at a weight that does not follow the length, they are not."""
     for slug, part in (("hindustani", "hindustani"), ("makam", "makam_pitch")):
         if not (SHARED / part).is_dir():
             pytest.skip(f"the real pitch tracks (shared/data/{part}) are not here")
         tradition = load(slug)
         melodies = mode_calibration.of_trials(mode_dataset.load_trials(SHARED / part, tradition)[0])
         clips = [clip for each in melodies for seconds in (10.0, 60.0) for clip in each.parts(seconds)[1:2]]
-        scores, kept = mode_calibration.judged(ModeRecognizer([tradition]), clips, mode_recognizer.HALF_SECONDS)
-        likely = scores.max(1) >= 0.5
-        right = scores.argmax(1) == [clip.truth for clip in kept]
-        assert right[likely].mean() >= 0.7
+        for half_seconds, is_calibrated in ((mode_recognizer.HALF_SECONDS, True), (0.0, slug == "makam")):
+            scores, kept = mode_calibration.judged(ModeRecognizer([tradition]), clips, half_seconds)
+            likely = scores.max(1) >= 0.5
+            right = (scores.argmax(1) == [clip.truth for clip in kept])[likely]
+            said = scores.max(1)[likely]
+            error = np.sqrt(np.mean(said * (1 - said)) / said.size)
+            assert (right.mean() >= said.mean() - 2 * error) == is_calibrated
 
 
 @pytest.mark.real

@@ -41,13 +41,13 @@ def test_count_tells_refusals_from_failures() -> None:
 
 def test_page_holds_the_table() -> None:
     page = peft_suite.page(peft_suite.count(ROWS), "abc")
-    assert "| passed | 1 | 0 | 0 | 1 |" in page
-    assert "| **failed** | 1 | 0 | 0 | 1 |" in page
+    assert "| passed | 1 | 0 | 0 | 0 | 0 | 0 | 1 |" in page
+    assert "| **failed** | 1 | 0 | 0 | 0 | 0 | 0 | 1 |" in page
     assert "commit abc" in page
 
 
 def test_published_page_has_no_failure() -> None:
-    assert "| **failed** | 0 | 0 | 0 | 0 |" in peft_suite.PAGE.read_text(encoding="utf-8")
+    assert "| **failed** | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in peft_suite.PAGE.read_text(encoding="utf-8")
 
 
 def test_rows_hold_every_kind_and_are_valid() -> None:
@@ -87,7 +87,7 @@ def test_count_tells_what_peft_has_for_its_own_methods_only() -> None:
 
 def test_config_of_a_lora_keeps_its_targets_and_takes_whole_layers_where_it_is_run() -> None:
     config = peft_suite_substitutes.config_of(peft_suite_rows.ConvRow, r=8, lora_alpha=4, target_modules=["lin0"])
-    assert (config.target_modules, config.kind, config.init_weights) == ({"lin0"}, "conv", True)
+    assert ({*config.target_modules}, config.kind, config.init_weights) == ({"lin0"}, "conv", True)
     run = peft_suite_substitutes.config_of(peft_suite_rows.ConvRow, task_type="CAUSAL_LM", init_lora_weights=False)
     assert run.causal
     assert not run.init_weights
@@ -100,9 +100,9 @@ def test_stand_in_data_and_tokenizer_give_what_the_compile_tests_ask_for() -> No
     data = data.remove_columns(["quote", "author", "tags"])
     batch = tokenizer.pad(data["train"][:2] | {})
     assert set(data["train"][0]) == {"input_ids", "attention_mask"}
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 5)
-    padded = tokenizer.pad([data["train"][0], data["train"][10]])
-    assert padded["attention_mask"].sum(1).tolist() == [5, 6]
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 6)
+    padded = tokenizer.pad([data["train"][16], data["train"][0]])  # four words and six
+    assert padded["attention_mask"].sum(1).tolist() == [4, 6]
     assert padded["input_ids"][0, -1] == tokenizer.pad_token_id
 
 

@@ -24,7 +24,7 @@ DESIGNS = (
 )
 PLAN = SimulatedStudy(
     DESIGNS,
-    corpora=(("hindustani", "ensemble"), ("makam", "ensemble")),
+    corpora=tuple((genre, texture) for genre in ("hindustani", "makam") for texture in ("solo", "ensemble")),
     seed_sd=0.005,  # three seeds of one design against another leave few degrees of freedom
     recording_sd=0.01,
     cell_sd=0.02,
