@@ -108,8 +108,8 @@ def beat_phase_coherence(strength: np.ndarray, beat_seconds: float | None = None
     Range: at most 1, below 0 by chance; higher is more exact; NaN for silence. It is `phase_length`, less its mean for
     the same onsets at random times, over 1 less that mean: onsets anywhere reach a length of 0.3 to 0.5 and steady
     noise one of 0.2, as tempo and phase are searched. Without `beat_seconds` the tempo is estimated, for the random
-    times too. The `draws` are the same for every clip. Source: Mardia and Jupp 2000 (mean resultant length), corrected as
-    Cohen's kappa is.
+    times too. The `draws` are the same for every clip.
+    Source: Mardia and Jupp 2000 (mean resultant length), corrected as Cohen's kappa is.
     """
 
     def length(onsets: np.ndarray) -> float:
