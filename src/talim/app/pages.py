@@ -175,10 +175,11 @@ class PageReader:
         }
 
     def _references(self, result: RunResults) -> list[dict[str, Any]]:
-        """What predictors without a model reach: on validation clips while it trains."""
-        row = next((row for row in result.log if row.get("split") == "reference"), {})
-        named = {name: predictor_sentences.predictor_name(name) for name in row.get("losses") or {}}
-        return [{"name": self._text(named[name]), "loss": loss} for name, loss in (row.get("losses") or {}).items()]
+        """What predictors without a model reach on the validation clips."""
+        known = next((row["references"] for row in result.log if row.get("references")), {})
+        return [
+            {"name": self._text(predictor_sentences.predictor_name(each)), "loss": loss} for each, loss in known.items()
+        ]
 
     # Listen
 
