@@ -236,7 +236,17 @@ def test_scripts_use_all_words_and_only_those_and_write_none_themselves() -> Non
     scripts = "".join((STATIC / name).read_text(encoding="utf-8") for name in ("app.js", "steps.js"))
     english, code = words_of("en"), scripts + (Path(STATIC).parent / "workspace.py").read_text(encoding="utf-8")
     code += (Path(STATIC).parent / "commands.py").read_text(encoding="utf-8") + "too_many"
-    composed = ("column_", "length_", "leak_", "state_", "next_", "export_", "language", *(f"{p}_intro" for p in PAGES))
+    composed = (
+        "review_",
+        "column_",
+        "length_",
+        "leak_",
+        "state_",
+        "next_",
+        "export_",
+        "language",
+        *(f"{p}_intro" for p in PAGES),
+    )
     composed += ("train_side", "validation_side", "held_out_side", "before", "after", "real", "busy", "not_found")
     unused = [key for key in english if not re.search(rf"\b{re.escape(key)}\b", code) and not key.startswith(composed)]
     assert unused == []

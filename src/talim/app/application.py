@@ -16,7 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from talim.app.commands import REQUESTS, TrainingChoice, arguments_of
+from talim.app.commands import REQUESTS, TrainingChoice
 from talim.app.jobs import RUNNING, BusyError, Job, JobRunner
 from talim.app.pages import PAGES, PageReader
 from talim.app.workspace import Workspace
@@ -26,7 +26,7 @@ from talim.errors import TalimError
 from talim.listening.app import LOOPBACK
 from talim.listening.middleware import POLICY, KnownLinks, RateLimits, SecurityMiddleware, TokenBucket
 from talim.listening.session import STATIC as SHARED
-from talim.strict_yaml import StrictModel, describe_faults
+from talim.strict_yaml import StrictModel, build, describe_faults
 from talim.terminal_text import one_line
 
 STATIC = Path(__file__).parent / "static"
@@ -149,9 +149,10 @@ def start(name: str, state: State, asked: Annotated[dict[str, Any], Body()], pre
     """Start a step's command, or only say it; 409 while another one runs."""
     if name not in REQUESTS:
         raise HTTPException(404, "not_found")
-    arguments = arguments_of(name, asked, state.work)
+    request = build(REQUESTS[name], asked, name)
+    arguments = request.arguments(state.work)
     if not preview:
-        state.jobs.start(name, arguments)
+        state.jobs.start(name, arguments, lambda: request.write(state.work))
         if name == "train":
             state.work.choose(run=arguments[-1])
     return {"command": Job(name, tuple(arguments), RUNNING, None, 0, None, ()).command}

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import Field
 
 from talim import recipe as recipes
 from talim.app.workspace import Workspace
-from talim.atomic_io import read_json
+from talim.atomic_io import read_json, write_text
 from talim.backbones.registry import MODELS, NANO
 from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.planning.hardware import gpu_table
-from talim.strict_yaml import StrictModel, build
+from talim.strict_yaml import StrictModel
 
 DESIGNS = ("linear@all:2.7%", "conv@all:2.7%", "transformer@all:2.7%", "lora@all:2.7%")
 LENGTHS = ("quick", "base", "small-gpu")  # shipped recipes
 CLIP_SECONDS = 10.0
 
 
-class SuggestRequest(StrictModel):
+class CommandRequest(StrictModel):
+    """What one step is asked for."""
+
+    def arguments(self, work: Workspace) -> list[str]:
+        """The arguments of `talim`, from the app's folder; UsageError for what cannot be met."""
+        raise NotImplementedError
+
+    def write(self, work: Workspace) -> None:
+        """Write what the command reads and nothing else has written, before it starts."""
+
+
+class SuggestRequest(CommandRequest):
     """Suggest labels for the recordings."""
 
     def arguments(self, work: Workspace) -> list[str]:
         return ["modes", "recordings", "--suggest", work.next_name("suggested", ".csv")]
 
 
-class PrepareRequest(StrictModel):
+class PrepareRequest(CommandRequest):
     """Make the corpus."""
 
     caption: str = Field(default="", max_length=500, description="of recordings without one")
@@ -56,7 +68,7 @@ class TrainingChoice(StrictModel):
         return recipes.load([Path(self.length)], given)
 
 
-class PlanRequest(TrainingChoice):
+class PlanRequest(TrainingChoice, CommandRequest):
     """Predict what designs take."""
 
     gpu: str | None = None
@@ -81,7 +93,7 @@ class PlanRequest(TrainingChoice):
         return [*arguments, "--json"]
 
 
-class TrainRequest(TrainingChoice):
+class TrainRequest(TrainingChoice, CommandRequest):
     """Train a design, or go on with the run that is not finished."""
 
     design: str = Field(default=DESIGNS[0], max_length=200)
@@ -98,7 +110,7 @@ class TrainRequest(TrainingChoice):
         return [*arguments, "--out", work.next_name("run")]
 
 
-class EvaluateRequest(StrictModel):
+class EvaluateRequest(CommandRequest):
     """Score the run and make examples before and after."""
 
     num_prompts: int = Field(default=3, ge=1, le=50)
@@ -108,14 +120,14 @@ class EvaluateRequest(StrictModel):
         return ["evaluate", _run(work), "--num-prompts", str(self.num_prompts), "--seconds", f"{self.seconds:g}"]
 
 
-class ReportRequest(StrictModel):
+class ReportRequest(CommandRequest):
     """Write the run's page."""
 
     def arguments(self, work: Workspace) -> list[str]:
         return ["report", _run(work)]
 
 
-class MakeRequest(StrictModel):
+class MakeRequest(CommandRequest):
     """Make pieces."""
 
     prompt: str = Field(default="", max_length=500)
@@ -137,7 +149,40 @@ class MakeRequest(StrictModel):
         return [*arguments, "--out", work.next_name("music", "" if self.count > 1 else ".flac")]
 
 
-class ExportRequest(StrictModel):
+class BriefRequest(CommandRequest):
+    """Make candidates for a task and serve their review, or serve the latest review again."""
+
+    title: str = Field(default="", max_length=100)
+    prompt: str = Field(default="", max_length=500)
+    seconds: float = Field(default=10, ge=1, le=600)
+    candidates: int = Field(default=4, ge=1, le=100)
+    person_hour: float | None = Field(default=None, gt=0, le=1e6, description="price of a reviewer's hour")
+    resume: bool = False
+
+    def arguments(self, work: Workspace) -> list[str]:
+        name, more = (latest_brief(work), []) if self.resume else (work.next_name("brief"), ["--run", _run(work)])
+        return ["brief", "review", f"{name}.yaml", "--out", name, *more, "--invites", "1", "--port", "0"]
+
+    def write(self, work: Workspace) -> None:
+        if self.resume:
+            return
+        prices = {"machine_hour": work.choices.get("price_per_hour"), "person_hour": self.person_hour}
+        name = work.next_name("brief")
+        brief = {"name": name, "title": self.title or name, "seconds": self.seconds, "prompt": self.prompt or "music"}
+        brief |= {"candidates": self.candidates, "prices": {k: v for k, v in prices.items() if v is not None}}
+        brief |= {"minimum_seconds": min(5.0, self.seconds / 2)}
+        write_text(work.folder / f"{name}.yaml", yaml.safe_dump(brief, allow_unicode=True, sort_keys=False))
+
+
+class BriefReportRequest(CommandRequest):
+    """Work out what the reviews say."""
+
+    def arguments(self, work: Workspace) -> list[str]:
+        name = latest_brief(work)
+        return ["brief", "report", f"{name}.yaml", "--out", name]
+
+
+class ExportRequest(CommandRequest):
     """Write a folder for others."""
 
     to: Literal["folder", "transformers"] = "folder"
@@ -153,7 +198,15 @@ def _run(work: Workspace) -> str:
     return work.run.name
 
 
-REQUESTS: Mapping[str, type[StrictModel]] = {
+def latest_brief(work: Workspace) -> str:
+    """The name of the latest brief; UsageError where there is none."""
+    briefs = [path.stem for path in work.numbered("brief") if path.suffix == ".yaml"]
+    if not briefs:
+        raise UsageError("no_brief")
+    return briefs[-1]
+
+
+REQUESTS: Mapping[str, type[CommandRequest]] = {
     "suggest": SuggestRequest,
     "prepare": PrepareRequest,
     "plan": PlanRequest,
@@ -161,12 +214,7 @@ REQUESTS: Mapping[str, type[StrictModel]] = {
     "evaluate": EvaluateRequest,
     "report": ReportRequest,
     "make": MakeRequest,
+    "brief": BriefRequest,
+    "brief-report": BriefReportRequest,
     "share": ExportRequest,
 }
-
-
-def arguments_of(name: str, asked: Any, work: Workspace) -> list[str]:
-    """The arguments of a step's command; UsageError for a request that is wrong or cannot be met."""
-    request = build(REQUESTS[name], asked, name)
-    make: Callable[[Workspace], list[str]] = getattr(request, "arguments")  # noqa: B009 (every request has it)
-    return make(work)

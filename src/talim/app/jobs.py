@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -64,11 +64,12 @@ class JobRunner:
         self._mutex = threading.Lock()
         self._children: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str, arguments: Sequence[str]) -> None:
-        """Start `talim ARGUMENTS` in the folder; BusyError while another command runs there."""
+    def start(self, name: str, arguments: Sequence[str], before: Callable[[], None] = lambda: None) -> None:
+        """Start `talim ARGUMENTS` in the folder after calling `before`; BusyError while another command runs there."""
         with self._mutex, self._open_lock() as lock:
             if not _take(lock):
                 raise BusyError("busy")
+            before()
             record = self._path(name, "json")
             write_json(record, {"name": name, "arguments": [*arguments], "began": time.time()})
             write_json(self.own / "last.json", {"name": name})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from talim.app.commands import DESIGNS, LENGTHS
-from talim.app.jobs import JobRunner
+from talim.app.jobs import RUNNING, JobRunner
 from talim.app.workspace import COLUMNS, METADATA, Workspace
 from talim.atomic_io import read_json
 from talim.audio.tags import read_tags
@@ -17,7 +18,7 @@ from talim.corpus.labels import COLUMNS as LABELS
 from talim.errors import TalimError
 from talim.html import formatting
 from talim.planning.hardware import gpu_table
-from talim.reporting import catalogue, points, predictor_sentences, sentences
+from talim.reporting import catalogue, human_ratings, points, predictor_sentences, sentences
 from talim.reporting.audio_examples import group_samples
 from talim.reporting.run_results import RunResults, read_result
 from talim.run import Run
@@ -227,7 +228,8 @@ class PageReader:
             return {"run": None}
         result = read_result(self.work.run)
         price = self.work.choices.get("price_per_hour")
-        texts = points.points(result, price)
+        ratings = human_ratings.load_ratings(self.work.folder, self.work.folder)
+        texts = points.points(result, price, [sentence for each in ratings for sentence in each.sentences[:1]])
         return {
             "run": result.folder.name,
             "points": texts.get(self.language, texts["en"]),
@@ -235,6 +237,23 @@ class PageReader:
             "page": self._page(result.folder),
             "miniature": result.miniature,
             "price": price or "",
+            "brief": self._brief(),
+        }
+
+    def _brief(self) -> dict[str, Any] | None:
+        """The latest brief: where its review is open, and what came of it."""
+        briefs = [path for path in self.work.numbered("brief") if path.is_dir()]
+        if not briefs:
+            return None
+        job, page = self.jobs.find("brief"), briefs[-1] / "usefulness" / "index.html"
+        link = re.search(r"^Reviewer: (http\S+)", self.jobs.output("brief"), re.MULTILINE)
+        reviewing = link is not None and job is not None and job.state == RUNNING
+        said = [text for each in human_ratings.load_ratings(briefs[-1], briefs[-1]) for text in each.sentences]
+        return {
+            "name": briefs[-1].name,
+            "review": link[1] if link is not None and reviewing else "",
+            "sentences": said,
+            "page": self.work.address(page) if page.is_file() else "",
         }
 
     # Share

@@ -8,7 +8,13 @@ const json = async (...request) => (await ask(...request)).json();
 const slept = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 const page = { name: location.pathname.slice(1), all: {}, words: {}, job: null };
 
-export const send = (method, path, body) => json(method, path, body, () => say(text("offline")));
+// A server that is away is asked until it is there again; until then the page says so.
+export async function send(method, path, body) {
+  let away = false;
+  const answer = await json(method, path, body, () => { away = true; say(text("offline")); });
+  if (away) say("");
+  return answer;
+}
 export const text = (key, values) => fill(page.words[key] ?? key, values);
 export const link = (name) => `/${name}${location.hash}`;
 // What went wrong, in words where there are some.
@@ -32,11 +38,20 @@ export function values(form) {
   return found;
 }
 
+// What was typed stays when the page is drawn anew: by form, then by field.
+const typed = {};
+export function keep(form, key) {
+  const kept = (typed[key] ??= {});
+  for (const input of form.elements) if (input.name in kept) input.value = kept[input.name];
+  form.addEventListener("input", (event) => { kept[event.target.name] = event.target.value; });
+}
+
 // A form that runs a command, which stands above its button as a terminal user would type it.
 export function jobForm(name, label, fields, { fixed = {}, before = null } = {}) {
   const command = make("code", {});
   const button = make("button", { type: "submit", class: "main" }, label);
   const form = make("form", {}, make("div", { class: "fields" }, ...fields), make("p", { class: "command" }, command), make("div", { class: "actions" }, button));
+  keep(form, `${name} ${label}`);
   const asked = () => ({ ...values(form), ...fixed });
   let last = 0;
   const preview = async () => {
@@ -71,7 +86,7 @@ export function jobForm(name, label, fields, { fixed = {}, before = null } = {})
 }
 
 // The page that a command belongs to.
-const OF = { suggest: "recordings", prepare: "recordings", evaluate: "listen", report: "decide" };
+const OF = { suggest: "recordings", prepare: "recordings", evaluate: "listen", report: "decide", brief: "decide", "brief-report": "decide" };
 const home = (job) => OF[job.name] ?? job.name;
 
 function drawJob() {
@@ -104,10 +119,10 @@ async function look() {
   page.job = (await send("GET", "/api/job")).job;
   const changed = before?.state !== page.job?.state || before?.began !== page.job?.began;
   if (changed || page.job?.state === "running") drawJob();
-  const over = page.job && before?.state === "running" && page.job.state !== "running";
+  const over = changed && page.job && page.job.state !== "running";
   if (over && home(page.job) === page.name) {
-    say(text(`state_${page.job.state}`));
     await draw();
+    say(text(`state_${page.job.state}`));
   } else if (page.job?.state === "running" && live[page.name]) {
     live[page.name](await read(page.name));
   }
@@ -128,7 +143,15 @@ export async function draw() {
   document.title = `${text(page.name)} | talim`;
   const next = state.done.includes(page.name) ? NAMES[NAMES.indexOf(page.name) + 1] : null;
   const onward = next ? make("p", {}, make("a", { href: link(next) }, text("next_step", { step: text(next) }))) : null;
-  show(make("h1", {}, text(page.name)), make("p", {}, text(`${page.name}_intro`)), ...pages[page.name](state), onward);
+  const drawn = [make("h1", { tabindex: -1 }, text(page.name)), make("p", {}, text(`${page.name}_intro`)), ...pages[page.name](state), onward];
+  const main = document.getElementById("content");
+  if (main.querySelector("h1")) { // the page is known: who reads or types stays where he is
+    const inside = main.contains(document.activeElement);
+    main.replaceChildren(...drawn.filter(Boolean));
+    if (inside) main.querySelector("h1").focus({ preventScroll: true });
+  } else {
+    show(...drawn);
+  }
   drawJob();
 }
 

@@ -73,11 +73,17 @@ function recording(row, columns, changed) {
   return make("fieldset", { class: "recording", "data-file": row.file }, make("legend", {}, row.file), player(row.audio, row.file), make("div", { class: "fields" }, ...fields), aside);
 }
 
+// Cells that are not saved yet, by file: they stay when the page is drawn anew.
+const edits = new Map();
+
 function labels(state) {
-  const note = make("p", { class: "note", hidden: true }, text("unsaved"));
-  const changed = () => { note.hidden = false; };
-  const rows = state.rows.map((row) => recording(row, state.columns, changed));
+  const note = make("p", { class: "note", hidden: edits.size === 0 }, text("unsaved"));
   const cells = (box) => Object.fromEntries([...box.querySelectorAll("input[data-column]")].map((input) => [input.dataset.column, input.value]));
+  const changed = () => {
+    note.hidden = false;
+    for (const box of rows) edits.set(box.dataset.file, cells(box));
+  };
+  const rows = state.rows.map((row) => recording({ ...row, cells: { ...row.cells, ...edits.get(row.file) } }, state.columns, changed));
   const own = () => {
     for (const box of rows) {
       const input = box.querySelector('input[data-column="licence"]');
@@ -92,6 +98,7 @@ function labels(state) {
     event.preventDefault();
     try {
       await send("PUT", "/api/table", { rows: Object.fromEntries(rows.map((box) => [box.dataset.file, cells(box)])) });
+      edits.clear();
       await draw();
       say(text("saved"));
     } catch (error) {
@@ -280,9 +287,23 @@ function decide(state) {
   });
   return [h2("cost_quality_use"), make("ol", {}, ...state.points.map((point) => make("li", { class: "said" }, point))), price,
     h2("what_next"), p(`next_${state.verdict}`), state.verdict === "better" ? command(`talim listen ${state.run} --invites 12`) : null,
-    p("next_brief"), command(`talim brief BRIEF.yaml --run ${state.run} --out my-task --invites 2`),
     ...(state.miniature ? [p("next_miniature"), command("talim poc recordings --base facebook/musicgen-small --hours 1 --out poc")] : []),
-    h2("report"), page(state.page, "report_page"), jobForm("report", text("report"), [])];
+    h2("report"), page(state.page, "report_page"), jobForm("report", text("report"), []), ...brief(state)];
+}
+
+// A task of one's own: candidates, their review at an address of its own, and what an accepted minute costs.
+function brief(state) {
+  const found = state.brief;
+  const form = jobForm("brief", text("brief_button"), [
+    field("title", text("brief_title"), { maxlength: 100 }), field("prompt", text("prompt"), { maxlength: 500, required: true }),
+    field("seconds", text("seconds"), { type: "number", min: 1, max: 600, value: 10 }), field("candidates", text("candidates"), { type: "number", min: 1, max: 100, value: 4 }),
+    field("person_hour", text("person_hour"), { type: "number", min: 0.01, step: "any" }),
+  ]);
+  if (!found) return [h2("brief"), p("brief_intro"), form];
+  const latest = found.review ? [make("p", {}, make("a", { id: "review", href: found.review, target: "_blank", rel: "noopener" }, text("review_link")))]
+    : [jobForm("brief", text("review_again"), [], { fixed: { resume: true } }), jobForm("brief-report", text("brief_report"), [])];
+  return [h2("brief"), p("brief_intro"), make("h3", {}, found.name), ...found.sentences.map((said) => make("p", { lang: "en" }, said)), page(found.page, "brief_page"),
+    ...latest, make("details", {}, make("summary", {}, text("brief_new")), form)];
 }
 
 function share(state) {
@@ -296,4 +317,7 @@ function share(state) {
 
 export const pages = { recordings, plan, train, listen, make: create, decide, share };
 // What is drawn anew while a command of the page runs.
-export const live = { train: (state) => document.getElementById("live")?.replaceChildren(...progress(state.run).filter(Boolean)) };
+export const live = {
+  train: (state) => document.getElementById("live")?.replaceChildren(...progress(state.run).filter(Boolean)),
+  decide: (state) => (state.brief?.review && !document.getElementById("review") ? draw() : null),
+};
