@@ -93,7 +93,7 @@ def test_upload_out_of_its_folder_is_refused(client: TestClient, work: Workspace
 
 def test_upload_that_is_too_large_is_refused(client: TestClient) -> None:
     assert upload(client, "a.wav", total=MAX_FILE_BYTES + 1).json() == {"reason": "too_large"}
-    assert upload(client, "a.wav", b"").json() == {"reason": "too_large"}
+    assert upload(client, "a.wav", b"").json() == {"reason": "empty"}
     assert upload(client, "a.wav", bytes(CHUNK_BYTES + 1)).status_code == 413
 
 

@@ -133,7 +133,9 @@ class Workspace:
             raise UsageError("long_name")
         if not is_audio_name(name) and not (kind == "recordings" and name == METADATA):
             raise UsageError("no_audio")
-        if not 0 < total <= MAX_FILE_BYTES:
+        if total <= 0:
+            raise UsageError("empty")
+        if total > MAX_FILE_BYTES:
             raise UsageError("too_large")
 
     def set_aside(self, name: str) -> None:

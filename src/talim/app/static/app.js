@@ -96,6 +96,7 @@ function drawJob() {
   box.hidden = !job || (!mine && job.state !== "running");
   if (box.hidden) return;
   const running = job.state === "running";
+  box.setAttribute("aria-label", text("command"));
   if (!mine) {
     const where = make("a", { href: link(home(job)) }, text("go_there"));
     box.replaceChildren(make("div", {}, make("p", {}, text("running_elsewhere", { command: job.command })), make("p", {}, where)));
