@@ -102,11 +102,9 @@ def run_form(page: Any, button: str) -> str:
 
 
 def finished(page: Any, words: str = "完了しました。") -> None:
-    page.wait_for_function(
-        "() => document.querySelector('#job:not([hidden])') && !document.querySelector('#job button')",
-        timeout=LONG_MILLISECONDS,
-    )
-    assert words in page.inner_text("#job"), page.inner_text("#job")
+    ended = "() => document.querySelector('#status').textContent.match(/^(完了|失敗|停止)しました/)"
+    page.wait_for_function(ended, timeout=LONG_MILLISECONDS)  # said once the page is drawn anew
+    assert page.inner_text("#status").startswith(words), page.inner_text("#job")
 
 
 def look(page: Any, name: str) -> None:
@@ -283,8 +281,8 @@ def test_pages_work_by_keyboard_and_are_accessible_on_a_desk(tmp_path: Path, bro
                 look(page, f"{name}-desk-{scheme}")
             assert page.evaluate("document.activeElement.tagName") == "H1"  # a screen reader begins there
             page.select_option("#language", "ja")
-            page.wait_for_function("() => document.querySelector('h1').textContent === '渡す'")
+            page.wait_for_function("() => document.querySelector('h1')?.textContent === '渡す'")
             page.reload()
-            page.wait_for_function("() => document.querySelector('h1').textContent === '渡す'")
+            page.wait_for_function("() => document.querySelector('h1')?.textContent === '渡す'")
         page = open_page(browser, f"{start}/plan")
         assert "lacks its key" in page.inner_text("main")

@@ -23,7 +23,7 @@ from talim.reporting.audio_examples import group_samples
 from talim.reporting.run_results import RunResults, read_result
 from talim.run import Run
 
-MAX_POINTS = 200  # of the curve of the training loss
+MAX_POINTS = 40  # of the curve of the training loss, each a mean over steps
 NO_CELLS = ("mode_probability", "other_modes", "cycle_probability", "other_cycles", "instruments_from")
 
 
@@ -90,11 +90,12 @@ class PageReader:
             "split": [
                 {"side": side, "clips": split[side]["clips"], "length": self._duration(split[side]["seconds"])}
                 for side in ("train", "validation", "held_out")
+                if side in split
             ],
             "explanation": split.get("explanation") or "",
             "leaks": {key: formatting.format_percent(value) for key, value in leakage.items() if value},
             "skipped": [{"file": row["file"], "reason": row["reason"]} for row in summary["skipped"]],
-            "notes": [{"file": row.get("file", ""), "reason": row["note"]} for row in summary["notes"]],
+            "notes": [{"file": row.get("file", ""), "reason": row["note"]} for row in summary.get("notes") or ()],
             "licences": [f"{name} ({count})" for name, count in summary["rights"]["licences"].items()],
             "without_caption": (summary.get("missing_captions") or {}).get("recordings", 0),
             "page": self.work.address(page) if page.is_file() else "",

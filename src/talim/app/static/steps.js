@@ -38,7 +38,7 @@ async function uploadAll(kind, files, box) {
 
 function picker(kind, key, box, attributes = {}) {
   const input = make("input", { type: "file", multiple: true, ...attributes, onchange: () => uploadAll(kind, [...input.files], box) });
-  return make("label", { class: "field" }, make("span", {}, text(key)), input);
+  return make("label", { class: "picker" }, make("span", {}, text(key)), input);
 }
 
 function dropZone() {
@@ -125,7 +125,7 @@ function corpus(found) {
 function recordings(state) {
   const shown = [dropZone(), state.fault ? make("p", { lang: "en" }, state.fault) : null];
   if (!state.rows.length) return shown;
-  shown.push(h2("labels"), p("labels_intro"), labels(state), h2("suggest"), p("suggest_intro"), jobForm("suggest", text("suggest"), []));
+  shown.push(h2("suggest"), p("suggest_intro"), jobForm("suggest", text("suggest"), []), h2("labels"), p("labels_intro"), labels(state));
   shown.push(h2("prepare"), p("prepare_intro"), jobForm("prepare", text("prepare"), [field("caption", text("caption"))]));
   return state.corpus ? [...shown, ...corpus(state.corpus)] : shown;
 }
@@ -201,9 +201,9 @@ function curve(run) {
     above = Math.max(at, above + 13);
     drawing.append(label(width - right + 8, words.length > 18 ? `${words.slice(0, 17)}…` : words, above + 4));
   }
-  const references = run.references.map((each) => `${each.name} ${said(each.loss)}`).join(", ") || "–";
-  const sentence = run.validation.length ? p("curve_text", { first: said(run.validation[0][1]), last: said(run.validation.at(-1)[1]), references }) : null;
-  return [make("p", { class: "note" }, text("curve", run)), drawing, sentence];
+  const references = run.references.map((each) => `${each.name} ${said(each.loss)}`).join(", ");
+  const sentence = run.validation.length ? p("curve_text", { first: said(run.validation[0][1]), last: said(run.validation.at(-1)[1]) }) : null;
+  return [make("p", { class: "note" }, text("curve", run)), drawing, sentence, references ? p("curve_references", { references }) : null];
 }
 
 function progress(run) {
@@ -241,7 +241,7 @@ function example(group, index, blind) {
     const reveal = make("button", { type: "button", class: "suggested", onclick: () => { shown.append(`: ${text(role)}`); reveal.remove(); } }, text("reveal"));
     return make("div", { class: "card" }, shown, player(group.sounds[role], text("sound_label", { name, number: index + 1 })), blind ? reveal : null);
   });
-  return [make("h3", {}, text("example", { number: index + 1 })), make("p", {}, group.prompt || text("no_prompt")), make("div", { class: "cards" }, ...cards)];
+  return [make("h2", {}, text("example", { number: index + 1 })), make("p", {}, group.prompt || text("no_prompt")), make("div", { class: "cards" }, ...cards)];
 }
 
 function listen(state) {
