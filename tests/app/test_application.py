@@ -229,7 +229,10 @@ def test_words_of_every_language_have_the_same_keys_and_places(client: TestClien
 
 
 def test_japanese_words_are_japanese() -> None:
-    assert [key for key, text in words_of("ja").items() if not re.search("[ぁ-んァ-ヶ一-龠]", text)] == []
+    own = {key: re.sub(r"\{\w+\}", "", text) for key, text in words_of("ja").items()}
+    assert [
+        key for key, text in own.items() if re.search("[A-Za-z]", text) and not re.search("[ぁ-んァ-ヶ一-龠]", text)
+    ] == []
 
 
 def test_scripts_use_all_words_and_only_those_and_write_none_themselves() -> None:
