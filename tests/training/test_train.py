@@ -89,6 +89,13 @@ def test_train_lowers_the_loss_and_stores_the_best_weights(finished_run: Run) ->
     assert held_out[cost["best_step"]] == cost["best_validation_loss"]
 
 
+def test_train_logs_what_needs_no_model_once_on_the_same_validation_clips(finished_run: Run) -> None:
+    first, *others = [row for row in read_jsonl(finished_run.log) if row["split"] == "validation"]
+    assert [*first["references"]] == ["uniform", "unigram", "last_token"]
+    assert first["references"]["uniform"] > first["references"]["unigram"] >= 0
+    assert not any("references" in row for row in others)
+
+
 def copied_corpus(source: Path, target: Path, change: Any) -> Path:
     """A copy of a prepared corpus without its features; `change` edits each row and may write its clip anew."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("features"))

@@ -31,6 +31,7 @@ from talim.cli import (
     study,
     train,
 )
+from talim.cli import app as browser_app
 from talim.cli.exit_status import EXIT_STATUSES, exit_status
 from talim.cli.streams import stop_signals, usable_streams
 from talim.version import __version__
@@ -55,7 +56,7 @@ app = typer.Typer(
 for panel, modules in {
     TRAIN: (prepare, designs, plan, train, generate, evaluate, report, export, serve),
     COMPARE: (study,),
-    WHOLE: (poc, demo),
+    WHOLE: (poc, demo, browser_app),
 }.items():
     for module in modules:
         name = module.__name__.rpartition(".")[2]

@@ -17,7 +17,6 @@ from talim.evaluation import continuation, intervals, music_scores, predictor_co
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.copy_scores import copies_sentence
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
-from talim.evaluation.reference_predictors import ReferenceLosses, measure_reference_losses
 from talim.generation.generate import GenerationOptions
 from talim.html.formatting import format_counted
 from talim.progress import Progress
@@ -25,6 +24,7 @@ from talim.recipe import Recipe
 from talim.run import Run, provenance
 from talim.training import batches, model_card, start_adapter
 from talim.training.crops import EncodedClip
+from talim.training.reference_predictors import ReferenceLosses, measure_reference_losses
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone

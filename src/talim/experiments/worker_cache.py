@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.loss_by_event import frame_losses
-from talim.evaluation.reference_predictors import measure_reference_losses
 from talim.experiments import study_corpora
 from talim.planning import training_step
 from talim.training.batches import encode_clips
+from talim.training.reference_predictors import measure_reference_losses
 
 if TYPE_CHECKING:
     import numpy as np

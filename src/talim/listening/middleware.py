@@ -23,8 +23,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+POLICY = "content-security-policy"
 HEADERS = {
-    "content-security-policy": (
+    POLICY: (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src blob:; "
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
@@ -72,7 +73,9 @@ class TokenBucket:
 
 
 class SecurityMiddleware:
-    """Rejects requests over the limits or for another host, and adds `HEADERS` to every response."""
+    """Rejects requests over the limits or for another host, and adds `HEADERS` to every response, but to one
+    with a content security policy of its own.
+    """
 
     def __init__(self, app: Any, limits: RateLimits, hosts: frozenset[str] | None, known_links: KnownLinks) -> None:
         self.app, self.limits, self.hosts, self.known_links = app, limits, hosts, known_links
@@ -89,8 +92,10 @@ class SecurityMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [(k, v) for k, v in message.get("headers", []) if k.decode().lower() not in HEADERS]
-                message["headers"] = headers + [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                given = {k.decode().lower() for k, _ in message.get("headers", [])}
+                ours = {k: v for k, v in HEADERS.items() if k != POLICY or k not in given}
+                headers = [(k, v) for k, v in message.get("headers", []) if k.decode().lower() not in ours]
+                message["headers"] = headers + [(k.encode(), v.encode()) for k, v in ours.items()]
             await send(message)
 
         error = self._check(scope)

@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from talim.errors import UsageError
 from talim.html.formatting import GB
-from talim.planning.tracer import OperationCost, Trace
+
+if TYPE_CHECKING:
+    from talim.planning.tracer import OperationCost, Trace
 
 MATMUL_EFFICIENCY = 0.5  # of the published FLOP/s that eager torch reaches in training; assumed, not measured here
 BANDWIDTH_EFFICIENCY = 0.7  # of the published bandwidth, likewise

@@ -24,7 +24,16 @@ from talim.interrupts import RESUME_PREFIX, Interrupted, InterruptHandler
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
 from talim.run import Run
-from talim.training import batches, checkpoint, frozen_cache, model_card, not_finite, start_adapter, step
+from talim.training import (
+    batches,
+    checkpoint,
+    frozen_cache,
+    model_card,
+    not_finite,
+    reference_predictors,
+    start_adapter,
+    step,
+)
 from talim.training.checkpoint import TrainerState
 from talim.training.distributed import SINGLE_PROCESS, DistributedContext
 from talim.training.resource_usage import ResourceMeter, combine_usage, count_flops
@@ -227,7 +236,8 @@ class Trainer:
         if not math.isfinite(loss):
             raise DivergedError(f"{self.run.folder}: the validation loss is not finite at step {self.state.step}")
         rate = learning_rate(max(1, self.state.step), self.training)
-        self._log("validation", loss, terms.tolist(), self.backbone.validation_terms, rate)
+        known = {} if self.state.step else {"references": self._reference_losses()}
+        self._log("validation", loss, terms.tolist(), self.backbone.validation_terms, rate, **known)
         state = self.state
         if state.best_loss is None or loss < state.best_loss:
             state.best_loss, state.best_step, state.evals_without_improvement = loss, state.step, 0
@@ -252,10 +262,16 @@ class Trainer:
         self._enable_training()
         return torch.cat([loss for rank in self.processes.all_gather(losses) for loss in rank]).mean(dim=0)
 
-    def _log(self, split: str, loss: float, parts: list[float], names: Sequence[str], rate: float) -> None:
+    def _reference_losses(self) -> dict[str, float]:
+        """The validation loss that needs no model, by predictor: what the curve is read against."""
+        items = self.train_items, self.validation_items
+        measured = reference_predictors.measure_reference_losses(*items, self.backbone, self.training.batch_size)
+        return {name: float(losses.mean()) for name, losses in measured.losses.items()}
+
+    def _log(self, split: str, loss: float, parts: list[float], names: Sequence[str], rate: float, **more: Any) -> None:
         if not self.processes.is_main:
             return
-        row = {"step": self.state.step, "split": split, "loss": loss, "parts": parts, "part_names": [*names]}
+        row = {"step": self.state.step, "split": split, "loss": loss, "parts": parts, "part_names": [*names], **more}
         seconds = round(self.meter.wall_seconds, 3)
         append_jsonl(self.run.log, row | {"learning_rate": rate, "seconds": seconds})
 

@@ -13,8 +13,9 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 
 async function once(method, path, body) {
   const headers = { Authorization: `Bearer ${token()}` };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
+  const bytes = body instanceof Blob;
+  if (body !== undefined) headers["Content-Type"] = bytes ? "application/octet-stream" : "application/json";
+  const answer = await fetch(path, { method, headers, body: bytes ? body : body && JSON.stringify(body), cache: "no-store" });
   if (answer.ok) return answer;
   const refusal = await answer.json().catch(() => ({}));
   throw new Refusal(answer.status, refusal.reason || String(answer.status));

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from talim.backbones.load import load
 from talim.corpus.manifest import Clip
-from talim.evaluation import reference_predictors
 from talim.evaluation.evaluate import compare_losses
 from talim.evaluation.held_out_loss import per_clip_losses
-from talim.evaluation.reference_predictors import (
+from talim.progress import Progress
+from talim.training import reference_predictors
+from talim.training.crops import EncodedClip
+from talim.training.reference_predictors import (
     LAST_TOKEN,
     MAX_COPY_WEIGHT,
     SMOOTHING,
@@ -31,8 +33,6 @@ from talim.evaluation.reference_predictors import (
     mixture,
     repeats,
 )
-from talim.progress import Progress
-from talim.training.crops import EncodedClip
 
 SETTINGS = settings(max_examples=25, deadline=None)
 

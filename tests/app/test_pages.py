@@ -1,0 +1,89 @@
+"""What pages say: suggestions with their probability, a corpus, a plan, a training that goes on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fixtures.run_folder import SUMMARY, log_rows, make_run
+
+from talim.app.jobs import JobRunner
+from talim.app.pages import MAX_POINTS, PageReader
+from talim.app.workspace import Workspace
+
+PLANNED: dict[str, Any] = {
+    "base": "nano-musicgen", "hardware": "this CPU", "hardware_note": "timed", "memory_limit_bytes": 8e9, "steps": 120,
+    "designs": [
+        {"design": "full@all", "parameters": 7_800_000, "parameter_fraction": 1.0, "memory_bytes": 9e9, "hours": 2.0,
+         "energy_joules": None, "money": None, "fits": False},
+        {"design": "linear@all:2.7%", "parameters": 210_000, "parameter_fraction": 0.027, "memory_bytes": 1e9,
+         "hours": 0.05, "energy_joules": 36_000.0, "money": 0.5, "fits": True},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def reader(work: Workspace) -> PageReader:
+    return PageReader(work, JobRunner(work.folder, work.own), "ja")
+
+
+def test_recordings_have_suggestions_with_their_probability(reader: PageReader, work: Workspace) -> None:
+    (work.recordings / "a.wav").touch()
+    columns = ("tradition", "raga", "mode_probability", "other_modes", "tempo_bpm")
+    header = ",".join(["file_name", *(f"suggested_{column}" for column in columns)])
+    (work.folder / "suggested-1.csv").write_text(f"{header}\na.wav,hindustani,Yaman,0.74,Megh 7%,92\n")
+    page = reader.read("recordings")
+    assert page["columns"] == ["text", "instruments", "performer", "licence", "tradition", "raga", "tempo_bpm"]
+    row = page["rows"][0]
+    assert row["cells"] == {}  # nothing is used before it is taken
+    assert row["suggested"] == {
+        "tradition": {"value": "hindustani", "percent": None},
+        "raga": {"value": "Yaman", "percent": 74},
+        "tempo_bpm": {"value": "92", "percent": None},
+    }
+
+
+def test_recordings_say_what_was_read_left_out_and_leaks(reader: PageReader, work: Workspace) -> None:
+    work.corpus.mkdir()
+    sides = {side: {"clips": 3, "seconds": 30.0} for side in ("train", "validation", "held_out")}
+    split = {**sides, "explanation": "By recording.", "leakage": {"performer": 0.25, "work": 0.0}}
+    summary = {
+        **SUMMARY,
+        "split": split,
+        "notes": [{"file": "a.wav", "note": "odd"}],
+        "missing_captions": {"recordings": 2},
+    }
+    (work.corpus / "summary.json").write_text(json.dumps(summary))
+    corpus = reader.read("recordings")["corpus"]
+    assert corpus["split"][0] == {"side": "train", "clips": 3, "length": "30秒"}
+    assert corpus["leaks"] == {"performer": "25\u202f%"}
+    assert corpus["skipped"] == [{"file": "notes.wav", "reason": "not audio: it begins with text"}]
+    assert corpus["without_caption"] == 2
+    assert not corpus["changed"]
+
+
+def test_plan_shows_what_fits(reader: PageReader, work: Workspace) -> None:
+    (work.own / "plan.out").write_text(json.dumps(PLANNED))
+    full, linear = reader.read("plan")["plan"]["rows"]
+    assert (full["asked"], full["fits"], full["time"], full["energy"]) == (False, False, "2時間", "")
+    assert (linear["asked"], linear["fits"], linear["energy"], linear["money"]) == (True, True, "10 Wh", "0.50")
+    (work.own / "plan.out").write_text("talim: it failed")
+    assert reader.read("plan")["plan"] is None
+
+
+def test_train_of_a_run_that_goes_on_has_curve_references_and_time_left(reader: PageReader, work: Workspace) -> None:
+    rows = [{**row, "seconds": row["step"] / 2} for row in log_rows() if row["step"] <= 240]
+    rows[0]["references"] = {"uniform": 6.9, "unigram": 3.5}
+    make_run(work.folder / "run-1", seconds=0, cost=None, scores=None, log={"rows": rows})
+    run = reader.read("train")["run"]
+    assert (run["finished"], run["done"], run["asked"]) == (False, 240, 300)
+    assert (run["taken"], run["left"]) == ("2分", "30秒")
+    assert run["references"] == [
+        {"name": "一様な推測", "loss": 6.9},
+        {"name": "学習用トークンの出現頻度による予測", "loss": 3.5},
+    ]
+    assert run["validation"][0][0] == 0
+    assert len(run["train"]) <= 2 * MAX_POINTS
+    assert reader.read("listen")["run"] is None
+    assert reader.read("make")["run"] is None
