@@ -126,8 +126,11 @@ class SqueezeExcitation(nn.Module):
         counts = torch.cat([count, count + valid.cumsum(1)], 1)  # [B, 1 + T]
         sums = torch.cat([total, total + (hidden.float() * valid[..., None]).cumsum(1)], 1)
         updates = (counts[:, 1:] - 1).clamp(min=0) // self.update_every * self.update_every  # [B, T]
-        index = torch.searchsorted(counts, updates)[..., None].expand(-1, -1, width)
-        new_means = sums.gather(1, index) / updates.clamp(min=1)[..., None]
+        if frames == 1:  # an update is due at the frames before this one, or not at all
+            chosen = total
+        else:
+            chosen = sums.gather(1, torch.searchsorted(counts, updates)[..., None].expand(-1, -1, width))
+        new_means = chosen / updates.clamp(min=1)[..., None]
         means = torch.where((updates < count)[..., None], mean, new_means)
         state.tensors[self.name] = [sums[:, -1:], means[:, -1:]]
         state.tensors[self._frame_counts] = counts[:, -1:]
@@ -176,7 +179,7 @@ class TemporalAttention(nn.Module):
             key, value = self._append_to_cache(state, key, value)
             mask = self._append_mask(state, mask, batch, before, frames)
         if mask is None and (frames == 1 or before == 0 or not self.causal):
-            is_causal = self.causal and frames > 1 and before == 0
+            is_causal = bool(self.causal and frames > 1 and before == 0)
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=is_causal)
         else:
             visible = self._attention_mask(key, frames, before, mask)
@@ -220,8 +223,8 @@ class TemporalAttention(nn.Module):
         extended = []
         for kind, new in (("keys", key), ("values", value)):
             buffer = state.tensors.get(f"{self.name} {kind}")
-            # the past may be part of a graph: do not write into it; a compiled step has no buffer that grows by leaps
-            if new.requires_grad or torch.compiler.is_compiling():
+            # the past may be part of a graph: do not write into it; nor has a compiled or traced step buffers that grow
+            if new.requires_grad or torch.compiler.is_compiling() or torch.jit.is_tracing():
                 buffer = new if buffer is None else torch.cat([buffer[:, :, :before], new], 2)
                 state.tensors[f"{self.name} {kind}"] = buffer
                 extended.append(buffer)
