@@ -343,7 +343,10 @@ def test_every_dependency_is_pinned() -> None:
 DECLARED_AS = {"yaml": "pyyaml", "PIL": "pillow", "pynvml": "nvidia-ml-py", "huggingface_hub": "huggingface-hub",
                "c2pa": "c2pa-python"}  # fmt: skip
 # libraries that come with a declared one, and those that are used only where a user has them
-COMES_WITH = {"markupsafe": "jinja2", "pydantic_core": "pydantic", "starlette": "fastapi"}
+COMES_WITH = {
+    **{"markupsafe": "jinja2", "pydantic_core": "pydantic", "starlette": "fastapi"},
+    "tokenizers": "transformers",
+}
 USED_IF_THERE = {"IPython", "panns_inference"}
 
 

@@ -10,7 +10,7 @@ Stages, in the order of the work (each is also a command, `talim --help`):
     evaluate       loss and music scores on held-out recordings
     report         one HTML page about a run or a study
     study          a grid of designs, bases, corpora and seeds
-    export         a run as a folder for others, a model of transformers, a repository of the Hub
+    export         a run as a folder for others, a model of transformers, ONNX graphs, a repository of the Hub
 
 Models and values:
 

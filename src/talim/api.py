@@ -460,6 +460,7 @@ def export(
       base that is a folder of this machine, too;
     - "transformers": `out` is a model of transformers with the adapter in its weights, where that is exact (LoRA and
       its like, `full`); else the adapter with the lines that add it to its base;
+    - "onnx": `out` holds the base with the adapter as graphs for onnxruntime, and a script that makes music with them;
     - "hub": the adapter with card, conditions and audio examples is sent to the repository `repo` (OWNER/NAME),
       private unless `public`; `dry_run` only says what would be sent. TalimError where rights do not allow publishing,
       unless `permission` says who allowed it.

@@ -16,9 +16,10 @@ from talim.progress import Progress
 @pytest.mark.parametrize(
     ("to", "options", "message"),
     [
-        ("gguf", {"out": Path("x")}, "there is no such target; known: folder, transformers, hub"),
+        ("gguf", {"out": Path("x")}, "there is no such target; known: folder, transformers, onnx, hub"),
         ("folder", {}, "--to folder needs a new folder: --out FOLDER"),
         ("transformers", {}, "--to transformers needs a new folder: --out FOLDER"),
+        ("onnx", {}, "--to onnx needs a new folder: --out FOLDER"),
         ("hub", {}, "needs the repository: --repo OWNER/NAME"),
         ("hub", {"repo": "me/x", "out": Path("x")}, "--out x: --to hub writes no folder"),
         ("hub", {"repo": "me/x", "with_base": True}, "--with-base: only with --to folder"),

@@ -18,7 +18,7 @@ from talim.corpus.labels import COLUMNS as LABELS
 from talim.errors import TalimError
 from talim.html import formatting
 from talim.planning.hardware import gpu_table
-from talim.reporting import catalogue, human_ratings, points, predictor_sentences, sentences
+from talim.reporting import catalogue, cost_quality_use, human_ratings, predictor_sentences, sentences
 from talim.reporting.audio_examples import group_samples
 from talim.reporting.run_results import RunResults, read_result
 from talim.run import Run
@@ -193,7 +193,7 @@ class PageReader:
             {"prompt": prompt, "sounds": {role: self.work.address(sample.path) for role, sample in samples.items()}}
             for prompt, _, samples in group_samples(result.samples)
         ]
-        said = [self._text(points.quality_point(result))] if result.scores else []
+        said = [self._text(cost_quality_use.quality_point(result))] if result.scores else []
         said += filter(None, [self._text(predictor_sentences.standing_sentences(result.losses, with_levels=True))])
         return {"run": result.folder.name, "groups": groups, "sentences": said, "page": self._page(result.folder)}
 
@@ -230,7 +230,9 @@ class PageReader:
         result = read_result(self.work.run)
         price = self.work.choices.get("price_per_hour")
         ratings = human_ratings.load_ratings(self.work.folder, self.work.folder)
-        texts = points.points(result, price, [sentence for each in ratings for sentence in each.sentences[:1]])
+        texts = cost_quality_use.points(
+            result, price, [sentence for each in ratings for sentence in each.sentences[:1]]
+        )
         return {
             "run": result.folder.name,
             "points": texts.get(self.language, texts["en"]),

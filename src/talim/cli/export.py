@@ -23,10 +23,11 @@ def export(
         Target,
         typer.Option(
             help="folder: for a colleague with talim. transformers: a model with the adapter in its weights where that "
-            "is exact. hub: a repository of the Hugging Face Hub."
+            "is exact. onnx: graphs for onnxruntime with a script, without talim and torch. hub: a repository of the "
+            "Hugging Face Hub."
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="New folder (folder, transformers).")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder (folder, transformers, onnx).")] = None,
     with_base: Annotated[
         bool, typer.Option("--with-base", help="Copy a base that is a folder of this machine, too (folder).")
     ] = False,

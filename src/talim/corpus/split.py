@@ -86,7 +86,7 @@ def make_split(
     """Split clips so that no group is on both sides; files with common audio (`duplicates`) stay together.
 
     "auto" takes the strictest feasible strategy; `held_out` names exactly the recordings to hold out. `given` has the
-    sides of recordings that the metadata name (see `given_sides.sides_of_recordings`): they are kept as they are, and
+    sides of recordings that the metadata name (see `split_column.sides_of_recordings`): they are kept as they are, and
     the test is drawn from the others where no recording has that side. Raises UsageError for an unknown name or an
     infeasible strategy, and for given sides that leave no test or training; TalimError where nothing can be held out.
     """

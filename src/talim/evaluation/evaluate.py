@@ -265,7 +265,7 @@ def compare_losses(
 
     Means are over recordings, so that long recordings do not dominate. `parts` names the K columns, `unit` is that of
     the losses; a positive reduction is an improvement. `references` are those of predictors that need no model: their
-    losses, averaged likewise, and where base and adapter stand to the best of them (`loss_standing.standing`).
+    losses, averaged likewise, and where base and adapter stand to the best of them (`predictor_comparison.standing`).
     """
     reduction = _summary((base - adapted).mean(axis=1), recordings)
     reduction["ci95"] = intervals.mean_interval(reduction["per_recording"])

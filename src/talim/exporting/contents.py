@@ -300,3 +300,27 @@ def split_card(card: str) -> tuple[dict[str, Any], str]:
     except yaml.YAMLError:
         header = {}
     return header if isinstance(header, dict) else {}, card[match.end() :]
+
+
+def shared_files(exported: ExportedRun) -> tuple[Files, list[dict[str, Any]], list[str]]:
+    """Provenance, conditions and audio examples; the rows of the examples; and what is left out."""
+    licence = exported.run.adapter / serialization.LICENCE_FILE
+    files: Files = {"provenance.json": exported.provenance()}
+    files |= {serialization.LICENCE_FILE: licence} if licence.is_file() else {}
+    audio, rows, left_out = examples(exported)
+    return files | audio, rows, left_out
+
+
+def card_sections(exported: ExportedRun) -> tuple[dict[str, Any], str]:
+    """The header of the adapter's card, and its sections but for those that say how to load it with talim."""
+    header, body = split_card(card_of(exported))
+    sections = [part for part in re.split(r"^(?=## )", body, flags=re.MULTILINE) if part.startswith("## ")]
+    return header, "".join(part for part in sections if not part.startswith("## How to load it"))
+
+
+def spelling_note(exported: ExportedRun, reader: str) -> str:
+    """A paragraph on letters that `reader` does not spell as talim does; empty where the base knows them all."""
+    return (
+        f"talim reads words that the tokenizer does not know in plain letters, and {reader} does not: write raga, "
+        "not rāga.\n\n"
+    ) * bool(exported.info.get(serialization.TRANSLITERATED))

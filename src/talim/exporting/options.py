@@ -14,6 +14,7 @@ class Target(StrEnum):
 
     FOLDER = "folder"
     TRANSFORMERS = "transformers"
+    ONNX = "onnx"
     HUB = "hub"
 
 

@@ -29,4 +29,8 @@ def export_run(run: Path, to: str, options: ExportOptions, progress: Progress) -
         from talim.exporting.transformers_model import export_transformers
 
         return export_transformers(exported, options.out, progress)
+    if to == "onnx":
+        from talim.exporting.onnx_model import export_onnx
+
+        return export_onnx(exported, options.out, progress)
     return export_folder(exported, options.out, options.with_base, progress)

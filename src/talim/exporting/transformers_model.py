@@ -19,9 +19,8 @@ from talim.adapters.peft_baselines import peft_type_name
 from talim.backbones.load import silence_transformers
 from talim.errors import TalimError, UsageError
 from talim.exporting import contents
-from talim.exporting.contents import ExportedRun, Files
+from talim.exporting.contents import ExportedRun
 from talim.progress import Progress
-from talim.training.model_card import LICENCE_FILE
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
@@ -106,10 +105,10 @@ def _write_merged(exported: ExportedRun, out: Path, backbone: Backbone, cls: str
     model = backbone.model
     peft = serialization.load(backbone, exported.run.adapter)
     model.eval()
-    text, steps = _probe(backbone)
-    expected = _logits(model, text, steps)
+    text, steps = probe_inputs(backbone)
+    expected = probe_logits(model, text, steps)
     plain = merge(peft)
-    files, examples, left_out = _shared_files(exported)
+    files, examples, left_out = contents.shared_files(exported)
     source = _base_folder(exported)
     copied = [path for path in sorted(source.iterdir()) if path.is_file() and COPIED.fullmatch(path.name)]
     script = script_lines(exported, cls, merged=True)
@@ -170,7 +169,7 @@ def merge(peft: Any) -> Any:
     return unwrap_peft(peft)
 
 
-def _probe(backbone: Backbone) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def probe_inputs(backbone: Backbone) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """A tokenized prompt, and decoder input [K, S] drawn at random."""
     model: Any = backbone.model
     tokenizer: Any = backbone.tokenizer  # pyright: ignore[reportAttributeAccessIssue]
@@ -180,7 +179,7 @@ def _probe(backbone: Backbone) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     return dict(tokenizer([PROBE], return_tensors="pt")), steps
 
 
-def _logits(model: Any, text: dict[str, torch.Tensor], steps: torch.Tensor) -> torch.Tensor:
+def probe_logits(model: Any, text: dict[str, torch.Tensor], steps: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return model(**text, decoder_input_ids=steps, use_cache=False).logits.float()
 
@@ -199,7 +198,7 @@ def _difference(
         if not torch.equal(read["input_ids"], text["input_ids"]):
             raise TalimError("--to transformers: the tokenizer in the folder reads other tokens than the base's own")
         model: Any = getattr(transformers, cls).from_pretrained(folder, dtype=torch.float32)
-    difference = float((_logits(model.eval(), text, steps) - expected).abs().max())
+    difference = float((probe_logits(model.eval(), text, steps) - expected).abs().max())
     if not difference <= TOLERANCE * float(expected.abs().max()):
         raise TalimError(
             f"--to transformers: the merged model is not exact (logits differ by up to {difference:.2g}, of "
@@ -216,7 +215,7 @@ def _name_class(config: Path, cls: str) -> None:
 
 
 def _write_adapter(exported: ExportedRun, out: Path, cls: str, reason: str, progress: Progress) -> dict[str, Any]:
-    files, examples, left_out = _shared_files(exported)
+    files, examples, left_out = contents.shared_files(exported)
     adapter, others = contents.adapter_files(exported)
     base = exported.info["base"]["name"]
     left_out = [f"the base {base}: {SCRIPT} loads it by its name", *left_out, *others]
@@ -231,15 +230,6 @@ def _write_adapter(exported: ExportedRun, out: Path, cls: str, reason: str, prog
     contents.write_folder(out, files)
     names = [*sorted(files), contents.CHECKSUMS]
     return {"to": "transformers", "out": str(out), "merged": False, "class": cls, "files": names, "left_out": left_out}
-
-
-def _shared_files(exported: ExportedRun) -> tuple[Files, list[dict[str, Any]], list[str]]:
-    """Provenance, conditions and audio examples; the rows of the examples; and what is left out."""
-    licence = exported.run.adapter / LICENCE_FILE
-    files: Files = {"provenance.json": exported.provenance()}
-    files |= {LICENCE_FILE: licence} if licence.is_file() else {}
-    audio, rows, left_out = contents.examples(exported)
-    return files | audio, rows, left_out
 
 
 def _base_folder(exported: ExportedRun) -> Path:
@@ -269,15 +259,10 @@ def script_lines(exported: ExportedRun, cls: str, merged: bool = False) -> str:
 
 def _card(exported: ExportedRun, cls: str, script: str, reason: str, examples: list[dict[str, Any]]) -> str:
     """The adapter's card with a header, the lines for this folder, and links to the audio examples."""
-    header, body = contents.split_card(contents.card_of(exported))
+    header, kept = contents.card_sections(exported)
     base, design = exported.info["base"]["name"], str(exported.recipe.design)
-    sections = [part for part in re.split(r"^(?=## )", body, flags=re.MULTILINE) if part.startswith("## ")]
-    kept = "".join(part for part in sections if not part.startswith("## How to load it"))
     header |= {"library_name": "peft" if reason else "transformers"}
-    spelling = (
-        "talim reads words that the tokenizer does not know in plain letters, and transformers does not: write raga, "
-        "not rāga.\n\n"
-    ) * bool(exported.info.get(serialization.TRANSLITERATED))
+    spelling = contents.spelling_note(exported, "transformers")
     if reason:
         local = f"`./{base}` stands for the folder of the base. " * bool(exported.local_base)
         what = (

@@ -175,8 +175,11 @@ class SqueezeExcitation(nn.Module):
         counts = torch.cat([count, count + valid.cumsum(1)], 1)  # [B, 1 + T]
         sums = torch.cat([total, total + (hidden.float() * valid[..., None]).cumsum(1)], 1)
         updates = (counts[:, 1:] - 1).clamp(min=0) // self.update_every * self.update_every  # [B, T]
-        index = torch.searchsorted(counts, updates)[..., None].expand(-1, -1, width)
-        new_means = sums.gather(1, index) / updates.clamp(min=1)[..., None]
+        if frames == 1:  # an update is due at the frames before this one, or not at all
+            chosen = total
+        else:
+            chosen = sums.gather(1, torch.searchsorted(counts, updates)[..., None].expand(-1, -1, width))
+        new_means = chosen / updates.clamp(min=1)[..., None]
         means = torch.where((updates < count)[..., None], mean, new_means)
         state.tensors[self.name] = [sums[:, -1:], means[:, -1:]]
         state.tensors[self._frame_counts] = counts[:, -1:]

@@ -92,7 +92,7 @@ class TemporalAttention(nn.Module):
             key, value = self._append_to_cache(state, key, value)
             mask = self._append_mask(state, mask, batch, before, frames)
         if mask is None and (frames == 1 or before == 0 or not self.causal):
-            is_causal = self.causal and frames > 1 and before == 0
+            is_causal = bool(self.causal and frames > 1 and before == 0)
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=is_causal)
         else:
             visible = self._attention_mask(key, frames, before, mask)
@@ -136,8 +136,8 @@ class TemporalAttention(nn.Module):
         extended = []
         for kind, new in (("keys", key), ("values", value)):
             buffer = state.tensors.get(f"{self.name} {kind}")
-            # the past may be part of a graph: do not write into it; a compiled step has no buffer that grows by leaps
-            if new.requires_grad or torch.compiler.is_compiling():
+            # the past may be part of a graph: do not write into it; nor has a compiled or traced step buffers that grow
+            if new.requires_grad or torch.compiler.is_compiling() or torch.jit.is_tracing():
                 buffer = new if buffer is None else torch.cat([buffer[:, :, :before], new], 2)
                 state.tensors[f"{self.name} {kind}"] = buffer
                 extended.append(buffer)

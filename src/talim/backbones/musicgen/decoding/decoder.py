@@ -111,13 +111,13 @@ class Decoder:
     """The decoder of a `MusicgenForConditionalGeneration` or its melody variant, read once from the model.
 
     UnsupportedError where the model holds what cannot be computed here. `int8` quantises the weights of the layers and
-    the heads, on a CPU.
+    the heads, on a CPU; `form` states how all of them are kept.
     """
 
     @torch.inference_mode()
-    def __init__(self, model: Any, int8: bool = False) -> None:
+    def __init__(self, model: Any, int8: bool = False, form: Form | None = None) -> None:
         decoder, heads = model.decoder.model.decoder, model.decoder.lm_heads
-        root, form = "decoder.model.decoder", _form(model.decoder, int8)
+        root, form = "decoder.model.decoder", form or _form(model.decoder, int8)
         self.device = next(model.decoder.parameters()).device
         self.codebooks = len(heads)
         self._shape: tuple[int, int, bool, int] | None = None  # of the buffers

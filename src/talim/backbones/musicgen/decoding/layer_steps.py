@@ -52,7 +52,8 @@ class LayerStep:
             key, value, out = (
                 read_affine(layer.encoder_attn.get_submodule(name), f"{path}.encoder_attn.{name}") for name in names
             )
-            self.text_key, self.text_value = make_product(*key), make_product(*value)
+            text_form: Form = "packed" if form == "int8" else form
+            self.text_key, self.text_value = make_product(*key, text_form), make_product(*value, text_form)
             # without a text the values are zeros, and so is what the layer adds
             self.adds_nothing_without_text = value[1] is None and out[1] is None
 
