@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,10 @@ def test_write_brief_draft_has_the_gate_as_its_rule(tmp_path: Path, corpus_folde
 
 @pytest.mark.parametrize(
     ("answers", "passed"), [((), None), (("open",), None), (("no-go",), False), (("no-go", "go"), True)]
+    without_words = replace(corpus, summary=corpus.summary | {"example_caption": ""})
+    (tmp_path / "brief.yaml").unlink()
+    task_stage.write_brief_draft(tmp_path, without_words, 8.0, 0.4)
+    assert briefs_brief.load(tmp_path / "brief.yaml").prompt_text == ""
 )
 def test_human_decision_needs_an_answer_of_a_brief(
     tmp_path: Path, answers: tuple[str, ...], passed: bool | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def card(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", *
     base["transformers_class"] = "" if base["miniature"] else "MusicgenForConditionalGeneration"
     trained_on = TRAINED_ON | ({"rights": {"licences": rest["licences"]}} if "licences" in rest else {})
     music = MUSIC | {"trained_on": trained_on} | rest.get("music", {})
-    return model_card.render_card(Recipe(corpus="c"), base, music, COST, rest.get("scores"))
+    adapter = rest.get("adapter", {})
+    return model_card.render_card(Recipe(corpus="c"), base, music, COST, rest.get("scores"), adapter=adapter)
 
 
 def header(text: str) -> dict[str, Any]:
@@ -219,3 +221,24 @@ def test_licence_name_of_a_declaration_in_another_language_is_that_of_the_englis
     for declared in ("自分の録音", "my own recording"):
         fields = model_card.licence_fields("Apache-2.0", [declared])
         assert (fields["license"], fields["license_name"]) == ("other", "my-own-recording")
+
+
+def test_render_card_of_an_adapter_without_words_asks_for_it_without_words() -> None:
+    (plain,) = re.findall("talim generate .*", card())
+    (wordless,) = re.findall("talim generate .*", card(adapter={"captioned": False}))
+    assert shlex.split(plain)[-3:] == ["--prompt=your text", "--out", "music.flac"]
+    assert shlex.split(wordless) == [*shlex.split(plain)[:-3], "--prompt=", "--out", "music.flac"]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "words"), [({}, "-it's $(id)"), ({"captioned": None}, "-it's $(id)"), ({"captioned": False}, "")]
+)
+def test_prompt_option_is_one_word_of_a_shell(adapter: dict[str, Any], words: str) -> None:
+    assert shlex.split(model_card.prompt_option(adapter, "-it's $(id)")) == [f"--prompt={words}"]
+
+
+def test_prompt_option_decides_the_prompt_of_every_command_that_is_printed() -> None:
+    source = Path(model_card.__file__).parents[1]
+    files = [path for pattern in ("*.py", "*.html", "*.json", "*.js") for path in source.rglob(pattern)]
+    told = {path.name for path in files if re.search("talim generate .*--prompt[ =]", path.read_text("utf-8"))}
+    assert told == {"generate.py"}  # the examples of its --help

@@ -36,7 +36,7 @@ PICKLED_FILE = "adapter_model.bin"  # of PEFT before 0.7, read without running c
 CARD_FILE = "README.md"
 LICENCE_FILE = "LICENSE.md"  # the name that the Hub's license_link expects
 FORMAT = 2  # of talim.json
-TRANSLITERATED, CAPTIONED = "transliterated", "captioned"  # whether captions were, and whether there were any
+TRANSLITERATED = "transliterated"  # whether captions were
 UNTRAINED = "untrained"  # of an adapter that was stored as it was before its first step
 # weights before an adapter's last product, which is zero until it is trained
 _INNER = {"talim": re.compile(r"\.talim_blocks\.\d+\.(?!up\.)"), "lora": re.compile(r"\.lora_(embedding_)?A\b")}

@@ -174,7 +174,7 @@ def _generate_for(
     originality = automatic_checks.originality_check(contender.run)
     began = time.perf_counter()
     source = sources.choose_source(contender.run.folder, None, [], False)
-    backbone = sources.load_source(source, device, progress)
+    backbone = sources.load_source(source, device, progress, [brief.prompt_text])
     for line in _notes(backbone, brief, phrase):
         if line not in warned:
             warned.add(line)

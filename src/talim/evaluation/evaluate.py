@@ -83,8 +83,9 @@ def evaluate(  # noqa: PLR0913
     check_request(recipe, options, protocol)
     begun = run.start
     seen: dict[str, Any] = {"answer": "no", "note": ""}
+    info = serialization.read_info(run.adapter)
     if begun is not None:
-        sources = serialization.read_info(run.adapter).get(start_adapter.TRAINED_ON) or {}
+        sources = info.get(start_adapter.TRAINED_ON) or {}
         whose = f"the adapter {begun.get('name')}, which this one began from,"
         seen = start_adapter.seen_before(sources, corpus.held_out, whose)
     facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
@@ -103,7 +104,13 @@ def evaluate(  # noqa: PLR0913
         num_workers=num_workers,
     )
     card = model_card.render_card(
-        recipe, model_card.base_facts(backbone), read_json(run.facts_file), read_json(run.cost), scores, start=begun
+        recipe,
+        model_card.base_facts(backbone),
+        read_json(run.facts_file),
+        read_json(run.cost),
+        scores,
+        start=begun,
+        adapter=info,
     )
     write_text(run.adapter / "README.md", card)
     return scores

@@ -175,7 +175,7 @@ class Generation:
         """The base with its adapters, loaded now; what it is and what it cannot read is reported."""
         if self.source.note:
             self.progress.log(self.source.note)
-        backbone = load_source(self.source, self.device, self.progress)
+        backbone = load_source(self.source, self.device, self.progress, self.prompts)
         adapters = [f"{c.folder}{f' at scale {c.scale:g}' if c.scale != 1 else ''}" for c in self.source.adapters]
         commit = f" (commit {backbone.revision})" if backbone.revision else ""
         self.progress.log(

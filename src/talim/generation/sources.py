@@ -15,6 +15,7 @@ from talim.errors import TalimError, UsageError
 from talim.near_paths import did_you_mean
 from talim.progress import Progress
 from talim.run import Run
+from talim.training.model_card import CAPTIONED
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
@@ -153,8 +154,16 @@ def _chosen_run(folder: Path) -> tuple[Run, str]:
     return run, f"{folder} is a proof of concept: its chosen design is used, {chosen.get('design')} in {run.folder}"
 
 
-def load_source(source: GenerationSource, device: str = "auto", progress: Progress | None = None) -> Backbone:
-    """The base with its adapters, in the base's precision, in eval mode. TalimError where an adapter does not fit."""
+def load_source(
+    source: GenerationSource,
+    device: str = "auto",
+    progress: Progress | None = None,
+    prompts: Sequence[str] | None = None,
+) -> Backbone:
+    """The base with its adapters, in the base's precision, in eval mode. TalimError where an adapter does not fit.
+
+    What is told of adapters that were trained without words is left out where all `prompts` are empty; None: not known.
+    """
     from talim.adapters import injection, serialization
     from talim.backbones.load import load
 
@@ -172,7 +181,8 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
             on = f" (it names {named}, and this is {backbone.name})" if named and named != backbone.name else ""
             progress.log(f"{choice.folder} does not name the weights it was trained on{on}; its shapes fit")
     chosen = zip(source.adapters, infos, strict=True)
-    without_words = [choice.folder for choice, info in chosen if info.get("captioned") is False]
+    words = prompts is None or any(prompts)
+    without_words = [choice.folder for choice, info in chosen if words and info.get(CAPTIONED) is False]
     unchanged = [line for choice in source.adapters for line in serialization.unchanged_notes(choice.folder)]
     for line in (*_choose_spelling(source, infos, backbone), *map(WITHOUT_WORDS.format, without_words), *unchanged):
         if progress is not None:

@@ -192,8 +192,7 @@ def make_music_commands(result: RunResults) -> list[str]:
     if not (result.folder / "adapter").is_dir() or not result.recipe or not result.finished:
         return []
     prompt = result.corpus.get("example_caption") or next((each.prompt for each in result.samples if each.prompt), "")
-    learnt_words = {*(result.corpus.get("captions") or ("unknown",))} != {"none"}  # else the empty prompt is its own
-    return [commands.generate_command(result.folder, prompt or ("music" if learnt_words else ""))]
+    return [commands.generate_command(result.folder, result.adapter, prompt or "music")]
 
 
 def key_figures(result: RunResults) -> list[tuple[str, str]]:

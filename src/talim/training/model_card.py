@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Facts = Mapping[str, Any]
 LICENCE_FILE = "LICENSE.md"
+CAPTIONED = "captioned"  # key of talim.json: false where no clip that was trained on had a caption
 # The Hub's identifiers from the least to the most restrictive; with one further down, the whole may be published.
 HUB_LICENCES = (
     *("cc0-1.0", "mit", "bsd-2-clause", "bsd-3-clause", "apache-2.0"),
@@ -38,12 +40,19 @@ GUIDELINE = """\
 
 
 def render_card(
-    recipe: Recipe, base: Facts, music: Facts, cost: Facts, scores: Facts | None, *, start: Facts | None = None
+    recipe: Recipe,
+    base: Facts,
+    music: Facts,
+    cost: Facts,
+    scores: Facts | None,
+    *,
+    start: Facts | None = None,
+    adapter: Facts = MappingProxyType({}),
 ) -> str:
     """The card as Markdown with a YAML header for the Hub.
 
     `base` holds `base_facts`, `music` is of `talim.corpus.attribution.training_music`, as in run.json; `scores` is None
-    before `talim evaluate`; `start` are the facts of the adapter that training began from.
+    before `talim evaluate`; `start` are the facts of the adapter that training began from; `adapter` is its talim.json.
     """
     parts = [
         _header(base, music, start),
@@ -54,7 +63,7 @@ def render_card(
         "## Recordings, licences, consent\n\n" + _recordings(music),
         "## Measures\n\n" + _measures(scores, cost),
         "## Usage guideline\n\n" + GUIDELINE + "\n",
-        "## How to load it\n\n" + _loading(base),
+        "## How to load it\n\n" + _loading(base, prompt_option(adapter)),
         "## Cost of training\n\n" + _cost(cost),
     ]
     return "\n".join(parts)
@@ -280,12 +289,20 @@ def _interval(measure: Facts) -> str:
     return f"95 % interval {low:.4f} to {high:.4f} over {format_counted(len(measure['per_recording']), 'recording')}"
 
 
-def _loading(base: Facts) -> str:
+def prompt_option(adapter: Facts, example: str = "your text") -> str:
+    """The option `--prompt` of a command that generates with an adapter, by its talim.json.
+
+    It holds the `example`; nothing for an adapter that was trained without captions, which no words ask for.
+    """
+    return f"--prompt={shlex.quote('' if adapter.get(CAPTIONED) is False else example)}"
+
+
+def _loading(base: Facts, prompt: str) -> str:
     # a local folder is written as a path: its bare name may be another model's on the Hub
     name = f"./{base['name']}" if base.get("is_local") else base["name"]
     revision = base.get("revision")
     pinned = f"{name}@{revision}" if revision else name
-    command = f"talim generate --base {shlex.quote(pinned)} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
+    command = f"talim generate --base {shlex.quote(pinned)} --adapter THIS_FOLDER {prompt} --out music.flac"
     if cls := base.get("transformers_class"):
         at = f", revision={revision!r}" if revision else ""
         # stereo models are stored in fp16, in which the activations overflow
