@@ -103,7 +103,7 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
         "loudness": _histogram([row["lufs"] for row in levels if row["lufs"] is not None], _LUFS_BINS),
         "level_problems": _level_problems(levels),
         "leakage": [
-            (name, format_percent(random_leakage[key]) if random_leakage else "–", format_percent(leakage[key]))
+            (name, _leaked(random_leakage, key) if random_leakage else "–", _leaked(leakage, key))
             for key, name in _LEAKAGE_NAMES.items()
         ],
         "held_out": facts["split"]["held_out_recordings"],
@@ -113,6 +113,13 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
         "example_captions": list(dict.fromkeys(clip.caption for clip in clips if clip.caption))[:5],
         "rights": {name: _recording_counts(facts["rights"][name]) for name in ("licences", "sources", "consent")},
     }
+
+
+def _leaked(fractions: Mapping[str, float | None], key: str) -> str:
+    """The fraction of held-out recordings that share it; of all together it is the least where one is not known."""
+    text = format_percent(fractions[key])
+    least = key == "any" and fractions[key] is not None and any(fractions[each] is None for each in LEAKAGE_KEYS)
+    return f"{text} or more" if least else text
 
 
 def title_of(folder: Path) -> str:

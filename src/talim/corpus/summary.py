@@ -34,7 +34,7 @@ def summarize(  # noqa: PLR0913
     imported: ImportResult,
     *,
     near_duplicates: Sequence[NearDuplicate],
-    random_leakage: Mapping[str, float] | None,
+    random_leakage: Mapping[str, float | None] | None,
 ) -> dict[str, Any]:
     """The summary as plain JSON values; `clips` are all clips."""
     used = with_split(clips, split)
