@@ -14,6 +14,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 
 from talim.design.expression import Design
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.near_paths import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, StrictModel, expected, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
@@ -182,7 +183,7 @@ class Recipe(StrictModel):
     def _check_warmup(self) -> Recipe:
         steps, warmup = self.training.steps, self.training.warmup_steps
         if warmup >= steps and warmup > Training().warmup_steps:
-            raise ValueError(f"training.warmup_steps is {warmup}, but there are only {steps} steps")
+            raise ValueError(f"training.warmup_steps is {warmup}, but there are only {format_counted(steps, 'step')}")
         return self
 
     @model_validator(mode="wrap")

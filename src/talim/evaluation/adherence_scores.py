@@ -15,6 +15,7 @@ from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
 from talim.evaluation import clip_measures, score_table, tradition_scores
 from talim.evaluation.score_table import ClipSet, Estimate, Measure, ScoreRow, missing_score, row_or_reason
+from talim.html.formatting import format_counted
 from talim.metrics import clap, embeddings, pitch, prompt_adherence, rhythm
 from talim.metrics.cache import MetricCache
 from talim.traditions import note_transcription
@@ -88,8 +89,8 @@ def _too_few_prompts(prompts: int, labels: Sequence[str | None], fits: np.ndarra
         return f"not decided: it is not recognised in real music either (preference {rates.hit:.2f}, 0.5 is chance)"
     return (
         f"not decided: real music prefers its own label in {rates.hit:.2f} of comparisons and others in "
-        f"{rates.false_alarm:.2f}, so {prompts} prompts would show a model that follows them as well in "
-        f"{power:.0%} of cases; {needed} prompts would do (80 %)"
+        f"{rates.false_alarm:.2f}, so {format_counted(prompts, 'prompt')} would show a model that follows them as well "
+        f"in {power:.0%} of cases; {format_counted(needed, 'prompt')} would do (80 %)"
     )
 
 

@@ -22,6 +22,7 @@ from talim.evaluation.protocol import score_protocol
 from talim.evaluation.sample_pairs import SamplePair
 from talim.evaluation.score_table import ClipSet, Estimate, Measure, ScoreRow, score_page, score_row
 from talim.evaluation.tradition_scores import prompt_tempo, tradition_scores
+from talim.html.formatting import format_counted
 from talim.metrics import clap, embeddings, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.distribution_distances import frechet_distance, split_half_distance
@@ -103,7 +104,9 @@ def score_music(  # noqa: PLR0913
     ]
     warnings += [f"{row.name}: {row.undecided}" for row in rows if row.undecided]
     if (again := len(pairs) - len({clip.id for clip in prompt_clips})) > 0:
-        warnings.append(f"{again} of {len(pairs)} prompts are captions that are asked for again, with other seeds")
+        warnings.append(
+            f"{again} of {format_counted(len(pairs), 'prompt')} are captions that are asked for again, with other seeds"
+        )
     prompts = [{"prompt": pair.prompt, "recording": pair.clip.sound_group, "seed": pair.seed} for pair in pairs]
     result = {"protocol": score_protocol(facts), "scores": score_table.rows_as_json(rows)}
     result |= {"warnings": warnings, "prompts": prompts}

@@ -24,6 +24,7 @@ from talim.evaluation.instruments_by_clap import InstrumentClassifier, Instrumen
 from talim.evaluation.recognize_mode import recognize_mode, resolve_tradition
 from talim.evaluation.suggested_instruments import suggest_instruments
 from talim.metrics import rhythm
+from talim.html.formatting import format_counted
 from talim.metrics.clap import load_clap_if_available
 from talim.progress import Progress
 from talim.traditions.cycle_recognition import recognize_cycle
@@ -156,12 +157,16 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
     described = sum(len(row) > 1 for row in rows)
     likely = sum(float(row.get(PROBABILITY, 0)) >= 0.5 for row in rows)
     if not described:
-        return f"{out}: the names of {len(rows)} recordings alone; of none could anything be told (reasons above)."
+        return (
+            f"{out}: the names of {format_counted(len(rows), 'recording')} alone; of none could anything "
+            "be told (reasons above)."
+        )
     # the column of the mode, which its tradition has a word for, stands after the tradition's
     modes = [name for row in rows for before, name in pairwise(row) if before == TRADITION]
     example = [*modes, *(column for column in (TONIC, INSTRUMENTS) if any(column in row for row in rows))][0]
     return (
-        f"{out}: suggestions for {described} of {len(rows)} recordings, {likely} of them with a mode that is more "
+        f"{out}: suggestions for {described} of {format_counted(len(rows), 'recording')}, {likely} of them "
+        "with a mode that is more "
         f"likely than not. Nothing reads these columns. Listen, correct, and confirm one by renaming it ({example} "
         f"becomes {example.removeprefix(PREFIX)}), delete the cells that are wrong, and keep the table as "
         f"{folder / 'metadata.csv'} or copy the column there."

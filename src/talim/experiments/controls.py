@@ -282,7 +282,7 @@ def equal_control(question: Question, data: ControlData) -> Control:
     low, high = wilson_interval(rate * independent, independent)
     passed = low <= FALSE_DIFFERENCES
     figure = (
-        f"{false} of {tried} equal pairs (halves of the seeds of one design) are told apart at 95 %, "
+        f"{false} of {format_counted(tried, 'equal pair')} (halves of the seeds of one design) are told apart at 95 %, "
         f"{format_percent(rate)} (interval {format_percent(low)} to {format_percent(high)})"
     )
     reason = f"{figure}." if passed else f"{figure}: the intervals are too narrow for these data; train more seeds."

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from talim.atomic_io import read_json
 from talim.backbones.adapter_folder import PICKLED, WEIGHTS, AdapterFolder, find_adapter
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.near_paths import did_you_mean
 from talim.progress import Progress
 from talim.run import Run
@@ -85,7 +86,8 @@ def choose_source(
     count = len(found) or len(adapters)
     if scales and len(scales) != count:
         raise UsageError(
-            f"--adapter-scale was given {len(scales)} times for {count} adapters; give one for each, in order"
+            f"--adapter-scale was given {format_counted(len(scales), 'time')} for "
+            f"{format_counted(count, 'adapter')}; give one for each, in order"
         )
     found = found or [find_adapter(adapter) for adapter in adapters]
     choices = tuple(map(AdapterChoice, (each.folder for each in found), scales or [1.0] * count))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from talim.html.formatting import format_counted
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.protocol import Protocol
 
@@ -73,7 +74,7 @@ def exclusion_words(reason: str, protocol: Protocol) -> str:
     """What listeners did who are excluded for this reason, such as "answered fewer than 5 pages"."""
     rules = protocol.exclusions
     return {
-        "too_few_trials": f"answered fewer than {rules.trials_below} pages",
+        "too_few_trials": f"answered fewer than {format_counted(rules.trials_below, 'page')}",
         "attention": "missed attention checks",
         "same_answer": "gave one answer throughout",
         "repeats_reversed": "contradicted themselves",

@@ -31,7 +31,7 @@ class NoVotesCountError(TalimError):
 
     def __init__(self, listeners: int, excluded: Mapping[str, int], protocol: Protocol) -> None:
         self.listeners, self.excluded = listeners, dict(excluded)
-        who = "1 listener has" if listeners == 1 else f"{listeners} listeners have"
+        who = "1 listener has" if listeners == 1 else f"{format_counted(listeners, 'listener')} have"
         reasons = "; ".join(f"{count} {exclusion_words(name, protocol)}" for name, count in excluded.items())
         super().__init__(
             f"no ratings yet: {who} answered, and nobody's answers count ({reasons or 'no comparison was answered'}). "

@@ -302,14 +302,16 @@ def plan_listeners(folder: Path | None, preference: float, icc: float = 0.1) -> 
         votes = trials / pairs if test.kind == "pairwise" else 1.0
     result = sample_size.listeners_needed(sample_size.PowerTarget(preference, max(1, round(votes)), icc))
     sentence = (
-        f"{result['listeners']} listeners with {result['votes_per_listener_and_pair']} votes each on a pair detect a "
+        f"{format_counted(result['listeners'], 'listener')} with "
+        f"{format_counted(result['votes_per_listener_and_pair'], 'vote')} each on a pair detect a "
         f"preference rate of {preference:.0%} in {result['power']:.0%} of such tests (5 % level, intraclass "
         f"correlation {icc:g})"
     )
     if votes < 1:
         result["listeners"] = int(-(-result["listeners"] // votes))
         sentence = (
-            f"{result['listeners']} listeners: each compares only {trials} of {pairs} pairs, and a preference rate of "
+            f"{format_counted(result['listeners'], 'listener')}: each compares only {trials} of "
+            f"{format_counted(pairs, 'pair')}, and a preference rate of "
             f"{preference:.0%} is to be detected for each pair"
         )
     return result | {"sentence": sentence}

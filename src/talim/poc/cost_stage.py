@@ -13,7 +13,7 @@ from talim.corpus.manifest import Corpus
 from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.experiments.tuning import TunedFamily
-from talim.html.formatting import format_bytes, format_count, format_counted, format_duration, format_percent
+from talim.html.formatting import format_count, format_counted, format_duration, format_memory, format_percent
 from talim.planning.training_job import training_job
 from talim.poc import budget, rate_search
 from talim.poc.fitting import fitting_advice, machine_profile, step_config

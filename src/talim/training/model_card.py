@@ -167,7 +167,8 @@ def _adapter_section(recipe: Recipe, base: Facts, cost: Facts) -> str:
     fraction = cost["trainable_parameters"] / cost["total_parameters"]
     text = (
         f"A `{recipe.design}` adapter with {cost['trainable_parameters']:,} trained parameters, {fraction:.2%} "
-        f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps; "
+        f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, "
+        f"{format_counted(cost['steps'], 'step')}; "
         f"stored are {stored}.\n"
     )
     if recipe.design.is_stored:

@@ -238,7 +238,8 @@ class Trainer:
         if state.evals_without_improvement >= patience and state.step < self.training.steps:
             state.stopped_early = True
             self.progress.log(
-                f"stopping early at step {state.step}: no better validation loss in {patience} evaluations; "
+                f"stopping early at step {state.step}: no better validation loss in "
+                f"{format_counted(patience, 'evaluation')}; "
                 f"the best was at step {state.best_step}"
             )
 
