@@ -81,39 +81,40 @@ def evaluate(  # noqa: PLR0913
     recipe = run.recipe
     corpus, options = _corpus(run, recipe), options or GenerationOptions()
     check_request(recipe, options, protocol)
-    begun = run.start
-    seen: dict[str, Any] = {"answer": "no", "note": ""}
-    info = serialization.read_info(run.adapter)
-    if begun is not None:
-        sources = info.get(start_adapter.TRAINED_ON) or {}
-        whose = f"the adapter {begun.get('name')}, which this one began from,"
-        seen = start_adapter.seen_before(sources, corpus.held_out, whose)
-    facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
-    scored = ScoredAdapter(run, recipe, corpus, seen, facts, base_results or BaseResults())
-    backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
-    scores = score_adapter(
-        scored,
-        backbone,
-        progress,
-        num_prompts=num_prompts,
-        num_continuations=num_continuations,
-        seconds=seconds,
-        seed=seed,
-        options=options,
-        protocol=protocol,
-        num_workers=num_workers,
-    )
-    card = model_card.render_card(
-        recipe,
-        model_card.base_facts(backbone),
-        read_json(run.facts_file),
-        read_json(run.cost),
-        scores,
-        start=begun,
-        adapter=info,
-    )
-    write_text(run.adapter / "README.md", card)
-    return scores
+    with run.lock():  # whoever reads the folder finds all of an evaluation, or the one before
+        begun = run.start
+        seen: dict[str, Any] = {"answer": "no", "note": ""}
+        info = serialization.read_info(run.adapter)
+        if begun is not None:
+            sources = info.get(start_adapter.TRAINED_ON) or {}
+            whose = f"the adapter {begun.get('name')}, which this one began from,"
+            seen = start_adapter.seen_before(sources, corpus.held_out, whose)
+        facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
+        scored = ScoredAdapter(run, recipe, corpus, seen, facts, base_results or BaseResults())
+        backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
+        scores = score_adapter(
+            scored,
+            backbone,
+            progress,
+            num_prompts=num_prompts,
+            num_continuations=num_continuations,
+            seconds=seconds,
+            seed=seed,
+            options=options,
+            protocol=protocol,
+            num_workers=num_workers,
+        )
+        card = model_card.render_card(
+            recipe,
+            model_card.base_facts(backbone),
+            read_json(run.facts_file),
+            read_json(run.cost),
+            scores,
+            start=begun,
+            adapter=info,
+        )
+        write_text(run.adapter / "README.md", card)
+        return scores
 
 
 def check_request(recipe: Recipe, options: GenerationOptions, protocol: str) -> None:
