@@ -19,6 +19,7 @@ from talim.near_paths import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, StrictModel, expected, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
 
+CLIP_SECONDS = 10.0  # of a corpus, where no other length is asked for
 MELODY_SETTINGS = ("melody_from", "melody_dropout")
 # younger than the ids of runs: they count where they are set
 LATER_SETTINGS = (*MELODY_SETTINGS, "transliterate")

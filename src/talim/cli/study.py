@@ -66,7 +66,7 @@ def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
     from talim.experiments.preliminary_trials import growth_bound
     from talim.experiments.runner import list_trials, study_problems
 
-    estimates = TrialEstimates(gpu, progress.default())
+    estimates = TrialEstimates(file.parent, gpu, progress.default())
     rows = [(trial, status, estimates.estimate(trial, base)) for trial, status, base in list_trials(file, out)]
     trials: list[dict[str, Any]] = [
         {"id": trial.id, "grid": trial.grid, "trial": trial.name, "status": status, "planned": cost}

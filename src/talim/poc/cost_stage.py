@@ -134,7 +134,7 @@ def plan_runs(
         plan["short_steps"] = int(training.steps * rate_search.STEPS_FRACTION)
     if not fitting:
         advice = fitting_advice(by_design, rows, corpus, options, limit, progress)
-        plan["stopped"] = f"no design fits into {format_bytes(limit)} of memory; {advice}"
+        plan["stopped"] = f"no design fits into {format_memory(limit)} of memory; {advice}"
     else:
         try:
             planned = _fit_to_budget(planned, corpus, options, gates, progress, start - used_seconds, plan)
@@ -349,7 +349,7 @@ def cost_summary(plan: Mapping[str, Any], options: PocOptions) -> list[str]:
                 f"{format_percent(ratios['disk'])} of the disk space"
             )
         excluded = "" if design in plan["fitting"] else "; it does not fit and is left out"
-        lines.append(f"{design}: {format_bytes(row['memory_bytes'])} of memory{step}{relative}{excluded}.")
+        lines.append(f"{design}: {format_memory(row['memory_bytes'])} of memory{step}{relative}{excluded}.")
     if plan["stopped"]:
         return lines
     steps = max((recipe["training"]["steps"] for recipe in plan["recipes"].values()), default=0)
