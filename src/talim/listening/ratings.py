@@ -15,11 +15,10 @@ from talim.listening import bradley_terry
 from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation, rating_matrix
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.bradley_terry import BradleyTerryFit
-from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners, exclusion_words
+from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners, exclusion_words, left_out_sentences
 from talim.listening.protocol import ANCHOR, Protocol
+from talim.reporting.human_ratings import ENOUGH_LISTENERS, MIN_LISTENERS
 
-MIN_LISTENERS = 6  # no interval for fewer
-FEW_LISTENERS = 12  # an interval with a warning for fewer
 ALL_LISTENERS = "all"
 LEVEL = 0.05
 DIGITS = 9  # what a fit leaves of a difference that is none is less
@@ -62,6 +61,7 @@ def rate_conditions(
         "listeners": {"answered": screened.listeners, "counted": _num_listeners(screened.rows)},
         "excluded": screened.excluded,
         "intervals": "95\N{NO-BREAK SPACE}%, jackknife over listeners with Student's t",
+        "left_out": left_out_sentences(screened.excluded, protocol),
         "groups": {name: _by_aspect(part, protocol, rate) for name, part in groups.items()},
         "intra_rater_agreement": _repeat_agreement(screened),
     }
@@ -204,7 +204,13 @@ def _num_listeners(rows: Sequence[VoteRow]) -> int:
 
 def _warning(listeners: int) -> str | None:
     if listeners < MIN_LISTENERS:
-        return f"{format_counted(listeners, 'listener')}: too few for an interval"
-    if listeners < FEW_LISTENERS:
-        return f"Only {format_counted(listeners, 'listener')}: the interval may not generalise to others"
+        return (
+            f"{format_counted(listeners, 'listener')}: too few for an interval, which takes {MIN_LISTENERS}; ask "
+            f"{ENOUGH_LISTENERS} or more"
+        )
+    if listeners < ENOUGH_LISTENERS:
+        return (
+            f"Only {format_counted(listeners, 'listener')}: the interval may not generalise to others; ask "
+            f"{ENOUGH_LISTENERS} or more"
+        )
     return None

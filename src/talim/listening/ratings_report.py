@@ -187,4 +187,4 @@ def sentences(result: dict[str, Any]) -> str:
         interval = format_ci(strength["low"], strength["high"], _number, "")
         lines.append(f"  {condition['name']}: {_number(strength['value'])}" + f" ({interval})" * bool(interval))
     lines += [result["verdict"]] + ([rating["warning"]] if rating["warning"] else [])
-    return "\n".join(lines)
+    return "\n".join([*lines, *result["left_out"]])

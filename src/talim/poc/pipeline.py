@@ -344,7 +344,7 @@ def suggested_next_step(
         return texts["better_miniature"].format(larger=poc_command(folder, beside, as_before))
     steps = []
     if not human_ratings.find_result_files(out, human_ratings.RATINGS):
-        steps.append(texts["listen"].format(listen=f"talim listen {quoted(out)} --invites 12"))
+        steps.append(texts["listen"].format(listen=human_ratings.listen_command(quoted(out))))
     if "extend" not in continued:
         steps.append(texts["extend"].format(extend=poc_command(folder, out, options, "--continue", "extend")))
     return "\n".join(steps)

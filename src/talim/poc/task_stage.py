@@ -64,7 +64,7 @@ def review_commands(out: Path, run: Path) -> list[str]:
     """The commands of a blind listening test and of a review of candidates for the task; they run from anywhere."""
     folder, brief, made = quoted(out), quoted(out / BRIEF), quoted(out / "brief")
     return [
-        f"talim listen {folder} --invites 12",
+        human_ratings.listen_command(folder),
         f"talim ratings {folder}",
         f"talim brief {brief} --run {quoted(run)} --out {made} --invites 2",
         f"talim brief report {brief} --out {made}",

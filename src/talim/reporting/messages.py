@@ -13,6 +13,7 @@ from talim.html import formatting
 from talim.reporting import (
     continuation_section,
     predictor_sentences,
+    human_ratings,
     run_results,
     sample_changes,
     sentences,
@@ -154,7 +155,7 @@ def report_message(page: Path, folder: Path, study: Mapping[str, Any] | None = N
         return f"{page}\n{sentences.stage_of(result)}; next: talim train --out {named}"
     if not result.scores:
         return f"{page}\nnext: talim evaluate {named}"
-    return f"{page}\n{browser}; a blind test of its audio: talim listen {named} --invites 12"
+    return f"{page}\n{browser}; a blind test of its audio: {human_ratings.listen_command(named)}"
 
 
 def _study_lines(study: Mapping[str, Any]) -> list[str]:
