@@ -108,12 +108,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; ValueError where it is none, too deep nesting included."""
+def parse_json(text: str | bytes, unique: bool = False) -> Any:
+    """The value of a JSON text; ValueError where it is none or nested too deeply, or with `unique` has a key twice."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique_keys if unique else None)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} is there twice")
+    return values
 
 
 def read_json(path: Path) -> Any:

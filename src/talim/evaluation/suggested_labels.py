@@ -19,12 +19,13 @@ from talim.atomic_io import write_text
 from talim.audio import AudioError
 from talim.audio.read import list_audio_files, read_middle, read_part
 from talim.corpus.columns import SUGGESTION_PREFIX as PREFIX
+from talim.corpus.columns import recording_columns
 from talim.errors import TalimError, UsageError
 from talim.evaluation.instruments_by_clap import InstrumentClassifier, InstrumentsByClap
 from talim.evaluation.recognize_mode import recognize_mode, resolve_tradition
 from talim.evaluation.suggested_instruments import suggest_instruments
-from talim.metrics import rhythm
 from talim.html.formatting import format_counted
+from talim.metrics import rhythm
 from talim.metrics.clap import load_clap_if_available
 from talim.progress import Progress
 from talim.traditions.cycle_recognition import recognize_cycle
@@ -174,9 +175,16 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
 
 
 def _mode_cells(modes: Sequence[Mapping[str, Any]], known: Mapping[str, Tradition], only: str | None) -> dict[str, str]:
-    """The best mode in the column of its tradition's word (suggested_raga), its probability, and the next ones."""
+    """The best mode in the column of its tradition's word (suggested_raga), its probability, and the next ones.
+
+    Where no table has a column of that word, the mode is in suggested_mode and the word in suggested_mode_kind.
+    """
     best, *others = modes
     slug = only or best["tradition"]
     next_ones = [f"{mode['name']} {mode['score']:.0%}" for mode in others[:NUM_OTHERS]]
-    cells = {TRADITION: slug, f"{PREFIX}{known[slug].mode_word}": best["name"]}
+    word = known[slug].mode_word
+    named = {f"{PREFIX}{word}": best["name"]}
+    if word not in recording_columns().names:
+        named = {f"{PREFIX}mode": best["name"], f"{PREFIX}mode_kind": word}
+    cells = {TRADITION: slug, **named}
     return cells | {PROBABILITY: f"{best['score']:.2f}", OTHERS: "; ".join(next_ones)}
