@@ -7,6 +7,7 @@ import errno
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,7 +117,7 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "commit": _commit(),
-        "command": " ".join(["talim", *sys.argv[1:]]),
+        "command": shlex.join(["talim", *sys.argv[1:]]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
