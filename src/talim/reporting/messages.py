@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from talim.corpus.generated_recordings import COLUMN
+from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
 from talim.evaluation.intervals import interval_note
 from talim.html import formatting
 from talim.reporting import (
     continuation_section,
-    predictor_sentences,
     human_ratings,
+    predictor_sentences,
     run_results,
     sample_changes,
     sentences,
@@ -48,6 +49,8 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
             f"{counted} {have} no caption: the sound is learned, but no words of a prompt call for it; to let words "
             f"choose, add captions to {table} and run this again"
         )
+    doubts = [row["note"] for row in summary["notes"] if row["file"] == UNKNOWN_NAMES]
+    lines += [_printable(f"unknown name, used as written: {line}") for line in doubts]
     lines += [_printable(line) for line in sound_group_lines(summary)]
     alone = [row for row in summary["skipped"] if not row.get("copy_of") and COLUMN not in row]
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
