@@ -146,8 +146,9 @@ def test_measure_step_ends_after_the_second_step_where_the_time_is_used() -> Non
 
 
 CHILD = """
-import json, sys
+import json, sys, time
 for number in range(3): print(json.dumps([number, 3]), flush=True)
+if sys.argv[1] == "endless": time.sleep(600)
 if sys.argv[1] == "broken": sys.exit("no kernels here")
 print(json.dumps({"told": sys.argv[1:]}))
 """
@@ -167,6 +168,13 @@ def test_measure_in_subprocess_shows_how_far_it_is(tmp_path: Path, monkeypatch: 
     assert steps == [("timing this CPU", number, 3) for number in range(3)]
     with pytest.raises(TalimError, match="no kernels here"):
         cpu_calibration.measure_in_subprocess("broken", 1)
+
+    class Interrupted(Progress):
+        def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # and nothing is waited for
+        cpu_calibration.measure_in_subprocess("endless", 1, Interrupted())
 
 
 @pytest.mark.parametrize("hurried", [False, True])

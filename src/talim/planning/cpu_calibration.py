@@ -109,12 +109,9 @@ def cpu_profile(
             start = time.monotonic()
             calibration[name] = measure()
             write_text(file, json.dumps(calibration))
-            took, hurried = (
-                format_duration(time.monotonic() - start),
-                name == "speed" and calibration[name].get("hurried"),
-            )
+            hurried = name == "speed" and calibration[name].get("hurried")
             rough = "; it was busy, so roughly: talim plan --recalibrate measures again" if hurried else ""
-            progress.log(f"measured in {took}{rough}")
+            progress.log(f"measured in {format_duration(time.monotonic() - start)}{rough}")
         return calibration[name]
 
     def overhead_bytes(family: str, precision: str) -> float:
@@ -156,7 +153,7 @@ def to_hardware_profile(
     watts: float | None = None,
     overhead_bytes: OverheadBytes = lambda family, precision: 0.0,
 ) -> HardwareProfile:
-    """A profile from the result of `calibrate_in_subprocess`; KeyError where something is missing."""
+    """A profile from the result of `measure_speed`; KeyError where something is missing."""
     bf16, reason = has_bf16(torch.device("cpu"))
     note = f"{cpu_name()}, {threads} thread{'s' * (threads > 1)}, measured here; {reason}"
     rates, launch_seconds = speed["rates"], speed["launch_seconds"]
@@ -182,11 +179,16 @@ def measure_in_subprocess(what: str, threads: int, progress: Progress | None = N
     arguments = [sys.executable, "-m", __name__, what, str(threads)]
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True)
-        with process:
+        try:
             for line in process.stdout or ():
                 value = json.loads(line)
                 if isinstance(value, list):
                     progress.step("timing this CPU", *value)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            process.communicate()
         if process.returncode:
             errors.seek(0)
             raise TalimError(f"this CPU could not be calibrated: {errors.read().strip().splitlines()[-1:]}")
