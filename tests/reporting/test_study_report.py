@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -296,3 +297,13 @@ def test_study_report_names_trials_with_copies(tmp_path: Path) -> None:
     assert "in 25\u202f% of its clips" in page
     found[2]["measures"]["score.copied_tokens"] = {"run": 0.0}
     assert "none was found" in page_of(write(tmp_path / "clean", found))[0]
+
+
+def test_study_report_says_how_many_designs_the_bars_leave_out(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(finished, tmp_path / "study", ignore=shutil.ignore_patterns("report"))
+    whole = page_of(copy, audio=False)[0]
+    assert "median of the trials</caption>" in whole
+    monkeypatch.setattr(study_plots, "MAX_COST_BARS", 2)
+    assert f"median of the trials; 2 of {len(DESIGNS)} designs</caption>" in page_of(copy, audio=False)[0]
