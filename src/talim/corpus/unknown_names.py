@@ -38,12 +38,12 @@ def unknown_names(recordings: Iterable[RecordingMetadata]) -> list[str]:
         parts = [whole, *(parse_labels(section.cells) for section in recording.sections)]
         found = (doubt for part in parts for doubt in _doubts(part, part.tradition or whole.tradition))
         counts.update(dict.fromkeys(found, 1))
-    told = {doubt: f"{doubt[1]!r} ({format_counted(count, 'recording')})" for doubt, count in counts.items()}
-    near = [f"{doubt[0]} {text}: did you mean {' or '.join(doubt[2])}?" for doubt, text in told.items() if doubt[2]]
+    texts = {doubt: f"{doubt[1]!r} ({format_counted(count, 'recording')})" for doubt, count in counts.items()}
+    near = [f"{doubt[0]} {text}: did you mean {' or '.join(doubt[2])}?" for doubt, text in texts.items() if doubt[2]]
     more = [f"and {len(near) - _MAX_LISTED} more like these"] if len(near) > _MAX_LISTED else []
     lines = near[:_MAX_LISTED] + more
-    for kind in dict.fromkeys(kind for kind, _, offers in told if not offers):
-        others = [text for doubt, text in told.items() if doubt[0] == kind and not doubt[2]]
+    for kind in dict.fromkeys(kind for kind, _, offers in texts if not offers):
+        others = [text for doubt, text in texts.items() if doubt[0] == kind and not doubt[2]]
         rest = f" and {len(others) - _MAX_LISTED} more" if len(others) > _MAX_LISTED else ""
         lines.append(f"{kind} in no list here: {', '.join(others[:_MAX_LISTED])}{rest}")
     return lines
