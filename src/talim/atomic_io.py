@@ -164,7 +164,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All lines; an incomplete last line, as a crash leaves it, is dropped; TalimError for one elsewhere."""
+    """All lines, which are JSON objects; an incomplete last one, as a crash leaves it, is dropped; else TalimError."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
     except FileNotFoundError:
@@ -181,7 +181,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             if number == len(lines):
                 break
             raise TalimError(f"{path}: line {number} is not JSON; the file was edited or damaged") from None
+        if not isinstance(rows[-1], dict):
+            raise TalimError(f"{path}: line {number} is {line.strip()[:40]}: no JSON object; the file was edited")
     return rows
+
+
+def check_keys(value: Any, types: Mapping[str, type | tuple[type, ...]], where: str, advice: str) -> None:
+    """TalimError, beginning with `where`, unless `value` is a JSON object with these keys and types of values."""
+    wrong = [
+        name for name, kind in types.items() if not isinstance(value, dict) or not isinstance(value.get(name), kind)
+    ]
+    if wrong:
+        raise TalimError(f"{where}: {wrong[0]} is missing or not as talim wrote it; {advice}")
 
 
 @contextlib.contextmanager

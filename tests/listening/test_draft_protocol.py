@@ -61,3 +61,13 @@ def test_write_draft_says_how_continued_phrases_are_compared_and_that_works(make
 def test_write_draft_without_runs_raises_error(tmp_path: Path) -> None:
     with pytest.raises(TalimError, match="talim evaluate"):
         write_draft(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}\n", "torn"])
+def test_write_draft_of_a_run_whose_manifest_names_nothing_says_so(make_test: Make, text: str) -> None:
+    folder = make_test() / "runs" / "conv"
+    (folder / "samples" / "manifest.jsonl").write_text(text)
+    with pytest.raises(
+        TalimError, match=r"conv: its samples/manifest.jsonl names no audio to compare; run talim evalu"
+    ):
+        write_draft(folder)

@@ -47,6 +47,8 @@ def write_draft(folder: Path) -> Path:
     first = _relative_source(target, runs[0])
     conditions += [Condition(name="untrained", source=first, take="base")] if "before" in roles else []
     conditions += [Condition(name="real", source=first, take="real")] if "real" in roles else []
+    if len(conditions) < 2:
+        raise TalimError(f"{runs[0]}: its samples/manifest.jsonl names no audio to compare; run talim evaluate again")
     protocol = Protocol(
         name=unique_names([folder.resolve().name])[0],
         conditions=tuple(conditions),
