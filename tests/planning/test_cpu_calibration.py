@@ -113,14 +113,36 @@ def test_a_kernel_is_repeated_until_its_share_of_the_time_is_used(monkeypatch: p
         calls.append(wall.now)
         wall.wait(60.0)  # another program has the processor
 
-    watch = cpu_calibration.Stopwatch(10.0, 2)
-    for _ in range(2):
-        assert cpu_calibration._seconds(kernel, lambda: 0.0, watch) > 0
-    assert len(calls) == 4  # once without and once with the clock: not more, and of every kernel
-    assert watch.cut == 2
+    for called, most in (
+        (0, 2),
+        (1, 2),
+        (2, 2),
+    ):  # once without the clock, if it was not called before, and once with it
+        calls.clear()
+        assert cpu_calibration._seconds(kernel, lambda: 0.0, wall.now + 5.0, called) > 0
+        assert len(calls) == most
+    calls.clear()
+    assert cpu_calibration._seconds(kernel, lambda: 0.0, wall.now - 5.0, called=1) > 0
+    assert len(calls) == 1
     calls.clear()
     cpu_calibration._seconds(kernel, lambda: len(calls) * 1.0)
     assert len(calls) == 3 + 1 + cpu_calibration.ROUNDS  # without a limit
+
+
+def test_measure_rates_times_every_kernel_and_counts_what_took_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, built, done = Clock(monkeypatch), [], []
+    kernels = {name: lambda dtype, name=name: built.append((name, dtype)) or wall.wait for name in ("mm", "mul")}
+    monkeypatch.setattr(cpu_calibration, "_BUILDERS", kernels)
+    monkeypatch.setattr(cpu_calibration, "_traced_operations", lambda *_: [(OPERATION, 1)])
+    monkeypatch.setattr(cpu_calibration, "_seconds", lambda *_, **__: wall.wait(4.0) or 2.0)
+    watch = cpu_calibration.Stopwatch(10.0, 4)
+    rates = cpu_calibration.measure_rates(lambda: 0.0, watch, done.append)["rates"]
+    assert done == [1, 2, 3, 4]
+    assert len(built) == 4
+    assert {*rates} == {
+        f"{name}/{dtype}" for name in ("mm", "mul", "flops", "bytes") for dtype in ("float32", "bfloat16")
+    }
+    assert watch.overrun == 4
 
 
 def test_time_that_a_kernel_leaves_is_that_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +209,7 @@ def test_cpu_profile_says_what_the_timing_took(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(cpu_calibration, "measure_in_subprocess", measure)
     cpu_calibration.cpu_profile(tmp_path, progress=said)
-    assert said.lines[0].startswith("timing this CPU once, for about 20 s, or a minute where it is busy")
+    assert said.lines[0].startswith("timing this CPU once, for about 20 s, longer while it has other work; ")
     rough = "; it was busy, so roughly: talim plan --recalibrate measures again"
     assert said.lines[1] == f"measured in 1 min 35 s{rough * hurried}"
     cpu_calibration.cpu_profile(tmp_path, progress=said)

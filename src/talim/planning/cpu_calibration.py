@@ -98,8 +98,7 @@ def cpu_profile(
     progress = progress or Progress()
     if rates and "speed" not in calibration:
         progress.log(
-            "timing this CPU once, for about 20 s, or a minute where it is busy with other work; the result is kept in "
-            f"{file}"
+            f"timing this CPU once, for about 20 s, longer while it has other work; the result is kept in {file}"
         )
 
     def measured(name: str, measure: Callable[[], Any]) -> Any:
@@ -118,8 +117,8 @@ def cpu_profile(
         name = f"{family}/{precision}"
         if name not in calibration:
             progress.log(
-                f"measuring the memory of a short {family} training in {precision} once, for half a minute, or two "
-                "minutes where this CPU is busy with other work"
+                f"measuring the memory of a short {family} training in {precision} once, for half a minute, longer "
+                "while this CPU has other work"
             )
         # with one thread: the memory is nearly the same, and several wait for each other on a busy machine
         return measured(name, lambda: measure_in_subprocess(name, 1, progress))
@@ -201,7 +200,7 @@ class Stopwatch:
 
     seconds: float
     parts: int
-    cut: int = 0  # measurements that were repeated less often than they should be
+    overrun: int = 0  # measurements that took more than their part
 
     def __post_init__(self) -> None:
         self.end = time.monotonic() + self.seconds
@@ -218,13 +217,13 @@ def measure_speed(threads: int = 1, report: Callable[[int, int], None] = lambda 
     """The rates, and the launch overhead from a training step so short that little else counts.
 
     On a busy machine several threads can be slower than one, because they wait for each other at every call. So one
-    thread is timed too (by its CPU time), and of each operation the faster counts. "hurried": the time ran out before
-    most kernels were repeated. `report` is told how much of how much is done.
+    thread is timed too (by its CPU time), and of each operation the faster counts. "hurried": most kernels took more
+    time than they have. `report` is told how much of how much is done.
     """
     config = replace(training_step.MINIATURE, crop_seconds=0.2, precision="fp32")
     trace = training_step.trace_step(config)
     counts = sorted({threads, 1}, reverse=True)
-    kernels, rates, launches, cut = len(DTYPES) * len(_BUILDERS), dict[str, float](), list[float](), 0
+    kernels, rates, launches, overrun = len(DTYPES) * len(_BUILDERS), dict[str, float](), list[float](), 0
     for number, count in enumerate(counts):
         torch.set_num_threads(count)
         clock = time.perf_counter if count > 1 else time.process_time
@@ -232,12 +231,12 @@ def measure_speed(threads: int = 1, report: Callable[[int, int], None] = lambda 
         found = measure_rates(
             clock, watch, lambda done, first=number * kernels: report(first + done, len(counts) * kernels)
         )
-        cut += watch.cut
+        overrun += watch.overrun
         rates = {name: max(rate, rates.get(name, 0.0)) for name, rate in found["rates"].items()}
         predicted = to_hardware_profile({**found, "launch_seconds": 0.0}, 1).seconds(trace)
         measured = training_step.measure_step(config, 6, clock, STEP_SECONDS).step_seconds
         launches.append(max(measured - predicted, 0.0) / trace.calls)
-    return {"rates": rates, "launch_seconds": min(launches), "hurried": cut > len(counts) * kernels / 2}
+    return {"rates": rates, "launch_seconds": min(launches), "hurried": overrun > len(counts) * kernels / 2}
 
 
 def measure_rates(
@@ -252,8 +251,10 @@ def measure_rates(
         dtype_name = str(dtype).removeprefix("torch.")
         for name, build in _BUILDERS.items():
             kernel = build(dtype)
+            deadline = watch.next_deadline()
             operations = _traced_operations(name, kernel)
-            seconds = max(_seconds(kernel, clock, watch) - call_seconds, 1e-9)
+            seconds = max(_seconds(kernel, clock, deadline, called=1) - call_seconds, 1e-9)
+            watch.overrun += time.monotonic() > deadline
             flops = sum(operation.flops * calls for operation, calls in operations)
             moved_bytes = sum(operation.bytes * calls for operation, calls in operations)
             rates[f"{name}/{dtype_name}"] = (flops or moved_bytes) / seconds
@@ -284,10 +285,12 @@ def _traced_operations(name: str, kernel: Callable[[], Any]) -> list[tuple[trace
     return [(cost, calls) for cost, calls in operations if cost.name.removesuffix("_") == name]
 
 
-def _seconds(kernel: Callable[[], Any], clock: Clock, watch: Stopwatch | None = None) -> float:
-    """Seconds per call: the best of some rounds, or of as many as end in time; of a second call at least."""
-    deadline = watch.next_deadline() if watch else float("inf")
-    for number in range(3):
+def _seconds(kernel: Callable[[], Any], clock: Clock, deadline: float = float("inf"), called: int = 0) -> float:
+    """Seconds per call: the best of some rounds, or of as many as end in time; of one call at least, after another.
+
+    `called` says how often it was called before.
+    """
+    for number in range(called, 3):
         if number and time.monotonic() > deadline:
             break
         kernel()
@@ -295,10 +298,8 @@ def _seconds(kernel: Callable[[], Any], clock: Clock, watch: Stopwatch | None = 
     kernel()
     best = clock() - start
     calls = max(1, int(ROUND_SECONDS / max(best, 1e-6)))
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS):
         if time.monotonic() > deadline:
-            if watch and not number:
-                watch.cut += 1
             break
         start = clock()
         for _ in range(calls):
@@ -311,9 +312,15 @@ def _random(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(*shape).to(dtype)
 
 
+def _shrinking(dtype: torch.dtype) -> int:
+    """By how much products are smaller where the hardware has no bf16: a single one would take seconds."""
+    return 1 if dtype == torch.float32 or has_bf16(torch.device("cpu"))[0] else 4
+
+
 def _mm(dtype: torch.dtype) -> Callable[[], Any]:
     """Products as in forward and backward passes, with square, wide and narrow weights."""
-    hidden, wide = _random(FRAMES, WIDTH, dtype=dtype), _random(FRAMES, 4 * WIDTH, dtype=dtype)
+    frames = FRAMES // _shrinking(dtype)
+    hidden, wide = _random(frames, WIDTH, dtype=dtype), _random(frames, 4 * WIDTH, dtype=dtype)
     square, up = _random(WIDTH, WIDTH, dtype=dtype), _random(4 * WIDTH, WIDTH, dtype=dtype)
     return lambda: (hidden @ square.t(), hidden @ square, hidden @ up.t(), wide @ up)
 
@@ -329,7 +336,8 @@ def _attention(dtype: torch.dtype, backward: bool) -> Callable[[], Any]:
 
 
 def _convolution(dtype: torch.dtype, backward: bool) -> Callable[[], Any]:
-    image, weight = _random(1, CHANNELS, 64, 16, dtype=dtype), _random(CHANNELS, CHANNELS, 3, 3, dtype=dtype)
+    height = 64 // _shrinking(dtype)
+    image, weight = _random(1, CHANNELS, height, 16, dtype=dtype), _random(CHANNELS, CHANNELS, 3, 3, dtype=dtype)
     if not backward:
         return lambda: F.conv2d(image, weight, padding=1)
     out = F.conv2d(image, weight, padding=1)
