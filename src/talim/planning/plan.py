@@ -59,7 +59,7 @@ def plan_designs(  # noqa: PLR0913
     facts = base_model_facts(base)
     training = _training(facts, crop_seconds, batch_size, steps)
     seconds, per_step = training["crop_seconds"], training["batch_size"]
-    precision = precision or hardware.precision
+    asked_precision, precision = precision, precision or hardware.precision
     limit = memory_limit_bytes or hardware.usable_bytes
     asked = [*map(Design.parse, designs)]
     planned = list(dict.fromkeys([design_costs.FULL_FINETUNE, *asked]))
@@ -83,6 +83,7 @@ def plan_designs(  # noqa: PLR0913
         "hardware_note": hardware.note,
         "memory_limit_bytes": limit,
         "precision": precision,
+        "asked_precision": asked_precision,
         "gradient_checkpointing": gradient_checkpointing,
         **training,
         "default_training": default_training(facts),

@@ -226,6 +226,8 @@ def _next_line(result: dict[str, Any]) -> str:
     }
     settings = [text for name, text in options.items() if chosen[name] != usual[name]]
     settings += ["--set training.gradient_checkpointing=true"] * chosen["gradient_checkpointing"]
+    if result["asked_precision"]:
+        settings.append(f"--set training.precision={result['asked_precision']}")
     return (
         f"{NEXT}talim train --base {shlex.quote(result['base_option'])} --design {shlex.quote(chosen['design'])} "
         f"{''.join(f'{text} ' for text in settings)}"
