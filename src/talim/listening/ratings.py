@@ -21,6 +21,7 @@ from talim.reporting.human_ratings import ENOUGH_LISTENERS, MIN_LISTENERS
 
 ALL_LISTENERS = "all"
 LEVEL = 0.05
+SCALE = (0.0, 100.0)  # of a MUSHRA rating
 DIGITS = 9  # what a fit leaves of a difference that is none is less
 _UNRATED = {"value": None, "low": None, "high": None}
 
@@ -162,7 +163,7 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     count = len(per_listener)
     mean = per_listener.mean(axis=0) if count else np.full(len(names), np.nan)
     without_one = (per_listener.sum(axis=0) - per_listener) / (count - 1) if count >= MIN_LISTENERS else None
-    strengths = _intervals(mean, without_one)
+    strengths = _intervals(mean, without_one, SCALE)
     rated = [((r["site"], r["listener"]), (r["item"], r["condition"]), r["score"]) for r in rows]
     reference = names.index(str(protocol.reference))
     shifted = None if without_one is None else without_one - without_one[:, [reference]]
@@ -181,11 +182,16 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def _intervals(values: np.ndarray, without_one: np.ndarray | None) -> list[dict[str, float | None]]:
-    """Each value [K], None for NaN, with the ends of its jackknife interval; None if `without_one` [G, K] is None."""
+def _intervals(
+    values: np.ndarray, without_one: np.ndarray | None, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> list[dict[str, float | None]]:
+    """Each value [K], None for NaN, with the ends of its jackknife interval; None if `without_one` [G, K] is None.
+
+    `bounds` are the least and the greatest value.
+    """
     ends = np.full((2, len(values)), np.nan)
     if without_one is not None:
-        ends = bradley_terry.jackknife_interval(values, without_one)
+        ends = np.clip(bradley_terry.jackknife_interval(values, without_one), *bounds)
     return [
         {name: None if np.isnan(v) else round(float(v), DIGITS) for name, v in zip(_UNRATED, row, strict=True)}
         for row in zip(values, *ends, strict=True)
