@@ -181,7 +181,7 @@ def _generate_for(
     from talim.generation import sources
     from talim.generation.generate import GenerationOptions, provenance_tags
 
-    originality = automatic_checks.originality_check(contender.run)
+    originality = automatic_checks.originality_check(contender.run, brief.seconds)
     began = time.perf_counter()
     source = sources.choose_source(contender.run.folder, None, [], False)
     backbone = sources.load_source(source, device, progress, [brief.prompt_text])

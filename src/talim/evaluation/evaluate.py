@@ -15,7 +15,6 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation import continuation, intervals, loss_standing, music_scores, sample_pairs
 from talim.evaluation.base_results import BaseResults
-from talim.evaluation.copy_scores import copies_sentence
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
 from talim.evaluation.reference_predictors import ReferenceLosses, measure_reference_losses
 from talim.generation.generate import GenerationOptions
@@ -237,7 +236,7 @@ def score_adapter(  # noqa: PLR0913
         not_compared_with=start_adapter.not_at_hand(serialization.read_info(run.adapter), corpus.train),
     )
     music["warnings"] = [*filter(None, [scored.seen["note"], choice]), *music["warnings"]]
-    for line in (*(f"note: {warning}" for warning in music["warnings"]), copies_sentence(music["copies"])):
+    for line in (*(f"note: {warning}" for warning in music["warnings"]), music["copies"]["sentence"]):
         progress.log(line)
     scores = {
         "base": backbone.name,
@@ -275,8 +274,7 @@ def compare_losses(
     the losses; a positive reduction is an improvement. `references` are those of predictors that need no model: their
     losses, averaged likewise, and where base and adapter stand to the best of them (`loss_standing.standing`).
     """
-    reduction = _summary((base - adapted).mean(axis=1), recordings)
-    reduction["ci95"] = intervals.mean_interval(reduction["per_recording"])
+    reduction = _summary((base - adapted).mean(axis=1), recordings, intervals.UNBOUNDED)
     base_loss, adapted_loss = (_summary_with_parts(losses, recordings) for losses in (base, adapted))
     reduction["relative_reduction"] = reduction["mean"] / max(base_loss["mean"], 1e-12)
     known: dict[str, Any] = {}
@@ -300,11 +298,13 @@ def _summary_with_parts(losses: np.ndarray, recordings: Sequence[str]) -> dict[s
     return _summary(losses.mean(axis=1), recordings) | {"per_part": parts}
 
 
-def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+def _summary(
+    values: np.ndarray, recordings: Sequence[str], bounds: tuple[float, float] = intervals.NOT_NEGATIVE
+) -> dict[str, Any]:
     per_recording = intervals.mean_by_recording(values.tolist(), recordings)
     return {
         "mean": float(np.mean(list(per_recording.values()))),
-        "ci95": intervals.mean_interval(per_recording),
+        "ci95": intervals.mean_interval(per_recording, bounds=bounds),
         "ci_note": intervals.interval_note(len(per_recording)),
         "n_recordings": len(per_recording),
         "n_clips": len(values),
