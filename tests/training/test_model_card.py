@@ -128,6 +128,8 @@ def test_licences_of_what_was_kept_out_bind_nothing_and_are_told_apart() -> None
     assert header(described)["license"] == "apache-2.0"
     assert "- trained on 3 recordings, 1 performer, 12 clips, 2.0 minutes\n- licences: CC0-1.0 (3)\n" in described
     assert "to measure it: CC BY-NC-ND 4.0 (2)" in described
+    untimed = {name: value for name, value in TRAINED_ON.items() if name != "seconds"}
+    assert "12 clips, an unknown number of minutes\n" in card(music=MUSIC | {"trained_on": untimed})
 
 
 @pytest.mark.parametrize("name", ["gpt2", "musicgen-small"])
@@ -195,6 +197,12 @@ def test_render_card_measures_have_an_interval_or_a_reason() -> None:
     scores["held_out_loss"] |= {"base_loss": {"mean": 1.11644}, "adapted_loss": {"mean": 0.94956}}
     assert "| 1.11644 | 0.94956 |" in card(scores=scores)  # with four decimals 1.1164, 0.9496 and 0.1669
     assert "Loss reduction: 0.16688 nats" in card(scores=scores)
+    reduction |= {"ci95": [-0.1, 0.4]}
+    assert "Loss reduction (may be chance): 0.16688 nats, 95 % interval -0.1000 to 0.4000" in card(scores=scores)
+    assert "Copies: " not in card(scores=scores)
+    assert "\nCopies: None of 6 checked clips.\n" in card(
+        scores=scores | {"copies": {"sentence": "None of 6 checked clips."}}
+    )
     reduction |= {"ci95": None, "ci_note": "one recording only"}
     assert "no interval (one recording only)" in card(scores=scores)
 

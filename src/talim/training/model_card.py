@@ -226,7 +226,7 @@ def _recordings(music: Facts) -> str:
     rights = trained_on.get("rights") or {}
     lines = [
         f"- trained on {_total(trained_on, 'recording')}, {_total(trained_on, 'performer')}, "
-        f"{_total(trained_on, 'clip')}, {float(trained_on.get('seconds', 0)) / 60:.1f} minutes",
+        f"{_total(trained_on, 'clip')}, {_minutes(trained_on)}",
         f"- licences: {_counts(rights.get('licences'))}",
         f"- consent of the performers: {_counts(rights.get('consent'))}",
         f"- performer, title, source and licence of each: [{LICENCE_FILE}]({LICENCE_FILE})",
@@ -245,6 +245,11 @@ def _total(trained_on: Facts, noun: str) -> str:
     return format_counted(known if isinstance(known, int) else len(known), noun)
 
 
+def _minutes(trained_on: Facts) -> str:
+    seconds = trained_on.get("seconds")
+    return "an unknown number of minutes" if seconds is None else f"{float(seconds) / 60:.1f} minutes"
+
+
 def _counts(counts: Facts | None) -> str:
     return ", ".join(f"{name} ({number})" for name, number in (counts or {"unknown": "all"}).items())
 
@@ -261,6 +266,8 @@ def _measures(scores: Facts | None, cost: Facts) -> str:
     else:
         change = f"the latents change by {effect['latent_change']:.0%} of their size"
     reduction = loss["loss_reduction"]
+    ends = reduction.get("ci95")
+    chance = " (may be chance)" if not ends or ends[0] <= 0 <= ends[1] else ""
     adapted, base, difference = format_change(loss["adapted_loss"]["mean"], loss["base_loss"]["mean"], digits=4)
     lines = [
         "| measure (held-out recordings) | without adapter | with adapter |",
@@ -268,9 +275,10 @@ def _measures(scores: Facts | None, cost: Facts) -> str:
         f"| loss, {unit}, lower is better | {base} | {adapted} |",
         "",
         *_predictors(loss.get("reference_predictors") or {}, unit),
-        f"Loss reduction: {difference} {unit}, {_interval(reduction)}. "
+        f"Loss reduction{chance}: {difference} {unit}, {_interval(reduction)}. "
         f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
         f"Same seed, with and without adapter: {change}, log-mel distance {effect['log_mel_distance_db']:.1f} dB.",
+        *(f"\nCopies: {text}" for text in [(scores.get("copies") or {}).get("sentence")] if text),
     ]
     return "\n".join(lines) + "\n"
 
