@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,18 @@ def test_check_writable_leaves_no_file_and_refuses_unwritable_paths(tmp_path: Pa
     for path in (tmp_path / "file" / "a.flac", tmp_path, Path("/proc/no/a.flac")):
         with pytest.raises(TalimError, match="cannot be written"):
             atomic_io.check_writable(path)
+
+
+@pytest.mark.parametrize("row", ["[]", "null", "3", '"a"', "NaN"])
+def test_read_jsonl_of_a_row_that_is_no_object_names_the_line(tmp_path: Path, row: str) -> None:
+    (tmp_path / "x.jsonl").write_text(f'{{"a": 1}}\n{row}\n')
+    with pytest.raises(TalimError, match=rf"x.jsonl: line 2 is {re.escape(row)}: no JSON object"):
+        atomic_io.read_jsonl(tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {}, {"a": None, "b": 1}, {"a": [], "b": "1"}, {"a": {}, "b": 1}])
+def test_check_keys_of_another_shape_says_what_to_do(value: object) -> None:
+    types = {"a": list, "b": (int, float)}
+    with pytest.raises(TalimError, match=r"F: [ab] is missing or not as talim wrote it; copy it"):
+        atomic_io.check_keys(value, types, "F", "copy it")
+    atomic_io.check_keys({"a": [], "b": 2.5, "c": 0}, types, "F", "copy it")

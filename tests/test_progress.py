@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import types
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from talim import progress
@@ -79,7 +82,7 @@ def test_plain_progress_of_the_same_title_again_is_told_again(monkeypatch: pytes
         for done in range(3):
             shown.step("training", done, 2)
             clock.seconds += 30.0
-    assert stream.getvalue().splitlines() == ["training 1/2, 30 s left", "training 2/2"] * 2
+    assert stream.getvalue().splitlines() == ["training 1/2", "training 2/2"] * 2
 
 
 def test_progress_lines_hold_no_control_codes_and_keep_other_letters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,10 +93,7 @@ def test_progress_lines_hold_no_control_codes_and_keep_other_letters(monkeypatch
     shown.step("reading a\x1b]0;b.wav", 0, 2)
     clock.seconds += 60.0
     shown.step("reading a\x1b]0;b.wav", 1, 2)
-    assert stream.getvalue().splitlines() == [
-        "録音\u3000フォルダ \\x1b[2J\\x9b",
-        "reading a\\x1b]0;b.wav 1/2, 1 min 00 s left",
-    ]
+    assert stream.getvalue().splitlines() == ["録音\u3000フォルダ \\x1b[2J\\x9b", "reading a\\x1b]0;b.wav 1/2"]
 
 
 def test_plain_progress_after_resuming_estimates_time_left_from_new_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,53 @@ def test_plain_progress_after_resuming_estimates_time_left_from_new_steps(monkey
     shown.step("training", 50, 100)  # resumed: the first fifty were done by an earlier process
     now[0] = 20.0
     shown.step("training", 60, 100)
-    assert stream.getvalue().splitlines()[-1] == "training 60/100, 1 min 20 s left"
+    now[0] = 40.0
+    shown.step("training", 70, 100)
+    assert stream.getvalue().splitlines()[-2:] == ["training 60/100", "training 70/100, 1 min 00 s left"]
+
+
+def seconds_left(step_seconds: Sequence[float]) -> list[tuple[float, float, float | None]]:
+    """(time, true time left, told time left) while steps of these lengths are done, told four times a second."""
+    estimate, now, rows = progress.TimeLeft(), 0.0, []
+    for done, seconds in enumerate(step_seconds):
+        times = max(1, round(4 * seconds))
+        for _ in range(times):
+            told = re.fullmatch(r", (?:(\d+) min )?(\d+) s left", estimate.after(done, len(step_seconds), now))
+            rows.append((now, sum(step_seconds) - now, int(told[1] or 0) * 60 + int(told[2]) if told else None))
+            now += seconds / times
+    return rows
+
+
+def test_time_left_of_uneven_steps_is_near_the_truth_and_never_counts_upwards() -> None:
+    for seed in range(20):
+        rows = seconds_left(np.random.default_rng(seed).uniform(0.85, 1.15, 40).tolist())
+        told = [(true, left) for _, true, left in rows if left is not None]
+        assert len(told) > 0.6 * len(rows)
+        assert [left for _, left in told] == sorted((left for _, left in told), reverse=True)
+        assert all(abs(left - true) <= 0.25 * true + 2.5 for true, left in told)
+
+
+def test_time_left_while_a_step_is_waited_for_counts_down_and_ends() -> None:
+    estimate = progress.TimeLeft()
+    for done in range(6):
+        estimate.after(done, 10, float(done))
+    told = [estimate.after(5, 10, 5.0 + waited) for waited in (0.0, 2.0, 4.0, 6.0, 60.0)]
+    assert told == [", 5 s left", ", 3 s left", ", 1 s left", "", ""]
+
+
+def test_time_left_after_a_slow_first_step_is_not_told_before_it_is_known() -> None:
+    rows = seconds_left([20.0, *[0.25] * 400])
+    assert all(left is None or left <= true + 2.5 for _, true, left in rows)
+    assert any(left is not None for _, _, left in rows)
+    assert next(time for time, _, left in seconds_left([0.25] * 400) if left is not None) == 0.5  # two steps agree
+
+
+def test_time_left_of_work_that_becomes_slower_is_corrected() -> None:
+    late = [
+        (true, left) for time, true, left in seconds_left([1.0] * 20 + [4.0] * 20) if time > 60 and left is not None
+    ]
+    assert late
+    assert all(abs(left - true) <= 0.25 * true + 2.5 for true, left in late)
 
 
 def test_counted_passes_items_on_and_tells_each_when_it_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +159,7 @@ def test_counted_passes_items_on_and_tells_each_when_it_is_done_with(monkeypatch
     for item in progress.counted(iter("abc"), 3, shown, "reading"):
         assert item == "abc"[int(clock.seconds / 20)]
         clock.seconds += 20.0
-    assert stream.getvalue().splitlines() == ["reading 1/3, 40 s left", "reading 2/3, 20 s left", "reading 3/3"]
+    assert stream.getvalue().splitlines() == ["reading 1/3", "reading 2/3, 20 s left", "reading 3/3"]
     assert [*progress.counted([], 0, Progress(), "nothing")] == []
 
 
@@ -162,7 +208,7 @@ def test_default_in_a_notebook_updates_one_output(
             shown.step(title, done, total)
             now[0] += 10.0
         shown.log("stored")
-    assert outputs == [["training 1/3, 20 s left", "training 2/3, 10 s left", "training 3/3"], ["encoding 1/1"]]
+    assert outputs == [["training 1/3", "training 2/3, 10 s left", "training 3/3"], ["encoding 1/1"]]
     assert capsys.readouterr() == ("stored\nstored\n", "")
 
 

@@ -7,6 +7,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,9 @@ def test_provenance_is_plain_json_with_versions() -> None:
     assert values["talim"]
     assert values["libraries"]["numpy"]
     assert values["time"].endswith("+00:00")
+
+
+def test_provenance_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["talim", "generate", "--prompt", "raga Yaman, slow", "--out", "my music/a.flac"]
+    monkeypatch.setattr("sys.argv", ["/somewhere/bin/talim", *words[1:]])
+    assert shlex.split(run.provenance()["command"]) == words

@@ -52,6 +52,7 @@ class Outer(StrictModel):
         ({"name": "x", "parts": "y"}, "parts is 'y': expected a list, such as [one, two]"),
         ({"name": 3}, "name is 3: expected text"),
         ([1], "f.yaml: expected `key: value` lines, found list"),
+        (None, "f.yaml: expected `key: value` lines, found nothing"),
     ],
 )
 def test_build_invalid_values_raise_one_line_usage_error(values: Any, message: str) -> None:

@@ -92,7 +92,7 @@ def check(cases: Sequence[StepConfig], results: Path, progress: Progress) -> lis
     """The rows of the cases, in their order; cases that the results file lacks are traced and measured."""
     stored = {_key(row["setting"]): row for row in _read(results)}
     traces = trace_cache.TraceCache(trace_cache.default_cache_folder(), progress)
-    cpu = cpu_calibration.calibrate_in_subprocess(1)
+    cpu = cpu_calibration.measure_in_subprocess("speed", 1)
     for number, case in enumerate(cases, start=1):
         if _key(case.to_json()) not in stored:
             stored[_key(case.to_json())] = _row(case, traces, cpu)

@@ -58,8 +58,8 @@ manual grading in three levels.
 def row(name: str, ranked: np.ndarray, trials: Sequence[ModeTrial]) -> str:
     """One line of a table, from the rank of each trial's true mode."""
     means = mean_by_recording([float(rank <= 3) for rank in ranked], [trial.recording for trial in trials])
-    low_high = mean_interval(means)
-    spread = f" ({max(low_high[0], 0.0):.0%} to {min(low_high[1], 1.0):.0%})" if low_high else ""
+    low_high = mean_interval(means, bounds=(0.0, 1.0))
+    spread = f" ({low_high[0]:.0%} to {low_high[1]:.0%})" if low_high else ""
     mean = float(np.mean(list(means.values())))
     return f"| {name} | {np.mean(ranked == 1):.0%} | {np.mean(ranked <= 3):.0%} | {mean:.0%}{spread} |"
 

@@ -221,8 +221,8 @@ def _notes(trial: NotesTrial) -> Notes:
 
 
 def _with_interval(values: np.ndarray) -> str:
-    limits = mean_interval(values)
-    return f"{values.mean():.2f}" + (f" ({max(limits[0], 0):.2f} to {min(limits[1], 1):.2f})" if limits else "")
+    limits = mean_interval(values, bounds=(0.0, 1.0))
+    return f"{values.mean():.2f}" + (f" ({limits[0]:.2f} to {limits[1]:.2f})" if limits else "")
 
 
 def read_ornaments(file: Path) -> list[OrnamentTrial]:

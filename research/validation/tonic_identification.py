@@ -160,10 +160,11 @@ def percent(right: Sequence[bool], recordings: Sequence[str]) -> str:
     if len(set(recordings)) == len(recordings):
         low, high = wilson_interval(sum(right), len(right))
     else:
-        interval = mean_interval(mean_by_recording([float(each) for each in right], list(recordings)))
+        means = mean_by_recording([float(each) for each in right], list(recordings))
+        interval = mean_interval(means, bounds=(0.0, 1.0))
         if interval is None:
             return share
-        low, high = max(interval[0], 0.0), min(interval[1], 1.0)
+        low, high = interval
     return f"{share} ({100 * low:.0f} to {100 * high:.0f})"
 
 

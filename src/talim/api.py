@@ -17,7 +17,7 @@ from talim.errors import TalimError, UsageError
 from talim.html.formatting import GB
 from talim.out_of_memory import memory_detail, memory_that_ran_out
 from talim.progress import Progress
-from talim.recipe import Recipe
+from talim.recipe import CLIP_SECONDS, Recipe
 from talim.run import Run
 from talim.terminal_text import one_line
 
@@ -38,7 +38,7 @@ def prepare(
     *,
     format: str | None = None,
     caption: str | None = None,
-    clip_seconds: float = 10.0,
+    clip_seconds: float = CLIP_SECONDS,
     sample_rate: int = 32000,
     channels: int = 1,
     held_out_fraction: float | None = None,
@@ -108,9 +108,8 @@ def plan(
     *,
     gpu: str | None = None,
     crop_seconds: float | None = None,
-    batch_size: int = 1,
-    data_hours: float = 1.0,
-    epochs: float = 10.0,
+    batch_size: int | None = None,
+    steps: int | None = None,
     precision: str | None = None,
     gradient_checkpointing: bool = False,
     memory_gb: float | None = None,
@@ -122,7 +121,8 @@ def plan(
 ) -> dict[str, Any]:
     """Predict memory, time, energy and money of training `designs` by tracing the real training step.
 
-    `gpu` is a name such as "rtx-3060"; None plans for this machine's CPU, which is timed once and remembered.
+    `gpu` is a name such as "rtx-3060"; None plans for this machine's CPU, which is timed once and remembered. Clips are
+    `crop_seconds` long, `batch_size` in each of `steps`; None is what `prepare` and `train` do by default.
 
     >>> planned = talim.plan("nano-musicgen", ["linear@all:2.5%"], gpu="rtx-3060")
     >>> planned["designs"][0]["memory_bytes"] / 1e9
@@ -134,7 +134,7 @@ def plan(
     progress = progress or progress_module.default()
     prices = {"price_per_hour": price_per_hour, "price_per_kwh": price_per_kwh}
     planning.check_options(precision, memory_gb=memory_gb, watts=watts, **prices)
-    planning.check_request(base, designs, crop_seconds, batch_size, data_hours, epochs)
+    planning.check_request(base, designs, crop_seconds, batch_size, steps)
     cache = default_cache_folder()
     return planning.plan_designs(
         base,
@@ -142,8 +142,7 @@ def plan(
         hardware_profile(gpu, watts, cache, recalibrate, progress),
         crop_seconds=crop_seconds,
         batch_size=batch_size,
-        data_hours=data_hours,
-        epochs=epochs,
+        steps=steps,
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
         memory_limit_bytes=None if memory_gb is None else memory_gb * GB,
@@ -437,7 +436,7 @@ def study(
     from talim.experiments import progress_table, runner
 
     reporter = progress or progress_table.for_terminal()
-    executor = runner.executor_for(num_workers, ray, device, reporter)
+    executor = runner.executor_for(num_workers, ray, device, Path(file).parent, reporter)
     return runner.run_study(Path(file), Path(out), reporter, retry_failed=retry_failed, device=device, execute=executor)
 
 

@@ -108,12 +108,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; ValueError where it is none, too deep nesting included."""
+def parse_json(text: str | bytes, unique: bool = False) -> Any:
+    """The value of a JSON text; ValueError where it is none or nested too deeply, or with `unique` has a key twice."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique_keys if unique else None)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)!r} is there twice")
+    return values
 
 
 def read_json(path: Path) -> Any:
@@ -156,7 +164,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """All lines; an incomplete last line, as a crash leaves it, is dropped; TalimError for one elsewhere."""
+    """All lines, which are JSON objects; an incomplete last one, as a crash leaves it, is dropped; else TalimError."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
     except FileNotFoundError:
@@ -173,7 +181,18 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             if number == len(lines):
                 break
             raise TalimError(f"{path}: line {number} is not JSON; the file was edited or damaged") from None
+        if not isinstance(rows[-1], dict):
+            raise TalimError(f"{path}: line {number} is {line.strip()[:40]}: no JSON object; the file was edited")
     return rows
+
+
+def check_keys(value: Any, types: Mapping[str, type | tuple[type, ...]], where: str, advice: str) -> None:
+    """TalimError, beginning with `where`, unless `value` is a JSON object with these keys and types of values."""
+    wrong = [
+        name for name, kind in types.items() if not isinstance(value, dict) or not isinstance(value.get(name), kind)
+    ]
+    if wrong:
+        raise TalimError(f"{where}: {wrong[0]} is missing or not as talim wrote it; {advice}")
 
 
 @contextlib.contextmanager

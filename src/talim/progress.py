@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TextIO, TypeVar
 
 from talim.terminal_text import printable
 
 Item = TypeVar("Item")
+TOLERANCE, LEAST_SECONDS = 0.25, 2.0  # by which estimates of an end may differ: of the time left, and at least
 
 
 class Progress:
@@ -35,15 +38,47 @@ def counted(items: Iterable[Item], total: int, progress: Progress, title: str) -
     progress.step(title, total, total)
 
 
+class TimeLeft:
+    """The time left of work in steps, by the speed of the later half of the time; what an earlier process did is none.
+
+    It counts down to an end that is moved only where a later step contradicts it, so that waiting for a step makes it
+    no longer. It is known once an end stood for a quarter of the time and another step agrees with it.
+    """
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[int, float]] = deque()  # how many were done, and since when
+        self._start, self._end, self._end_since, self._known = 0.0, -math.inf, 0.0, False
+
+    def after(self, done: int, total: int, now: float) -> str:
+        """What to add to a line, `, 42 s left`, or nothing while it is not known; `now` is a clock's seconds."""
+        if not self._steps:
+            self._start = now
+            self._steps.append((done, now))
+        elif done > self._steps[-1][0]:
+            self._steps.append((done, now))
+            while self._steps[1][1] <= (self._start + now) / 2:
+                self._steps.popleft()
+            before, since = self._steps[0]
+            self._estimate(now + (now - since) / (done - before) * (total - done), now)
+        left = self._end - now
+        return f", {format_duration(left)} left" if self._known and done < total and left > 0 else ""
+
+    def _estimate(self, end: float, now: float) -> None:
+        if abs(end - self._end) > max(TOLERANCE * (end - now), LEAST_SECONDS):
+            self._end, self._end_since, self._known = end, now, False
+        elif not self._known and now - self._end_since >= (now - self._start) / 4:
+            self._end, self._known = end, True
+
+
 @dataclass
 class _Task:
-    """One title's steps: when it began and at which step, and how far it has come."""
+    """One title's steps: when it began, and how far it has come."""
 
     start: float
-    first: int
     done: int
     total: int
     shown: bool = False
+    left: TimeLeft = field(default_factory=TimeLeft)
 
 
 class PlainProgress(Progress):
@@ -63,18 +98,16 @@ class PlainProgress(Progress):
         now = time.monotonic()
         task = self._tasks.get(title)
         if task is None or done < task.done or total != task.total:  # first, or for something else
-            task = self._tasks[title] = _Task(now, done, done, total)
+            task = self._tasks[title] = _Task(now, done, total)
         elif task.done >= total:
             return  # finished before
         task.done = done
+        left = task.left.after(done, total, now)
         final = done >= total
         if not self._due(task, final, now):
             return
         self._last_shown, task.shown = now, True
-        remaining = ""
-        if task.first < done < total and now > task.start:
-            remaining = f", {format_duration((now - task.start) / (done - task.first) * (total - done))} left"
-        self._show(f"{title} {done}/{total}{', ' + facts if facts else ''}{remaining}", final)
+        self._show(f"{title} {done}/{total}{', ' + facts if facts else ''}{left}", final)
 
     def _due(self, task: _Task, final: bool, now: float) -> bool:
         """Whether a line is due: work that goes on is told from time to time, its end if it was told before."""

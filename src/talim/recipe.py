@@ -14,10 +14,12 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 
 from talim.design.expression import Design
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.path_suggestions import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, StrictModel, expected, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
 
+CLIP_SECONDS = 10.0  # of a corpus, where no other length is asked for
 MELODY_SETTINGS = ("melody_from", "melody_dropout")
 # younger than the ids of runs: they count where they are set
 LATER_SETTINGS = (*MELODY_SETTINGS, "transliterate")
@@ -182,7 +184,7 @@ class Recipe(StrictModel):
     def _check_warmup(self) -> Recipe:
         steps, warmup = self.training.steps, self.training.warmup_steps
         if warmup >= steps and warmup > Training().warmup_steps:
-            raise ValueError(f"training.warmup_steps is {warmup}, but there are only {steps} steps")
+            raise ValueError(f"training.warmup_steps is {warmup}, but there are only {format_counted(steps, 'step')}")
         return self
 
     @model_validator(mode="wrap")

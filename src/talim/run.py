@@ -7,6 +7,7 @@ import errno
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,24 +77,30 @@ class Run:
         return self.cost.is_file() and self.adapter.is_dir()
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, to_read: bool = False) -> Iterator[None]:
         """Lock the folder for this process; a second one gets a TalimError. Released on any exit.
 
-        Where the file system has no locks, that is said and the work goes on.
+        Any number of processes may hold it `to_read`, which writes nothing. Where the file system has no locks,
+        that is said and the work goes on.
         """
+        place = self.folder / ".lock"
+        if to_read and not os.access(place, os.R_OK):  # nobody has worked here, or nobody but they may know
+            yield
+            return
         with friendly_os_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle = open(self.folder / ".lock", "a")  # noqa: SIM115 (stays open while the lock is held)
+            handle = open(place, "r" if to_read else "a")  # noqa: SIM115 (stays open while the lock is held)
         with handle:
             try:
                 import fcntl
 
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, (fcntl.LOCK_SH if to_read else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except ImportError:  # Windows has no flock: users must not start two runs in one folder there
                 pass
             except OSError as error:
                 if error.errno in LOCKED_BY_ANOTHER:
-                    raise TalimError(f"{self.folder}: another talim process is working in this folder") from None
+                    wait = "; its files are not complete: wait until it has ended" * to_read
+                    raise TalimError(f"{self.folder}: another talim process is working in this folder{wait}") from None
                 progress.default().log(
                     f"warning: {self.folder} cannot be locked here ({error.strerror or error}): its file system has "
                     "no locks, so nothing keeps a second talim process out of this folder; do not start one"
@@ -110,7 +117,7 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "commit": _commit(),
-        "command": " ".join(["talim", *sys.argv[1:]]),
+        "command": shlex.join(["talim", *sys.argv[1:]]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

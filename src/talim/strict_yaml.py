@@ -92,7 +92,8 @@ def yaml_fault(error: Exception) -> str:
 def build(model: type[ModelT], values: Any, where: str) -> ModelT:
     """A model from a nested mapping; UsageError begins with `where` and names the wrong key and the valid ones."""
     if not isinstance(values, dict):
-        raise UsageError(f"{where}: expected `key: value` lines, found {type(values).__name__}")
+        found = "nothing" if values is None else type(values).__name__
+        raise UsageError(f"{where}: expected `key: value` lines, found {found}")
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -97,7 +97,7 @@ def test_made_certificate_is_the_owners_alone_and_is_not_overwritten(certificate
     assert certificate.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["", "  ", "x" * 65])
+@pytest.mark.parametrize("name", ["", "a\nb", "  ", "x" * 65])
 def test_make_certificate_without_a_proper_name_raises(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="1 to 64 letters"):
         credentials.make_certificate(tmp_path / "c.pem", name)

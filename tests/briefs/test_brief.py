@@ -43,6 +43,7 @@ def _said(brief: briefs_brief.Brief) -> dict[str, Any]:
 
 def test_prompt_text_prompt_takes_precedence_over_labels() -> None:
     assert brief_of(tradition="makam", mode="Hicaz", prompt="a ney alone").prompt_text == "a ney alone"
+    assert brief_of(prompt=" ").prompt_text == ""  # of an adapter that was trained without captions
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fixtures.brief_folder import decide
+from fixtures.brief_folder import brief_of, decide, write_candidates
 
 from talim import audio
-from talim.atomic_io import read_json, read_jsonl
+from talim.atomic_io import read_json, read_jsonl, write_jsonl
 from talim.backbones import readable_text
 from talim.briefs import brief as briefs_brief
 from talim.briefs import candidates
@@ -191,3 +191,15 @@ def test_brief_without_runs_and_candidates_exits_2_with_one_line(
     assert status == 2
     assert "--run RUN" in text
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"id": 3}, {"contender": None}, {"number": "1"}, {"tags": []}, {"checks": "x"}, {"file": {}}]
+)
+def test_read_candidates_of_a_changed_row_names_key_and_row(tmp_path: Path, changes: dict[str, object]) -> None:
+    write_candidates(tmp_path, brief_of())
+    rows = candidates.read_candidates(tmp_path)
+    write_jsonl(tmp_path / "candidates.jsonl", [*rows[:2], rows[2] | changes])
+    (key,) = changes
+    with pytest.raises(TalimError, match=rf"candidates\.jsonl: row 3: {key} is missing or not as talim wrote it; copy"):
+        candidates.read_candidates(tmp_path)

@@ -27,7 +27,7 @@ def test_designs_refuses_designs_with_enormous_numbers(design: str, capsys: pyte
 @pytest.mark.parametrize("seconds", ["nan", "inf", "0", "1e30"])
 def test_designs_refuses_a_crop_that_cannot_be(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(["designs", "--base", "nano-musicgen", "--seconds", seconds])
+        main(["designs", "--base", "nano-musicgen", "--clip-seconds", seconds])
     assert "at most 600 s" in capsys.readouterr().err
 
 

@@ -85,7 +85,8 @@ def test_listen_tells_the_time_and_an_empty_contact(folder: Path, capsys: pytest
     assert run("listen", folder, "--no-serve") == 0
     out, told = capsys.readouterr()
     assert out.splitlines()[-1] == f"next: talim listen {folder} serves the test; links open while it runs"
-    assert "each listener: 8 pages with 2 questions each, about 6 minutes" in told
+    parts = "(6 comparisons, 1 asked again, 1 attention check)"
+    assert f"each listener: 8 pages {parts} with 2 questions each, about 6 minutes" in told
     assert "contact is empty" in told
 
 

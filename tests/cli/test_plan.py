@@ -17,9 +17,9 @@ BASE = ["plan", "--base", "nano-musicgen", "--design", "linear@all:2%"]
         (["--batch-size", "0"], "--batch-size is 0; a step has 1 to 4,096 clips"),
         (["--batch-size", "100000"], "1 to 4,096 clips"),
         (["--batch-size", "9" * 30], "1 to 4,096 clips"),
-        (["--epochs", "nan"], "--epochs is nan"),
-        (["--data-hours", "9e29"], "--data-hours is 9e+29"),
-        (["--seconds", "inf"], "--seconds is inf"),
+        (["--steps", "0"], "--steps is 0; a training has 1 to 10,000,000 steps"),
+        (["--steps", "9" * 30], "1 to 10,000,000 steps"),
+        (["--clip-seconds", "inf"], "--clip-seconds is inf"),
         (["--memory-gb", "-1"], "--memory-gb is -1"),
         (["--price-per-hour", "1e308"], "--price-per-hour is 1e+308"),
         (["--design", "linear@layers[60]:2%"], "layers[60] is not in this model"),
@@ -56,7 +56,7 @@ def test_plan_ends_with_1_where_nothing_fits(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TALIM_CACHE", str(traces))
-    options = ["--base", str(tiny_base), "--design", "linear@all:10%", "--seconds", "2", "--gpu", "l4"]
+    options = ["--base", str(tiny_base), "--design", "linear@all:10%", "--clip-seconds", "2", "--gpu", "l4"]
     with pytest.raises(SystemExit, match=status):
         main(["plan", *options, "--memory-gb", memory_gb])
     assert ("does not fit" in capsys.readouterr().out) == (status == "1")

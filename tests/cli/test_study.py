@@ -40,7 +40,7 @@ def test_executor_for_absurd_numbers_of_workers_raises(count: int) -> None:
     from talim.progress import Progress
 
     with pytest.raises(UsageError, match="--num-workers"):
-        runner.executor_for(count, None, "auto", Progress())
+        runner.executor_for(count, None, "auto", Path(), Progress())
 
 
 def test_study_with_too_many_workers_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,42 @@ def test_with_known_columns_refuses_sides_of_the_split_where_they_can_be_mended(
         with_known_columns(Table(Path("metadata.csv"), rows), recording_columns())
     of_a_data_set = with_known_columns(Table(Path("owner/name"), rows, unit="row"), recording_columns())
     assert [cells["split"] for _, cells in of_a_data_set.rows] == ["dev", "tset"]
+
+
+@pytest.mark.parametrize("written", ["suggested_other_modes", "suggested_mode_probability", "suggested_colour"])
+def test_with_known_columns_advises_no_column_that_is_not_read(written: str) -> None:
+    for others, advice in (({}, ""), ({"suggested_raga": "Yaman"}, "suggested_raga to raga")):
+        rows = [(2, {"file_name": "a.wav", written: "x", **others})]
+        (note,) = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns()).notes
+        assert written in note
+        assert note.endswith(f"; rename a column that is right ({advice})") if advice else "rename" not in note
+
+
+def named_columns(text: str) -> set[str]:
+    """The columns that a text of talim names: column licence, columns `licence`, `source` and `consent`."""
+    found = set()
+    for names in re.findall(r"\bcolumns? ((?:`?[a-z]+(?:_[a-z]+)*`?(?:, | and | or )?)+)", text):
+        found |= {*re.findall(r"`([a-z_]+)`", names)} | {*re.findall(r"\b[a-z]+_[a-z_]+\b", names)}
+    return found
+
+
+def test_columns_that_messages_and_guides_name_are_read() -> None:
+    root = Path(__file__).parents[2]
+    known = {*recording_columns().names, *section_columns().names}
+    pages = [*(root / "docs").rglob("*.md"), root / "README.md", *(root / "src" / "talim" / "corpus").rglob("*.py")]
+    pages += [*(root / "src" / "talim" / "reporting").rglob("*.py"), root / "src/talim/evaluation/suggested_labels.py"]
+    named = {page.name: columns for page in pages if (columns := named_columns(page.read_text("utf-8")))}
+    assert len(set().union(*named.values())) > 8
+    assert {page: columns - known for page, columns in named.items() if columns - known} == {}
+
+
+def test_columns_of_the_reference_are_read() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/corpus-formats.md").read_text("utf-8")
+    table = page.partition("## Metadata columns")[2].partition("\n\nSeveral values")[0]
+    named = {
+        name
+        for row in table.splitlines()
+        for name in re.findall(r"`([a-z_]+)`", row.split("|")[2] if "|" in row else "")
+    }
+    assert len(named) > 30
+    assert named - {*recording_columns().names} == set()

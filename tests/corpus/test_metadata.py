@@ -221,3 +221,294 @@ def test_read_sections_matches_names_and_tells_what_is_left(folder: Path, tmp_pa
     sections, notes = read_sections(folder, walk_folders(folder, tmp_path / "out"), {"b.wav"})
     assert [*sections] == ["b.wav"]
     assert ["line 3 matches no recording" in note["note"] for note in notes] == [False, True]
+
+
+ODD_TABLES: list[tuple[str, str, bytes, dict[str, str], str]] = [
+    # what is odd, the table's name, its bytes, the row of yaman.wav (or {}), what is said (or "")
+    (
+        "tabs",
+        "metadata.csv",
+        b"file_name\ttext\tperformer\nyaman.wav\tslow, soft\tMeera\n",
+        {"text": "slow, soft", "performer": "Meera"},
+        "",
+    ),
+    ("pipes", "metadata.csv", b"file_name|text\nyaman.wav|slow; soft, low\n", {"text": "slow; soft, low"}, ""),
+    (
+        "semicolons and decimal commas",
+        "metadata.csv",
+        b"file_name;tempo_bpm;text\nyaman.wav;92,5;slow\n",
+        {"tempo_bpm": "92,5", "text": "slow"},
+        "",
+    ),
+    ("a colon between cells", "metadata.csv", b"file_name:text\nyaman.wav:slow\n", {}, "names no file"),
+    ("blanks between cells", "metadata.csv", b"file_name text\nyaman.wav slow\n", {}, "names no file"),
+    (
+        "another separator in the rows",
+        "metadata.csv",
+        b"file_name;text\nyaman.wav,slow\n",
+        {},
+        "line 2 with fewer cells than columns",
+    ),
+    (
+        "the mark of UTF-8",
+        "metadata.csv",
+        b"\xef\xbb\xbffile_name,text\nyaman.wav,k\xc4\xb1rm\xc4\xb1z\xc4\xb1\n",
+        {"text": "kırmızı"},
+        "",
+    ),
+    (
+        "that mark twice",
+        "metadata.csv",
+        b"\xef\xbb\xbf\xef\xbb\xbffile_name,text\nyaman.wav,slow\n",
+        {"text": "slow"},
+        "",
+    ),
+    (
+        "UTF-16 with its mark",
+        "metadata.csv",
+        "file_name,text\nyaman.wav,Uşşak\n".encode("utf-16"),
+        {"text": "Uşşak"},
+        "read as UTF-16",
+    ),
+    (
+        "Turkish code page",
+        "metadata.csv",
+        "file_name,text\nyaman.wav,Uşşak ağır\n".encode("cp1254"),
+        {"text": "Uşşak ağır"},
+        "read as Windows Turkish",
+    ),
+    (
+        "a quoted line break",
+        "metadata.csv",
+        b'file_name,text\nyaman.wav,"slow\nand soft"\nother.wav,x\n',
+        {"text": "slow and soft"},
+        "line 4 matches no recording",
+    ),
+    ("line breaks of old Macs", "metadata.csv", b"file_name,text\ryaman.wav,slow\r", {"text": "slow"}, ""),
+    ("an open quotation mark", "metadata.csv", b'file_name,text\nyaman.wav,"slow\n', {}, "line 2 is not CSV"),
+    (
+        "a header twice",
+        "metadata.csv",
+        b"file_name,text,text\nyaman.wav,slow,fast\n",
+        {},
+        "the column text is there twice",
+    ),
+    (
+        "a header twice in other letters",
+        "metadata.csv",
+        b"file_name,Text,TEXT\nyaman.wav,slow,fast\n",
+        {},
+        "the column text is there twice",
+    ),
+    (
+        "headers with units",
+        "metadata.csv",
+        b"File name,Tempo (BPM),Tonic [Hz],Duration (s)\nyaman.wav,92,146.8,61\n",
+        {"tempo_bpm": "92", "tonic_hz": "146.8", "duration_(s)": "61"},
+        "columns not used, only kept with the clips: duration_(s)",
+    ),
+    (
+        "a header without a name",
+        "metadata.csv",
+        b"file_name,,text\nyaman.wav,secret,slow\n",
+        {"text": "slow"},
+        "column 2 has no name in the first line: its text in 1 row is not used",
+    ),
+    (
+        "a misspelt header",
+        "metadata.csv",
+        b"file_name,perfomer\nyaman.wav,Meera\n",
+        {"perfomer": "Meera"},
+        "perfomer (is it performer?)",
+    ),
+    (
+        "serial dates of spreadsheets",
+        "metadata.csv",
+        b"file_name,date,text\nyaman.wav,46085,slow\n",
+        {"date": "46085", "text": "slow"},
+        "columns not used, only kept with the clips: date",
+    ),
+    (
+        "a file name that became a date",
+        "metadata.csv",
+        b"file_name,text\n46085,slow\n",
+        {},
+        "line 2 matches no recording",
+    ),
+    (
+        "a tempo that became a date",
+        "metadata.csv",
+        b"file_name,tempo_bpm\nyaman.wav,3-Apr\n",
+        {},
+        "'3-Apr' in tempo_bpm is not used",
+    ),
+    ("a tempo with its unit", "metadata.csv", b"file_name,tempo_bpm\nyaman.wav,92 bpm\n", {"tempo_bpm": "92 bpm"}, ""),
+    (
+        "a title above the header",
+        "metadata.csv",
+        b"My recordings\nfile_name,text\nyaman.wav,slow\n",
+        {},
+        "2 cells for 1 column",
+    ),
+    (
+        "the header again",
+        "metadata.csv",
+        b"file_name,text\nyaman.wav,slow\nfile_name,text\n",
+        {"text": "slow"},
+        "line 3 matches no recording",
+    ),
+    ("blanks around everything", "metadata.csv", b" file_name , text \n yaman.wav , slow \n", {"text": "slow"}, ""),
+    (
+        "hard blanks",
+        "metadata.csv",
+        "file_name,text\n\u00a0yaman.wav\u00a0,\u00a0slow\n".encode(),
+        {"text": "slow"},
+        "",
+    ),
+    (
+        "marks of direction",
+        "metadata.csv",
+        "file_name,text\n\u200fyaman.wav\u200e,نرم\n".encode(),
+        {"text": "نرم"},
+        "matched by a similar name",
+    ),
+    (
+        "two files in a cell",
+        "metadata.csv",
+        b"file_name,text\nyaman.wav; bhairav.wav,slow\n",
+        {},
+        "line 2 matches no recording",
+    ),
+    (
+        "rows that contradict",
+        "metadata.csv",
+        b"file_name,text\nyaman.wav,slow\nyaman.wav,fast\n",
+        {"text": "fast"},
+        "line 2 of metadata.csv and line 3; they differ, and line 3 counts",
+    ),
+    ("a formula", "metadata.csv", b"file_name,text\nyaman.wav,'=1+1\n", {"text": "=1+1"}, ""),
+    ("no rows", "metadata.csv", b"file_name,text\n", {}, "holds no row"),
+    ("nothing", "metadata.csv", b"", {}, "holds no row"),
+    ("a workbook called .csv", "metadata.csv", b"PK\x03\x04\0\0\0\0", {}, "is no text"),
+    (
+        "the ending of tabs",
+        "metadata.tsv",
+        b"file_name\ttext\nyaman.wav\tslow\n",
+        {},
+        "not read: save it as metadata.csv",
+    ),
+    ("packed", "metadata.csv.gz", b"\x1f\x8b", {}, "not read: save it as metadata.csv"),
+    ("capitals", "METADATA.CSV", b"file_name,text\nyaman.wav,slow\n", {"text": "slow"}, "read as metadata.csv"),
+    ("another name", "my takes.csv", b"file_name,text\nyaman.wav,slow\n", {}, "not read (my takes.csv)"),
+    (
+        "JSON of several lines",
+        "metadata.jsonl",
+        b'{"file_name": "yaman.wav",\n "text": "slow"}\n',
+        {},
+        "line 1 is not JSON",
+    ),
+    (
+        "a list of JSON",
+        "metadata.jsonl",
+        b'[{"file_name": "yaman.wav", "text": "slow"}]',
+        {},
+        "line 1 is not a JSON object",
+    ),
+    (
+        "a key twice",
+        "metadata.jsonl",
+        b'{"file_name": "yaman.wav", "text": "slow", "text": "fast"}',
+        {},
+        "the key 'text' is there twice",
+    ),
+    (
+        "a key without a name",
+        "metadata.jsonl",
+        b'{"file_name": "yaman.wav", "text": "slow", "": "secret"}',
+        {"text": "slow"},
+        "line 1 with a value that has no name: not used",
+    ),
+    (
+        "several files in a list",
+        "metadata.jsonl",
+        b'{"file_name": ["yaman.wav", "bhairav.wav"], "text": "slow"}',
+        {"text": "slow"},
+        "line 1 with several files: the first counts",
+    ),
+    (
+        "numbers and lists",
+        "metadata.jsonl",
+        b'{"file_name": "yaman.wav", "tempo_bpm": 92.0, "instruments": ["sitar", "tabla"]}',
+        {"tempo_bpm": "92", "instruments": "sitar | tabla"},
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "row", "said"), [case[1:] for case in ODD_TABLES], ids=[case[0] for case in ODD_TABLES]
+)
+def test_read_metadata_of_odd_tables_uses_or_names_everything(
+    folder: Path, name: str, content: bytes, row: dict[str, str], said: str
+) -> None:
+    (folder / name).write_bytes(content)
+    try:
+        rows, notes = read_metadata(folder, folder / "out", "yaman.wav", "bhairav.wav")
+    except TalimError as error:
+        place, rows = f"{folder / name}: ", {}
+        notes = [
+            {"file": name, "note": f"{str(error).removeprefix(place)}{'' if place in str(error) else ' NO PLACE'}"}
+        ]
+    assert rows.get("yaman.wav", {}) == row
+    text = "\n".join(note["note"] for note in notes)
+    assert "NO PLACE" not in text
+    assert said in text if said else "not used" not in text and "not read" not in text
+
+
+def test_read_metadata_of_two_tables_that_contradict_says_which_counts(folder: Path) -> None:
+    (folder / "metadata.csv").write_text("file_name,raga\nyaman.wav,Yaman\n")
+    (folder / "metadata.jsonl").write_text('{"file_name": "yaman.wav", "raga": "Bhairav"}\n')
+    rows, notes = read_metadata(folder, folder / "out", "yaman.wav")
+    (note,) = [note["note"] for note in notes]
+    assert rows == {"yaman.wav": {"raga": "Bhairav"}}
+    assert note == "several rows name yaman.wav: line 2 of metadata.csv and line 1; they differ, and line 1 counts"
+    (folder / "deep").mkdir()
+    (folder / "deep" / "metadata.csv").write_text("file_name,raga\n../yaman.wav,Marwa\n")
+    rows, notes = read_metadata(folder, folder / "out", "yaman.wav")
+    assert rows == {"yaman.wav": {"raga": "Marwa"}}
+    assert "line 1 of metadata.jsonl and line 2; they differ, and line 2 counts" in notes[-1]["note"]
+
+
+def test_read_metadata_of_a_table_above_with_two_rows_for_a_file_says_so(folder: Path) -> None:
+    part = folder / "part"
+    part.mkdir()
+    (folder / "metadata.csv").write_text(
+        "file_name,raga\npart/a.wav,Yaman\npart/a.wav,Marwa\nother/b.wav,x\nother/b.wav,y\n"
+    )
+    rows, notes = read_metadata(part, part / "out", "a.wav")
+    assert rows == {"a.wav": {"raga": "Marwa"}}
+    assert [note["note"] for note in notes][-1] == "line 2: another row describes the same recording and counts"
+
+
+@pytest.mark.parametrize(
+    "written", ["take.1.wav", "take.1", "TAKE.1.WAV", "./take.1.wav", "take.1.wav ", "sub\\take.1.wav"]
+)
+def test_read_metadata_of_names_with_dots_finds_them(folder: Path, written: str) -> None:
+    (folder / "metadata.csv").write_text(f"file_name,text\n{written},slow\n")
+    rows, _ = read_metadata(folder, folder / "out", "take.1.wav", "take.2.wav", "take.wav")
+    assert rows == {"take.1.wav": {"text": "slow"}}
+
+
+def test_read_metadata_of_names_that_differ_in_case_only_needs_the_very_name(folder: Path) -> None:
+    (folder / "metadata.csv").write_text("file_name,text\ntake.wav,low\nTAKE.wav,odd\n")
+    rows, notes = read_metadata(folder, folder / "out", "take.wav", "Take.wav")
+    assert rows == {"take.wav": {"text": "low"}}
+    assert "line 3 is not used: 'TAKE.wav' may be" in notes[-1]["note"]
+
+
+def test_find_tables_tells_of_a_table_that_is_a_folder(folder: Path) -> None:
+    (folder / "takes.numbers").mkdir()
+    _, notes = read_metadata(folder, folder / "out", "yaman.wav")
+    assert [note["note"] for note in notes] == [
+        "not read (takes.numbers): recordings are described in metadata.csv or metadata.jsonl"
+    ]

@@ -712,3 +712,19 @@ def test_prepare_for_a_base_asks_its_tokenizer(three: Path, out: Path) -> None:
     corpus = make(three, out, reader=TextReader(t5_tokenizer.load(), "musicgen-small"))
     (note,) = [row["note"] for row in corpus.summary["notes"] if row["file"] == "captions"]
     assert note.endswith("unknown to musicgen-small; it reads a spelling that it knows: rāga -> raga")
+
+
+def test_prepare_tells_names_in_no_list_and_sections_behind_the_end(three: Path, out: Path) -> None:
+    (three / "metadata.csv").write_text("file_name,raga\na.wav,Yamna\nb.wav,Yaman\nc.wav,Yamna\n")
+    (three / "sections.csv").write_text("file_name,start_seconds,seconds,laya\na.wav,0,5,drut\na.wav,500,5,vilambit\n")
+    (three / "empty.wma").touch()
+    progress = RecordedProgress()
+    summary = make(three, out, progress=progress).summary
+    told = "raga 'Yamna' (2 recordings): did you mean Yaman?"
+    assert {"file": "unknown names", "note": told} in summary["notes"]
+    assert f"unknown name, used as written: {told}" in corpus_message(summary, out).splitlines()
+    assert not any(told in line for line in progress.lines)  # once
+    (late,) = [row["note"] for row in summary["notes"] if row["file"] == "a.wav"]
+    assert late.startswith("1 section of it begins after its end and labels nothing: it lasts ")
+    assert [row["file"] for row in summary["skipped"]] == ["empty.wma"]
+    assert told.replace("'", "&#39;") in (out / "report" / "index.html").read_text(encoding="utf-8")

@@ -15,6 +15,8 @@ from talim.audio import Audio, write
 from talim.corpus import report
 from talim.corpus.manifest import Corpus
 from talim.corpus.report import MAX_AUDIO_PLAYERS, caveats, duration_bars
+from talim.html.formatting import format_counted
+from talim.html.render import render
 
 
 @pytest.fixture
@@ -50,6 +52,19 @@ def test_write_puts_all_facts_on_the_page(corpus: Corpus) -> None:
         assert part in text, part
     assert text.count("<audio") == min(MAX_AUDIO_PLAYERS, corpus.summary["recordings"])
     assert text.count("<h1") == 1
+    recordings = corpus.summary["recordings"]
+    assert f">{format_counted(recordings, 'recording')} are played here, up to 12 s of each.<" in text
+
+
+def test_write_says_what_limits_leave_out(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = len({clip.caption for clip in corpus.clips if clip.caption})
+    for limit, value in (("MAX_AUDIO_PLAYERS", 2), ("MAX_PLAYER_SECONDS", 1.0), ("MAX_CAPTIONS", captions - 1)):
+        monkeypatch.setattr(report, limit, value)
+    text = render("corpus.html", stamp="", **report.template_values(corpus))
+    recordings = format_counted(corpus.summary["recordings"], "recording")
+    assert text.count("<audio") == 2
+    assert f">2 of {recordings} are played here, up to 1 s of each.<" in text
+    assert f"Examples, {captions - 1} of {captions}:" in text
 
 
 def test_write_gives_a_small_self_contained_page(corpus: Corpus) -> None:

@@ -40,7 +40,18 @@ def test_split_leakage_counts_recordings_by_shared_key() -> None:
     sides = {"a": "train", "b": "held_out", "c": "train", "d": "held_out"}
     leakage = split_leakage(items, sides, [("b.wav", "a.wav")])
     assert leakage == {"performer": 0.5, "release": 0.5, "work": 0.5, "duplicate": 0.5, "any": 1.0}
-    assert split_leakage(items, {"a": "train", "d": "held_out"}) == dict.fromkeys(leakage, 0.0)
+    apart = {"performer": 0.0, "release": 0.0, "work": None, "duplicate": 0.0, "any": None}
+    assert split_leakage(items, {"a": "train", "d": "held_out"}) == apart  # "a" names no work
+
+
+def test_split_leakage_of_what_is_not_known_is_none() -> None:
+    """A zero would say that performers were compared; the copied stretch of audio was."""
+    items = [item("a"), item("b")]
+    unknown = dict.fromkeys(("performer", "release", "work"))
+    assert split_leakage(items, {"a": "train", "b": "held_out"}) == {**unknown, "duplicate": 0.0, "any": None}
+    copied = split_leakage(items, {"a": "train", "b": "held_out"}, [("a.wav", "b.wav")])
+    assert copied == {**unknown, "duplicate": 1.0, "any": 1.0}
+    assert random_split_leakage(items, 0.5, 0, ()) == {**unknown, "duplicate": 0.0, "any": None}
 
 
 def test_make_split_leaks_nothing_where_a_random_split_does() -> None:
@@ -50,8 +61,8 @@ def test_make_split_leaks_nothing_where_a_random_split_does() -> None:
     assert split_leakage(items, split.sides)["any"] == 0
     random = random_split_leakage(items, 0.2, 0, ())
     assert random is not None
-    assert random["release"] > 0.8
-    assert random["any"] >= random["release"]
+    assert (random["release"] or 0) > 0.8
+    assert (random["any"] or 0) >= (random["release"] or 1)
 
 
 def test_random_split_leakage_of_one_recording_is_none() -> None:

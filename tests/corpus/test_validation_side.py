@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fixtures.prepared_corpus import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from talim.corpus import validation_side
 from talim.corpus.manifest import Corpus
 from talim.corpus.split import GROUPING_KEYS, Split, default_fraction, make_split
 from talim.corpus.split_groups import SplitItem, assign_groups
@@ -158,3 +160,24 @@ def test_prepare_stores_and_shows_the_three_sides(tmp_path: Path, make_recording
     )
     with pytest.raises(TalimError, match=r"prepared by another version of talim; prepare it again: talim prepare"):
         Corpus.load(tmp_path / "corpus")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fewest", "most"),
+    [((60,) * 5, 1, 1), ((60, 60, 60, 60, 20), 1, 2), ((60,) * 8, 2, 2), ((100, 10, 10, 10), 2, 2), ((60,) * 3, 0, 0)],
+)
+def test_groups_are_drawn_by_the_rule_that_the_guide_states(lengths: tuple[int, ...], fewest: int, most: int) -> None:
+    """In a drawn order, each unless validation would have more than 34 %, until it has 15 % and, of eight, two."""
+    items = items_of(*(recording(f"r{i}", seconds=float(length)) for i, length in enumerate(lengths)))
+    groups = {item.recording: item.recording for item in items}
+    found = {len(validation_side._draw_groups(groups, items, np.random.default_rng(n), set())) for n in range(40)}
+    assert (min(found), max(found)) == (fewest, most)
+
+
+def test_guide_states_the_numbers_of_the_rule() -> None:
+    page = (Path(__file__).parents[2] / "docs/guides/prepare.md").read_text("utf-8")
+    words = {4: "four", 8: "eight"}
+    assert f"{FRACTION:.0%}".replace("%", " %") in page
+    assert f"more than\n{MOST:.0%}".replace("%", " %") in page
+    assert f"{words[MIN_GROUPS]} groups or more beside the test" in page
+    assert f"{words[validation_side.ENOUGH_FOR_TWO]} groups or more are left" in page

@@ -77,7 +77,7 @@ def test_select_sites_ranges_names_and_their_errors() -> None:
     assert names("post", 6) == ["post"]
     with pytest.raises(UsageError, match="6 layers, 0 to 5"):
         names("layers[2-6]", 6)
-    with pytest.raises(UsageError, match="have no thirds"):
+    with pytest.raises(UsageError, match="there are no thirds"):
         names("middle", 2)
 
 

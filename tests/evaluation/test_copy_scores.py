@@ -39,7 +39,8 @@ def clips(*samples: np.ndarray) -> ClipSet:
 
 def corpus(*samples: np.ndarray) -> Any:
     train = tuple(
-        SimpleNamespace(file=f"clips/{n}.flac", number=n, seconds=one.size / RATE_HZ) for n, one in enumerate(samples)
+        SimpleNamespace(file=f"clips/{n}.flac", number=n, seconds=one.size / RATE_HZ, sound_group=f"recording {n}")
+        for n, one in enumerate(samples)
     )
     return SimpleNamespace(
         folder=Path("corpus"), train=train, read_clip=lambda clip: Audio(samples[clip.number][None], RATE_HZ)
@@ -84,11 +85,14 @@ def test_copy_scores_of_too_few_or_too_short_clips_give_the_reason() -> None:
     few, short = (clips(*(melody(100 + n, 2.0) for n in range(count))) for count in (3, 10))
     generated = clips(melody(50, 10.0))
     whole, brief = corpus(melody(0), melody(1)), corpus(melody(0, 3.0), melody(1, 2.5))
-    needed = "10 held-out clips are needed to know how much alike unrelated music is (the null distribution), and there"
+    needed = (
+        "how much alike unrelated music is (the null distribution) has to be measured on 10 clips of other recordings, "
+        "of at least 3.2 s each, and there are {}: add recordings, or longer ones"
+    )
     for training, real, reason in (
-        (whole, few, f"{needed} are 0, others being too short: 2 s, and at least 3.2 s are needed"),
-        (whole, short, f"{needed} are 0, others being too short: 2 s, and at least 3.2 s are needed"),
-        (whole, clips(*(melody(100 + n) for n in range(3))), f"{needed} are 3"),
+        (whole, few, needed.format(0)),
+        (whole, short, needed.format(0)),
+        (whole, clips(*(melody(100 + n) for n in range(3))), needed.format(3)),
         (brief, short, "a passage lasts 4 s, and the longest training clip 3 s"),
     ):
         rows, copies = copy_scores.copy_scores(training, generated, generated, real, "none", MetricCache(None))
@@ -100,6 +104,20 @@ def test_copy_scores_of_too_few_or_too_short_clips_give_the_reason() -> None:
         "Not checked for passages copied from the training recordings: "
     )
     assert "None of" not in copy_scores.copies_sentence(copies)
+
+
+def test_copy_scores_of_too_few_held_out_clips_judge_by_training_clips_and_other_recordings_too() -> None:
+    """Each of `others` is compared with the training clips of other recordings: it is no copy of itself."""
+    training = corpus(*(melody(n) for n in range(5)))
+    copied = melody(50)
+    copied[:-RATE_HZ] = 0.5 * melody(2)[RATE_HZ:]
+    pair, real = clips(copied, melody(51)), clips(*(melody(100 + n) for n in range(6)))
+    rows, copies = copy_scores.copy_scores(training, pair, pair, real, "none", MetricCache(None), training.train)
+    assert (copies["null_clips"], copies["checked"], copies["copied"]) == (10, 2, 1)
+    assert (rows[0].value, rows[0].reference) == (0.5, 0.0)
+    few = copy_scores.copy_scores(training, pair, pair, real, "none", MetricCache(None), training.train[:3])
+    assert few[1]["checked"] == 0
+    assert "10 clips of other recordings, of at least 3.2 s each, and there are 9" in few[0][0].sentence
 
 
 def test_an_output_counts_as_checked_only_if_its_sound_was_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +139,7 @@ def test_an_output_counts_as_checked_only_if_its_sound_was_compared(monkeypatch:
     )
     assert sentence().startswith(f"{said}, and at least 3.2 s are needed;")
     brief = clips(*(melody(100 + n, 2.0) for n in range(12)))
-    assert sentence(brief).startswith("Not checked for passages copied from the training recordings: 10 held-out clips")
+    assert sentence(brief).startswith("Not checked for passages copied from the training recordings: how much alike")
     generated[0][100:160] = training[1][20:80]
     assert sentence(brief).startswith(
         "1 of 1 checked clip contains a passage of a training recording; 1 clip could not"
@@ -142,6 +160,6 @@ def test_copies_sentence_says_which_training_music_was_not_at_hand() -> None:
 
 def test_copies_sentence_says_where_the_rate_of_false_alarms_is_extrapolated() -> None:
     copies = {"copied": 0, "clips": [{"copied": False, "match": {}}]}
-    said = "one unrelated clip in a hundred would be called one is extrapolated from 20 of them"
+    said = "copies nothing is called a copy by mistake, a rate that is estimated from only 20 such clips"
     assert said in copy_scores.copies_sentence({**copies, "null_clips": 20})
-    assert "extrapolated" not in copy_scores.copies_sentence({**copies, "null_clips": 99})
+    assert "by mistake" not in copy_scores.copies_sentence({**copies, "null_clips": 99})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from talim.adapters import serialization
 from talim.atomic_io import read_json, read_jsonl
 from talim.audio import tags
 from talim.errors import TalimError, UsageError
-from talim.evaluation.evaluate_adapter import evaluate_adapter
+from talim.evaluation.evaluate_adapter import _command, evaluate_adapter
 from talim.reporting import audio_examples, messages, sentences
 from talim.reporting.run_report import write_report
 from talim.reporting.run_results import read_result
@@ -166,3 +167,20 @@ def test_what_is_evaluated_is_one_thing_with_all_it_needs(
     with pytest.raises(TalimError, match="not a corpus"):
         evaluate_adapter(finished_run.adapter, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_command_of_an_evaluation_has_the_options_that_differ() -> None:
+    asked = {
+        "base": None,
+        "num_prompts": 3,
+        "num_continuations": None,
+        "seconds": 10.0,
+        "sampling_steps": None,
+        "seed": 0,
+    }
+    assert _command("a", "my corpus", "o", asked) == ("talim evaluate --adapter a --corpus 'my corpus' --out o")
+    asked |= {"base": "nano-musicgen", "num_prompts": 2, "seconds": 7.5, "sampling_steps": 20, "seed": 3}
+    words = shlex.split(_command("a", "c", "o", asked))
+    assert words[8:] == [
+        *("--base", "nano-musicgen", "--num-prompts", "2", "--seconds", "7.5", "--sampling-steps", "20", "--seed", "3")
+    ]

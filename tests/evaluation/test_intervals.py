@@ -19,8 +19,19 @@ def test_mean_by_recording_averages_the_clips_of_each() -> None:
 def test_one_recording_has_no_interval_and_few_have_a_note() -> None:
     assert mean_interval({"a": 1.0}) is None
     assert "only one held-out recording" in str(intervals.interval_note(1))
+    assert "says little" in str(intervals.interval_note(2))
     assert "rough" in str(intervals.interval_note(3))
     assert intervals.interval_note(8) is None
+
+
+def test_an_interval_ends_at_the_bounds_of_what_is_averaged() -> None:
+    """Two losses, 2.016 and 3.756: the interval would begin at -8 nats, which no loss can have."""
+    low, high = mean_interval([2.016, 3.756]) or (0, 0)
+    assert low < -8
+    assert mean_interval([2.016, 3.756], bounds=intervals.NOT_NEGATIVE) == [0.0, high]
+    assert mean_interval([0.9, 1.0, 1.0], bounds=(0.0, 1.0))[1] == 1.0  # type: ignore[index]
+    assert mean_interval([2.0, 2.1, 1.9, 2.0], bounds=intervals.NOT_NEGATIVE) == mean_interval([2.0, 2.1, 1.9, 2.0])
+    assert mean_interval([1.0], bounds=intervals.NOT_NEGATIVE) is None
 
 
 def test_wilson_interval_matches_published_values() -> None:

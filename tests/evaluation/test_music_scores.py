@@ -47,7 +47,7 @@ def test_score_music_of_a_finished_run_has_every_row(finished_run: Run) -> None:
     assert "kernel_distance_timbre" in page
     (copied,) = (row for row in scores["scores"] if row["name"] == "copied_tokens")
     assert copied["value"] is None
-    assert "10 held-out clips are needed" in copied["sentence"]  # and this corpus has fewer
+    assert "has to be measured on 10 held-out clips" in copied["sentence"]  # and this corpus has fewer
     assert all(clip["copied"] is None for clip in scores["copies"]["clips"])  # too few for a null distribution
     assert (finished_run.folder / "copies.html").is_file()
     assert scores["held_out_loss"]

@@ -28,7 +28,8 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
     trials = study_file.expand(study_file.load(file))
     assert found["num_runs"] == len(trials) == 4
     assert [row["design"] for row in found["runs"]] == [str(trial.design) for trial in trials]
-    one = plan_total([estimates.job_of(trials[0], str(tiny_base))], gpu_profile("rtx-3060"), EnergyPrices(0.5, None))
+    job = estimates.job_of(trials[0], str(tiny_base), tmp_path)
+    one = plan_total([job], gpu_profile("rtx-3060"), EnergyPrices(0.5, None))
     assert found["runs"][0]["hours"] == pytest.approx(one["hours"])
     assert found["hours"] == pytest.approx(sum(row["hours"] for row in found["runs"]))
     assert found["money"] == pytest.approx(0.5 * found["hours"])
@@ -41,7 +42,7 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
 
 def test_plan_request_clips_are_no_longer_than_the_context(tmp_path: Path, tiny_base: Path) -> None:
     file = write_study(tmp_path / "s.yaml", tmp_path, tiny_base, overrides={"training.crop_seconds": 500})
-    assert estimates.job_of(study_file.expand(study_file.load(file))[0], str(tiny_base)).crop_seconds < 500
+    assert estimates.job_of(study_file.expand(study_file.load(file))[0], str(tiny_base), tmp_path).crop_seconds < 500
 
 
 @pytest.mark.parametrize("arguments", [[], ["s.yaml", "--base", "nano-musicgen"]])
@@ -77,4 +78,4 @@ def test_dry_run_counts_preliminary_trials_and_how_much_the_grid_may_grow(
 
 def test_an_unknown_gpu_is_an_error_and_not_a_trial_without_a_prediction(jobs: list[TrialJob]) -> None:
     with pytest.raises(UsageError, match="--gpu 'a100' is not in the table: did you mean"):
-        TrialEstimates("a100").estimate(jobs[0].spec, jobs[0].base)
+        TrialEstimates(Path(), "a100").estimate(jobs[0].spec, jobs[0].base)

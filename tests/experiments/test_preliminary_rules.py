@@ -75,7 +75,7 @@ def test_grids_have_the_alpha_ratio_for_lora_like_kinds_only() -> None:
         ({"plateau": {"max_steps": 3}}, "at least 20"),
         (
             {"plateau": {"max_steps": 90}, "base_overrides": {"nano-musicgen": {"training.warmup_steps": 50}}},
-            "plateau.max_steps: 90 steps are too few for the warm-up",
+            "plateau.max_steps: 90 steps: too few for the warm-up",
         ),
         ({"plateau": {"max_steps": 400, "corpora": ["solos"]}}, "plateau.corpora: no corpus solos"),
         ({"plateau": {"max_steps": 400, "designs": ["convv@all:2%"]}}, "did you mean 'conv'"),

@@ -298,7 +298,7 @@ def test_decide_no_trial_is_within_its_warm_up(
     values = {"plateau": {"max_steps": longest}, "tune": None, "grids": grids}
     overrides = {"training.warmup_steps": warmup}
     if longest < least_steps(warmup, [fraction] if fraction else []):
-        with pytest.raises(ValidationError, match=f"plateau.max_steps: {longest} steps are too few for the warm-up"):
+        with pytest.raises(ValidationError, match=f"plateau.max_steps: {longest} steps: too few for the warm-up"):
             study(**values, overrides=overrides)
         return
     config = study(**values, overrides=overrides)

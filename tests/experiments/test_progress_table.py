@@ -31,12 +31,25 @@ def test_table_counts_trials_by_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     shown.add({"id": "a3", "status": "failed", "error": "[out] of memory"}, "a3: [out] of memory")
     assert cells(shown.table()) == [("a", "2", "1", "3", "0.3000"), ("b", "0", "0", "1", "-")]
     title = shown.table().title
-    assert title.startswith("3 of 4 trials")
-    assert title.endswith("left")
+    assert title == "3 of 4 trials"  # after no time at all
     shown.step("training", 3, 9, "loss 2.1")
     assert shown.table().caption == "training 3/9, loss 2.1"
     shown.add(done("b1", 0.5), "b1: done")
     assert shown.table().title == "4 of 4 trials"
+
+
+def test_title_tells_the_time_left_of_trials_that_this_call_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.live.Live.start", lambda self: None)
+    now = [0.0]
+    monkeypatch.setattr("talim.experiments.progress_table.time.monotonic", lambda: now[0])
+    trials: Any = [SimpleNamespace(id=f"a{number}", grid="a") for number in range(9)]
+    shown, titles = LiveStudyTable(), []
+    shown.begin(trials, {f"a{number}": done(f"a{number}", 0.1) for number in range(4)})
+    for number in range(4, 8):
+        now[0] += 60.0
+        shown.add(done(f"a{number}", 0.1), "done")
+        titles.append(shown.table().title)
+    assert titles == ["5 of 9 trials", *(f"{6 + n} of 9 trials, {3 - n} min 00 s left" for n in range(3))]
 
 
 def test_mean_loss_reduction_is_over_recordings() -> None:

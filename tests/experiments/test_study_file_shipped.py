@@ -157,7 +157,7 @@ def test_dry_run_of_every_study_file_needs_no_weights(file: str, tmp_path: Path)
     rows = list_trials(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     bases = {base for _, _, base in rows}
-    estimates = TrialEstimates("rtx-a6000")
+    estimates = TrialEstimates(path.parent, "rtx-a6000")
     firsts = {base: next((trial, base) for trial, _, of in rows if of == base) for base in bases}
     for trial, base in firsts.values():
         found = estimates.estimate(trial, base)

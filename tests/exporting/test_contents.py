@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from talim.atomic_io import FileTakenError, read_json, write_json
+from talim.errors import TalimError
 from talim.exporting import contents
 from talim.run import Run
 
@@ -93,3 +94,23 @@ def test_listing_has_a_line_per_file_and_the_sum() -> None:
 )
 def test_split_card_takes_the_header_off(card: str, header: dict[str, str], body: str) -> None:
     assert contents.split_card(card) == (header, body)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_refused_by_the_name_of_its_file(
+    finished_run: Run, tmp_path: Path, number: str
+) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    run.cost.write_text(run.cost.read_text("utf-8").replace('"steps": 9', f'"steps": {number}'), encoding="utf-8")
+    exported = contents.finished_run(run.folder)
+    with pytest.raises(TalimError, match=r"cost\.json: holds NaN or an infinite number"):
+        exported.json_file(run.cost)
+    with pytest.raises(TalimError, match="run: holds NaN or an infinite number"):
+        exported.provenance()
+
+
+@pytest.mark.parametrize("base", ["x", None, [], 3])
+def test_base_licence_of_a_damaged_record_is_unknown(finished_run: Run, tmp_path: Path, base: object) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    write_json(run.facts_file, read_json(run.facts_file) | {"base": base})
+    assert contents.ExportedRun(run).base_licence == "unknown"

@@ -13,7 +13,7 @@ import pytest
 
 import talim
 from talim.adapters import serialization
-from talim.atomic_io import FileTakenError
+from talim.atomic_io import FileTakenError, read_json, write_json
 from talim.errors import TalimError, UsageError
 from talim.exporting import contents
 from talim.exporting.folder import run_files
@@ -169,3 +169,14 @@ def test_export_folder_leaves_out_what_lies_beside_the_adapter(finished_run: Run
     (copy / "samples" / "manifest.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(TalimError, match="secret"):
         run_files(contents.finished_run(copy))
+
+
+@pytest.mark.parametrize(("captioned", "prompt"), [(None, "--prompt='your text'"), (False, "--prompt=''")])
+def test_export_folder_tells_the_prompt_that_fits_the_training(
+    finished_run: Run, tmp_path: Path, captioned: bool | None, prompt: str
+) -> None:
+    run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
+    info = read_json(run.adapter / "talim.json")
+    write_json(run.adapter / "talim.json", info | {"captioned": captioned})
+    talim.export(run, "folder", tmp_path / "out")
+    assert f"--run THIS_FOLDER {prompt} --out" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

@@ -168,6 +168,11 @@ def test_script_names_a_base_of_the_hub_with_its_commit_and_the_guide_shows_it()
         for name in ("musicgen-small@" + "a" * 40, "musicgen-small")
     )
     assert pinned.count(f", revision='{'a' * 40}'") == 2
+    wordless = SimpleNamespace(local_base="", run=SimpleNamespace(base="x"), info=info | {"captioned": False})
+    for merged in (False, True):  # its null text is attention mask 0
+        script = transformers_model.script_lines(wordless, cls, merged)  # type: ignore[arg-type]
+        compile(script, "generate.py", "exec")
+        assert 'return_tensors="pt")\ntext["attention_mask"] *= 0' in script
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "export.md").read_text(encoding="utf-8")
     assert f"```python\n{plain}```" in guide
 

@@ -132,7 +132,7 @@ def test_a_melody_for_another_base_is_refused_before_it_is_loaded(name: str) -> 
     [
         ({"melody_from": "pitch"}, "add --melody with the file of one"),
         ({"melodies": [tone(220)], "melody_from": "stems"}, "must be one of chroma, pitch"),
-        ({"melodies": [tone(220), tone(330)]}, "given 2 times for 1 pieces"),
+        ({"melodies": [tone(220), tone(330)]}, "given 2 times for 1 piece"),
         ({"melodies": [Audio(np.zeros((1, 800), np.float32), 800)]}, "is silent"),
         ({"melodies": [Audio(np.zeros((1, 0), np.float32), 800)]}, "holds no samples"),
         ({"melodies": [Audio(np.full((1, 99), np.nan, np.float32), 800)]}, "NaN or infinity"),

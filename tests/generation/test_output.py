@@ -63,7 +63,7 @@ def test_file_of_the_same_request_is_used_again(tmp_path: Path, make: Any, monke
     monkeypatch.setattr(generate, "generate_clips", None)
     again, said = make(tmp_path / "one.flac", "slow glide")
     assert again == rows
-    assert "1 of 1 pieces were there already" in said
+    assert "there already, from an equal request: 1 of 1 piece;" in said
     assert (tmp_path / "one.flac").stat().st_mtime_ns == before
 
 
@@ -103,7 +103,7 @@ def test_folder_takes_a_single_piece_and_more_of_the_same_request(tmp_path: Path
     make(out, "b")
     rows, said = make(out, "a", num_samples=3)
     assert [Path(row["file"]).name for row in rows] == ["0001.flac", "0002.flac", "0004.flac"]
-    assert "2 of 3 pieces were there already" in said
+    assert "there already, from an equal request: 2 of 3 pieces;" in said
 
 
 def test_folder_equal_prompts_of_one_call_are_a_piece_each(tmp_path: Path, make: Any) -> None:
@@ -136,14 +136,14 @@ def test_folder_interrupted_goes_on_without_making_pieces_again(
             yield clip
 
     monkeypatch.setattr(generate, "generate_clips", clips)
-    with pytest.raises(Interrupted, match=r"2 of 4 pieces are finished.*run the same command again"):
+    with pytest.raises(Interrupted, match=r"finished and in .*: 2 of 4 pieces.*run the same command again"):
         make(out, "a", "b", num_samples=2)
     assert [name for name, *_ in manifest(out)] == ["0001.flac", "0002.flac"]
     finished = contents(out)
     rows, said = make(out, "a", "b", num_samples=2)
     assert calls == [["a", "a", "b", "b"], ["b", "b"]]
     assert [Path(row["file"]).name for row in rows] == [f"000{number}.flac" for number in (1, 2, 3, 4)]
-    assert "2 of 4 pieces were there already" in said
+    assert "there already, from an equal request: 2 of 4 pieces;" in said
     assert contents(out).items() >= finished.items()
     monkeypatch.undo()
     make(tmp_path / "undisturbed", "a", "b", num_samples=2)

@@ -27,9 +27,9 @@ def test_check_adapter_of_its_own_base_fits(finished_run: Run, tiny_base: Path) 
         ((None, None, [], False), "--run RUN, --adapter FOLDER or --base NAME"),
         ((Path("r"), "b", [], False), "leave out --base"),
         ((None, "b", [Path("a")], True), "contradict"),
-        ((None, "b", [Path("a"), Path("c")], False, [0.5]), "1 times for 2 adapters"),
+        ((None, "b", [Path("a"), Path("c")], False, [0.5]), "1 time for 2 adapters"),
         ((None, "b", [Path("a")], False, [1.6]), "must be between 0 and 1.5"),
-        ((None, "b", [], False, [1.0]), "1 times for 0 adapters"),
+        ((None, "b", [], False, [1.0]), "1 time for 0 adapters"),
     ],
 )
 def test_choose_source_with_contradicting_options_raises_usage_error(arguments: tuple, message: str) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -123,3 +127,55 @@ def test_formatters_of_missing_values_say_not_known() -> None:
 def test_format_money_has_the_decimals_of_its_currency(value: float | None, currency: str, expected: str) -> None:
     assert formatting.format_money(value, currency) == expected
     assert expected.startswith(formatting.format_amount(value, currency))
+
+
+NOUNS = (  # noqa: SIM905
+    "adapter answer beat chord clip comparison condition control core design evaluation file gradient layer listener "
+    "pair piece page prompt question rating recording review reviewer run seed site step time trial vote weight"
+).split()
+AFTER_A_COUNT = re.compile(rf" ((?:[a-z-]+ )?(?:{'|'.join(NOUNS)})s)\b")
+NO_COUNT = re.compile(r"\b(of|with|has|holds|no|that|needs?|takes|several|fewer)\b")  # `{name} holds files`
+# behind a condition that there are several, or in layers that may not import the formatters
+ALLOWED = {
+    ("adapters/layer.py", "runs"),  # a verb, as in design/expression.py
+    ("audio/decode.py", "pieces"),
+    ("backbones/mustango/backbone.py", "prompts"),
+    ("backbones/mustango/beat_chord_vocabulary.py", "beats"),
+    ("backbones/mustango/beat_chord_vocabulary.py", "chord times"),
+    ("backbones/mustango/beat_chord_vocabulary.py", "chords"),
+    ("backbones/mustango/diffusion.py", "sampling steps"),
+    ("beats_chords.py", "beat times"),
+    ("beats_chords.py", "beats"),
+    ("beats_chords.py", "chord times"),
+    ("beats_chords.py", "chords"),
+    ("corpus/caption_templates.py", "beats"),
+    ("corpus/importers/folder.py", "files"),
+    ("design/expression.py", "runs"),
+    ("evaluation/intervals.py", "held-out recordings"),
+    ("experiments/controls.py", "designs"),
+    ("generation/generate.py", "pieces"),
+    ("generation/generate.py", "prompts"),
+    ("metrics/distribution_distances.py", "recordings"),
+    ("metrics/prompt_adherence.py", "prompts"),
+    ("poc/cost_stage.py", "designs"),
+    ("reporting/messages.py", "files"),
+    ("reporting/sentences.py", "times"),
+    ("training/train.py", "clips"),
+}
+
+
+def test_counted_nouns_of_messages_and_pages_are_made_by_format_counted() -> None:
+    source, found = Path(formatting.__file__).parents[1], set()
+    for path in source.rglob("*.py"):
+        name = path.relative_to(source).as_posix()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for value, text in pairwise(node.values) if isinstance(node, ast.JoinedStr) else ():
+                if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant):
+                    noun, shown = AFTER_A_COUNT.match(str(text.value)), ast.unparse(value.value)
+                    by_function = re.match(r"(\w+\.)*format_", shown) or re.fullmatch(r"[\w.]*[A-Z]{2,}", shown)
+                    if noun and not (by_function or value.format_spec or NO_COUNT.search(noun[1])):
+                        found.add((name, noun[1]))
+    assert found == ALLOWED
+    for path in source.rglob("*.html"):
+        nouns = re.findall(rf"\}}\}}{AFTER_A_COUNT.pattern}", path.read_text("utf-8"))
+        assert [noun for noun in nouns if not NO_COUNT.search(noun)] == [], path

@@ -143,6 +143,12 @@ def test_rate_conditions_mushra_gives_means_and_excludes() -> None:
     assert 95 <= real["strength"]["value"] <= 99
     assert next(c for c in result["conditions"] if c["name"] == "conv")["to_reference"]["value"] == pytest.approx(-45)
     assert result["alpha"] > 0.9
+    assert all(0 <= row["strength"]["low"] <= row["strength"]["high"] <= 100 for row in result["conditions"])
+    few = mushra_rows(created, 6)
+    torn = [row | {"score": 100 * (int(row["listener"]) % 2)} if row["condition"] == "conv" else row for row in few]
+    torn_result = rate_conditions(torn, created)["groups"][ALL_LISTENERS]["overall"]
+    strength = next(c for c in torn_result["conditions"] if c["name"] == "conv")["strength"]
+    assert (strength["low"], strength["high"]) == (0.0, 100.0)  # no rating lies beyond the scale
     deaf = [row | ({"score": 40} if row["condition"] == "real" and row["listener"] == "0" else {}) for row in rows]
     assert rate_conditions(deaf, created)["excluded"] == {"reference": 1}
 

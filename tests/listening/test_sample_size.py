@@ -37,6 +37,11 @@ def test_listeners_needed_is_near_formula(preference: float, clustering: float) 
     assert simulated_power(expected, plan["listeners"] // 2, np.random.default_rng(2)) < 0.75
 
 
+def test_listeners_needed_is_never_less_than_an_interval_takes() -> None:
+    plan = listeners_needed(PowerTarget(0.99, votes=8))
+    assert (plan["listeners"], plan["by_formula"] < 6) == (6, True)
+
+
 def test_listeners_needed_grows_with_icc_and_smaller_preference() -> None:
     needed = [listeners_needed(PowerTarget(0.65, icc=c))["listeners"] for c in (0.0, 0.3)]
     assert needed[0] < needed[1] < listeners_needed(PowerTarget(0.58, icc=0.3))["listeners"]

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from talim import audio
-from talim.atomic_io import read_jsonl, write_jsonl
+from talim.atomic_io import read_json, read_jsonl, write_json, write_jsonl
 from talim.audio import Audio
 from talim.errors import TalimError
 from talim.listening import protocol as p
@@ -171,3 +171,20 @@ def test_low_pass_anchor_removes_high_frequencies() -> None:
     both = Audio(np.sin(2 * np.pi * 500 * time) + np.sin(2 * np.pi * 8000 * time), 32000)
     spectrum = np.abs(np.fft.rfft(low_pass_anchor(both, 3500).samples[0]))
     assert spectrum[500] > 1e4 * spectrum[8000]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"prompts": None}, {"notes": 3}, {"stimuli": "x"}, {"stimuli": [None]}, {"stimuli": [{"item": 1}]}]
+)
+def test_prepare_of_a_damaged_table_says_what_to_delete(make_test: Make, changes: dict[str, object]) -> None:
+    folder = make_test()
+    prepare(folder, p.load(folder))
+    table = folder / "stimuli" / "stimuli.json"
+    write_json(table, read_json(table) | changes)
+    with pytest.raises(
+        TalimError, match=r"stimuli\.json: .* is missing or not as talim wrote it; delete .*stimuli and"
+    ):
+        prepare(folder, p.load(folder))
+    table.write_text("[]")
+    with pytest.raises(TalimError, match="stimuli is missing or not as talim wrote it"):
+        prepare(folder, p.load(folder))

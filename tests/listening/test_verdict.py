@@ -67,7 +67,7 @@ def test_verdict_without_a_comparison_ranks_nothing() -> None:
 
 
 def test_verdict_of_few_listeners_tells_nothing_apart() -> None:
-    assert verdict(TRUTH, 4, 0) == "4 listeners are too few to tell the four apart."
+    assert verdict(TRUTH, 4, 0) == "4 listeners: too few to tell the four apart."
 
 
 def test_verdict_says_what_all_pairs_say() -> None:

@@ -20,7 +20,7 @@ def test_load_of_weights_that_do_not_fit_names_the_missing_ones(tmp_path: Path) 
     weights = load_file(tmp_path / "model.safetensors")
     del weights["audio_projection.linear1.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TalimError, match=r"1 weights are missing, such as audio_projection\.linear1\.weight"):
+    with pytest.raises(TalimError, match=r"1 weight missing, such as audio_projection\.linear1\.weight"):
         embeddings.load("clap", tmp_path)
 
 

@@ -31,8 +31,8 @@ def test_smaller_configs_change_checkpointing_batch_length_and_site_in_this_orde
         "--gradient-checkpointing",
         "--gradient-checkpointing --batch-size 2",
         "--gradient-checkpointing --batch-size 1",
-        "--gradient-checkpointing --batch-size 1 --seconds 10",
-        "--gradient-checkpointing --batch-size 1 --seconds 5",
+        "--gradient-checkpointing --batch-size 1 --clip-seconds 10",
+        "--gradient-checkpointing --batch-size 1 --clip-seconds 5",
     ]
     assert [change.split()[-1] for change in changes[5:]] == ["conv@deep:2%", "conv@post:2%"]
 

@@ -31,17 +31,17 @@ def trace_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def planned(tiny_base: Path, trace_folder: Path) -> Callable[..., dict[str, Any]]:
     def make(*designs: str, **options: Any) -> dict[str, Any]:
-        arguments = {"crop_seconds": 4.0, "cache": trace_folder, "hardware": HARDWARE} | options
+        arguments = {"crop_seconds": 4.0, "batch_size": 1, "cache": trace_folder, "hardware": HARDWARE} | options
         return plan_designs(str(tiny_base), designs or (DESIGN,), **arguments)
 
     return make
 
 
 def test_plan_designs_compares_every_design_with_the_whole_model(planned: Any) -> None:
-    result = planned(DESIGN, "lora@post:r4", data_hours=0.5, epochs=3, prices=EnergyPrices(2.0, 0.5))
+    result = planned(DESIGN, "lora@post:r4", steps=1350, prices=EnergyPrices(2.0, 0.5))
     whole, adapter, lora = result["designs"]
     assert [row["design"] for row in result["designs"]] == ["full@all", "conv@all:10%", "lora@post:r4"]
-    assert (result["clips"], result["steps"]) == (450, 1350)
+    assert (result["steps"], result["batch_size"]) == (1350, 1)
     assert set(whole["ratios"].values()) == {1.0}
     assert adapter["ratios"]["storage"] == adapter["file_bytes"] / whole["file_bytes"] < 0.5
     assert lora["memory_bytes"] < adapter["memory_bytes"] < whole["memory_bytes"]
@@ -94,8 +94,8 @@ def test_find_fitting_config_suggests_the_first_change_that_fits(planned: Any) -
         ({"crop_seconds": 31.0}, "up to 30 s"),
         ({"crop_seconds": 0.0}, "one frame"),
         ({"batch_size": 0}, "--batch-size is 0"),
-        ({"data_hours": 0.0}, "--data-hours"),
-        ({"epochs": float("nan")}, "--epochs"),
+        ({"steps": 0}, "--steps is 0"),
+        ({"steps": 10**9}, "1 to 10,000,000 steps"),
         ({"designs": ("linear@layers[7]:10%",)}, "layers"),
         ({"designs": ("linear@al:10%",)}, "al"),
     ],
@@ -112,7 +112,7 @@ def test_plan_command_prints_json(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TALIM_CACHE", str(tmp_path))
-    arguments = ["plan", "--base", str(tiny_base), "--design", DESIGN, "--seconds", "4", "--gpu", "l4"]
+    arguments = ["plan", "--base", str(tiny_base), "--design", DESIGN, "--clip-seconds", "4", "--gpu", "l4"]
     with pytest.raises(SystemExit, match="0"):
         main([*arguments, "--price-per-hour", "0.5", "--json"])
     result = json.loads(capsys.readouterr().out)

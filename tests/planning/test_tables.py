@@ -80,12 +80,12 @@ PLANNED: dict[str, Any] = {
     "hardware_note": "published rates",
     "memory_limit_bytes": 12e9,
     "precision": "bf16",
+    "asked_precision": None,
     "gradient_checkpointing": False,
     "crop_seconds": 30.0,
     "batch_size": 4,
-    "clips": 120,
-    "epochs": 10,
     "steps": 300,
+    "default_training": {"crop_seconds": 10.0, "batch_size": 8, "steps": 300},
 }
 
 
@@ -115,15 +115,21 @@ def test_render_plan_says_once_why_there_is_no_energy_and_what_to_type() -> None
     command = shlex.split(text.splitlines()[-1].removeprefix("next: ").partition(" (")[0])
     assert command[:6] == ["talim", "train", "--base", "musicgen-medium", "--design", "conv@all:2.7%"]
     assert "training.batch_size=4" in command
-    assert command[command.index("--steps") + 1] == "300"
+    assert "--steps" not in command  # as many as usual
+    assert not any("training.precision" in word for word in command)
+    given = render_plan({**PLANNED, "asked_precision": "fp32", "designs": rows}).splitlines()[-1]
+    assert " --set training.precision=fp32 --corpus " in given
+    usual = {**PLANNED, **PLANNED["default_training"], "designs": rows}
+    assert "300 steps of 8 clips of 10 s, as talim train and talim poc do" in " ".join(render_plan(usual).split())
+    assert "conv@all:2.7% --corpus my-corpus" in render_plan(usual).splitlines()[-1]  # nothing to set
     known = [planned_row("full@all", energy_joules=7.2e6), planned_row("conv@all:2.7%", energy_joules=3.6e6)]
     assert "--watts" not in render_plan({**PLANNED, "designs": known})
     smaller = {"options": "", "settings": "", "memory_bytes": 1e9, "step_seconds": 0.1, "design": "conv@deep:2.7%"}
     smaller |= {"batch_size": 1, "crop_seconds": 15.0, "gradient_checkpointing": True}
     tight = [planned_row("full@all", fits=False), planned_row("conv@all:2.7%", fits=False, suggestion=smaller)]
     changed = render_plan({**PLANNED, "designs": tight}).splitlines()[-1]
-    assert "--design conv@deep:2.7% --set training.batch_size=1 --set training.gradient_checkpointing=true" in changed
-    assert "--set training.crop_seconds=15 --steps 2400 " in changed  # the same music: an eighth in each step
+    assert "--design conv@deep:2.7% --set training.batch_size=1 --set training.crop_seconds=15 --steps 2400 " in changed
+    assert " --set training.gradient_checkpointing=true --corpus" in changed  # the same music: an eighth in each step
     assert changed.endswith(", which is another design than asked for")
     nothing = render_plan({**PLANNED, "designs": [planned_row("full@all", fits=False)]})
     assert nothing.splitlines()[-1].startswith("next: plan a smaller base")

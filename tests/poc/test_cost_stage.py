@@ -96,10 +96,9 @@ def test_larger_base_hours_are_those_of_the_plan_command_on_the_page(
         given["--base"],
         [given["--design"]],
         machine,
-        crop_seconds=float(given["--seconds"]),
+        crop_seconds=float(given["--clip-seconds"]),
         batch_size=int(given["--batch-size"]),
-        data_hours=float(given["--data-hours"]),
-        epochs=float(given["--epochs"]),
+        steps=int(given["--steps"]),
         cache=tmp_path / "cache",
     )
     assert planned["steps"] == 37

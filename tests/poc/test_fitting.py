@@ -29,7 +29,7 @@ def test_fitting_advice_names_options_of_poc_and_a_gpu(
     rows = [{"design": "linear@all:2.7%", "memory_bytes": 30e9}, {"design": "full@all", "memory_bytes": 90e9}]
     corpus = Corpus.load(corpus_folder)
     text = fitting.fitting_advice(build_recipes(options, tmp_path), rows, corpus, options, 22e9, Progress())
-    assert text.startswith("linear@all:2.7% alone needs 30.0 GB; with --set training.batch_size=1 (20.0 GB) it fits;")
+    assert text.startswith("linear@all:2.7% alone needs 30.00 GB; with --set training.batch_size=1 (20.0 GB) it fits;")
     assert "--base musicgen-small" in text
     assert "talim plan --base mustango --design linear@all:2.7% --gpu " in text
     unknown = [row | {"memory_bytes": None} for row in rows]

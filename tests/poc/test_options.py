@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from stand_in_hub.server import StandInHub
 
 from talim.errors import UsageError
 from talim.poc import demo
-from talim.poc.options import PocOptions, build_recipes, channels_of, check_base, folder_name
+from talim.poc.options import PocOptions, build_recipes, channels_of, check_base, folder_name, hours_option, poc_command
+from talim.recipe import parse_setting
 
 
 def test_build_recipes_default_is_three_kinds_of_one_size(tmp_path: Path) -> None:
@@ -52,3 +54,22 @@ def test_build_recipes_of_the_demo_are_short(tmp_path: Path) -> None:
     found = build_recipes(demo.DEMO_OPTIONS, tmp_path)
     assert len(found) == 3
     assert all(recipe.training.steps <= 300 for recipe in found.values())
+
+
+def test_poc_command_says_numbers_as_a_person_types_them_and_exactly(tmp_path: Path) -> None:
+    settings = (("training.learning_rate", 1e-05), ("training.steps", 40))
+    options = PocOptions(hours=None, price_per_hour=0.1234567891, settings=settings)
+    words = shlex.split(poc_command(tmp_path, tmp_path / "out", options))
+    assert words[words.index("--price-per-hour") + 1] == "0.1234567891"
+    typed = [parse_setting(words[place + 1]) for place, word in enumerate(words) if word == "--set"]
+    again = build_recipes(PocOptions(settings=tuple(typed)), tmp_path)
+    assert again == build_recipes(PocOptions(settings=settings), tmp_path)
+    words = shlex.split(poc_command(tmp_path, tmp_path / "out", PocOptions(hours=1 / 3)))
+    assert float(words[words.index("--hours") + 1]) == 1 / 3
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(119.3, "--hours 120 ("), (0.0451, "--hours 0.046 ("), (2.0, "--hours 2 (")]
+)
+def test_hours_option_is_rounded_up_and_without_an_exponent(hours: float, text: str) -> None:
+    assert hours_option(hours * 3600).startswith(text)

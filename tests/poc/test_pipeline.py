@@ -52,15 +52,15 @@ def test_poc_a_fall_that_ends_above_the_best_predictor_is_calibration_and_passes
     result = poc(short_takes, tmp_path / "out", short_options())
     assert [row["passed"] for row in result["stages"]] == [True, False]
     assert not pipeline.gates_met(result)
-    assert result["stopped"].startswith("Stopped here because the loss fell, but it ends 0.500 above")
-    assert "the adapter closes 50\u202f% of the way from the base to it" in result["stopped"]
-    assert "; next: a base that knows music of this kind better" in result["stopped"]
+    assert result["stopped"].startswith("Stopped here because the loss fell, but it is still 0.500 above")
+    assert "of the way from the base to there the adapter has gone 50\u202f%" in result["stopped"]
+    assert result["stopped"].endswith("; next: more steps (--set training.steps=200), as 10 steps show little.")
     told = messages.poc_message(result)
     assert told.lower().count("next: ") == 1  # what to do stands once, beside the reason
     assert "Learning (loss): not met" in told
     assert result["stopped"] in told
     page = Path(result["page"]).read_text(encoding="utf-8")
-    assert "not below that of a predictor that needs no model: calibration." in page
+    assert "not below that of a guess that needs no model (calibration)." in page
     assert "較正" in page
 
 
@@ -413,6 +413,19 @@ def test_suggested_next_step_is_nothing_that_was_done(tmp_path: Path) -> None:
     write_json(tmp_path / "listening" / "ratings.json", {})
     assert suggested("facebook/musicgen-small") == extend
     assert suggested("facebook/musicgen-small", "extend") == ""
+
+
+def test_suggested_next_step_after_a_training_that_shows_little_is_a_longer_one() -> None:
+    def suggested(steps: int, hours: float | None = None, **cost: Any) -> str:
+        recipe = {"base": "facebook/musicgen-small", "training": {"steps": steps}}
+        result = run_results.RunResults(Path("run"), recipe=recipe, cost=cost)
+        return pipeline.suggested_next_step(result, Path("takes"), Path("out"), PocOptions(hours=hours))
+
+    (longer,) = suggested(4).splitlines()
+    assert longer.startswith("Next: train longer, as 4 training steps show little: talim poc ")
+    assert "--set training.steps=200" in longer
+    assert "--hours 3" in suggested(4, 1.5)
+    assert "train longer" not in suggested(200) + suggested(100, stopped_early=True)
 
 
 def test_suggested_larger_base_is_one_that_the_use_allows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ def test_adherence_lines_name_chance_base_and_real_music() -> None:
     row = {"name": "adherence_mode", "value": 0.7, "low": 0.6, "high": 0.8, "reference": 0.9, "baseline": 0.5}
     (sentence,) = task_stage.adherence_lines({"scores": [row, {"name": "pitch", "value": 1.0}]})
     assert sentence.startswith("Outputs match their own prompt's mode more closely than other prompts' in 70")
-    assert "to tell whether that is above chance" in sentence
+    assert "; whether that is above chance cannot be told: prompts of 6 held-out recordings or more are" in sentence
+    (few,) = task_stage.adherence_lines({"scores": [row], "split": {"held_out": {"recordings": 2}}})
+    assert few.endswith("or more are needed, and the corpus has 2: add recordings, so that 6 or more can be held out.")
     enough = {"gain_recordings": 6}
     (shown,) = task_stage.adherence_lines({"scores": [row | enough]})
     assert "chance, " not in shown.partition("chance is")[2]
@@ -40,6 +43,10 @@ def test_write_brief_draft_has_the_gate_as_its_rule(tmp_path: Path, corpus_folde
     (tmp_path / "brief.yaml").write_text("edited")
     task_stage.write_brief_draft(tmp_path, corpus, 8.0, 0.5)
     assert (tmp_path / "brief.yaml").read_text() == "edited"
+    without_words = replace(corpus, summary=corpus.summary | {"example_caption": ""})
+    (tmp_path / "brief.yaml").unlink()
+    task_stage.write_brief_draft(tmp_path, without_words, 8.0, 0.4)
+    assert briefs_brief.load(tmp_path / "brief.yaml").prompt_text == ""
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from fixtures.run_folder import PROMPTS, make_run
 from fixtures.simulated_study import SMALL, lines, write
 
@@ -35,6 +36,22 @@ def test_side_by_side_uses_the_same_prompt(tmp_path: Path) -> None:
     titles = [card.title for card in shown.cards]
     assert titles == ["Real", "nano-musicgen alone", "conv@all:2.7%", "linear@all:2.7%", "full@all"]
     assert all(card.player for card in shown.cards)
+
+
+def test_side_by_side_says_how_many_designs_and_corpora_are_not_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = with_runs(tmp_path)
+    runs = audio_examples.example_runs(study)
+    assert [row.note for row in audio_examples.side_by_side(study, runs, [])] == [""]
+    monkeypatch.setattr(audio_examples, "MAX_DESIGNS", 2)
+    [shown] = audio_examples.side_by_side(study, runs, [])
+    assert len(shown.cards) == 2 + 2
+    assert shown.note == "2 of 3 designs are played here; each run's own page has its audio."
+    monkeypatch.setattr(audio_examples, "MAX_CORPORA", 1)
+    twice = replace(study, tables=study.tables * 2)
+    [shown] = audio_examples.side_by_side(twice, runs, [])
+    assert shown.note.endswith("has its audio. 1 of 2 corpora are played here.")
 
 
 def test_side_by_side_missing_file_has_a_message(tmp_path: Path) -> None:

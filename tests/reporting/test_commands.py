@@ -45,7 +45,7 @@ def test_reproduce_commands_without_a_recipe_are_none(tmp_path: Path) -> None:
 
 
 def test_generate_command_quotes_the_prompt(tmp_path: Path) -> None:
-    words = shlex.split(generate_command(tmp_path / "run", "-it's\n$(id)"))
+    words = shlex.split(generate_command(tmp_path / "run", {}, "-it's\n$(id)"))
     assert words[:4] == ["talim", "generate", "--run", str(tmp_path / "run")]
     assert words[4] == "--prompt=-it's $(id)"
     assert words[-1] == str(tmp_path / "music" / "run.flac")

@@ -77,7 +77,10 @@ def test_sentence_tells_better_and_worse_only_from_enough_recordings() -> None:
     assert "etter: probability of the recording's mode" in shown
     few = [each | {"gain_recordings": 3} for each in rows]
     assert "cannot be told" in continuation_sentence(results(few))
-    assert "--num-continuations" in continuation_sentence(results(few))
+    three = results(few, recordings=3)
+    assert "(talim evaluate --num-continuations 6). The values are below" in continuation_sentence(three)
+    told = continuation_sentence({**three, "split": {"held_out": {"recordings": 3}}, "corpus": {"recordings": 20}})
+    assert "the corpus has 3: name 6 or more of the 20 recordings with --held-out, or add recordings. The" in told
     unsure = [each | {"gain_error": 5.0} for each in rows]
     assert "no score shows a difference" in continuation_sentence(results(unsure))
 
@@ -124,3 +127,11 @@ def test_manifest_that_names_a_file_outside_the_folder_is_not_followed(result: R
     write_jsonl(manifest, [first | {"file": "../../secret.flac"}])
     section = continuation_section(result, None)
     assert section["examples"][0].cards[0].problem
+
+
+def test_section_says_how_many_examples_are_not_shown(result: RunResults, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert " more in " not in rendered(continuation_section(result, None))
+    monkeypatch.setattr("talim.reporting.continuation_section.MAX_EXAMPLES", 1)
+    section = continuation_section(result, None)
+    assert len(section["examples"]) == 1
+    assert ">1 more in run/continuations.<" in rendered(section)

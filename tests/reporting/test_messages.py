@@ -18,6 +18,7 @@ SUMMARY: dict[str, Any] = {
     "rights": {"licences": {"CC0": 1}},
     "near_duplicates": [],
     "skipped": [{"file": "a\nb.wav", "reason": "no sound"}],
+    "notes": [{"file": "a.wav", "note": "it ends early"}],
 }
 
 
@@ -34,6 +35,10 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
     assert shared.startswith("1 clip of 1 recording in 2 files, 1.0 minutes")
     assert "Kept for the test, never trained on: a." in shared.splitlines()
     assert "skipped a\\nb.wav: no sound" in text
+    assert "it ends early" not in text  # told when it was read
+    doubt = {"file": "unknown names", "note": "raga 'Yamna' (2 recordings): did you mean Yaman?"}
+    doubted = messages.corpus_message(SUMMARY | {"notes": [doubt]}, Path("corpus")).splitlines()
+    assert "unknown name, used as written: raga 'Yamna' (2 recordings): did you mean Yaman?" in doubted
 
 
 def test_corpus_message_of_one_held_out_recording_says_that_it_gives_no_interval() -> None:

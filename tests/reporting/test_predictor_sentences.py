@@ -13,7 +13,7 @@ from talim.reporting import cost_quality_use, messages, run_report, sentences
 from talim.reporting.predictor_sentences import calibration_sentence, predictor_rows, standing_sentences
 from talim.reporting.run_results import RunResults
 
-BEST = "the unigram mixed with the last token again"
+BEST = "a guess that the last sound goes on"
 
 
 def held_out(base: float, adapted: float, spread: float = 0.01, **fit: Any) -> dict[str, Any]:
@@ -39,15 +39,16 @@ def result(losses: dict[str, Any]) -> RunResults:
     ("base", "adapted", "english"),
     [
         # from 8.10 to 5.40 are 2.70, of which 1.95 were closed: 72 %
-        (8.1, 6.15, f"worse than a uniform guess. The loss fell, but it ends 0.750 above {BEST}: the adapter closes "
-                    "72\u202f% of the way from the base to it. That is calibration"),
-        (5.6, 5.1, f"The base lies 0.200 above {BEST}, the best prediction without a model; the adapter ends 0.300 "
-                   "below it."),
-        (4.8, 4.5, f"The base already lies 0.600 below {BEST}, the best prediction without a model; the adapter goes "
-                   "0.300 further, 50\u202f% of that again."),
-        (4.8, 4.95, "the adapter gives 0.150 of it back, 25\u202f%."),
-        (4.8, 5.5, "the adapter ends 0.100 above it."),
-        (5.6, 5.7, f"Base and adapter both lie above {BEST}, by 0.200 and 0.300."),
+        (8.1, 6.15, f"worse than a uniform guess. The loss fell, but it is still 0.750 above that of {BEST}: of the "
+                    "way from the base to there the adapter has gone 72\u202f%. So the base became less certain"),
+        (5.6, 5.1, f"The loss of the base is 0.200 above that of {BEST}, the best prediction without a model; with the "
+                   "adapter it is 0.300 below that."),
+        (4.8, 4.5, f"The loss of the base is already 0.600 below that of {BEST}, the best prediction without a model; "
+                   "the adapter goes 0.300 further, by 50\u202f%."),
+        (4.8, 4.95, "the adapter loses 0.150 of this, 25\u202f%."),
+        (4.8, 5.5, "with the adapter it is 0.100 above that."),
+        (5.6, 5.7, f"Without and with the adapter the loss is above that of {BEST}, the best prediction without a "
+                   "model: by 0.200 and 0.300."),
         (4.8, 4.8, "the adapter changes nothing about it."),
     ],
 )  # fmt: skip
@@ -56,9 +57,10 @@ def test_standing_is_told_with_its_figures_in_both_languages(base: float, adapte
     told = standing_sentences(losses)
     assert english in told["en"]
     assert told["en"].startswith(
-        "Without a model, on the same recordings: a uniform guess 6.931, the unigram of the training tokens 6.000, the "
-        f"unigram mixed with the last token again 5.400 (nats per token); the base has {base:.3f}, with the adapter "
+        "Losses on the same recordings: without a model, a uniform guess 6.931, a guess by how often each sound occurs "
+        f"(unigram) 6.000, {BEST} (unigram with last token) 5.400; the base {base:.3f}, with the adapter "
     )
+    assert told["en"].count("last token") == 1  # what researchers call it stands once
     assert f"{adapted:.3f}" in told["ja"]
     assert told["ja"].endswith("。")
     said = ("calibration" in told["en"], "較正" in told["ja"], bool(calibration_sentence(losses)))
@@ -70,9 +72,54 @@ def test_standing_is_told_with_its_figures_in_both_languages(base: float, adapte
 
 
 def test_a_margin_that_chance_may_explain_is_not_claimed() -> None:
-    told = standing_sentences(held_out(8.1, 5.3, spread=0.4))
-    assert "It is not shown that the adapter ends below the unigram mixed with the last token again" in told["en"]
-    assert "示されていません" in told["ja"]
+    told = standing_sentences(held_out(8.1, 5.3, spread=0.4), with_levels=False)
+    doubt = f"It is not shown that the loss with the adapter is below that of {BEST} "
+    assert told["en"].index(doubt) < told["en"].index("with the adapter it is 0.100 below that")
+    assert told["ja"].index("示されていません") < told["ja"].index("0.100低くなりました")
+
+
+@pytest.mark.parametrize(
+    ("base", "adapted", "english", "japanese"),
+    [
+        (
+            8.1,
+            8.0,
+            "It may be chance that the loss fell, and it is still 2.600 above",
+            "損失が下がったのは偶然かもしれず",
+        ),
+        (
+            4.8,
+            4.7,
+            "; it may be chance that the adapter goes 0.100 further",
+            "偶然かもしれませんが、アダプターはさらに",
+        ),
+        (
+            4.8,
+            4.9,
+            "; it may be chance that the adapter loses 0.100 of this",
+            "偶然かもしれませんが、アダプターを付けると",
+        ),
+        (
+            5.2,
+            5.5,
+            "; it may be chance that with the adapter it is 0.100 above",
+            "偶然かもしれませんが、アダプター付きでは",
+        ),
+    ],
+)
+def test_a_change_that_chance_may_explain_is_told_as_one(
+    base: float, adapted: float, english: str, japanese: str
+) -> None:
+    losses = held_out(base, adapted)
+    losses["loss_reduction"]["ci95"] = [base - adapted - 0.4, base - adapted + 0.4]
+    told = standing_sentences(losses)
+    assert english in told["en"]
+    assert japanese in told["ja"]
+    losses["loss_reduction"]["ci95"] = None  # one recording
+    assert english in standing_sentences(losses)["en"]
+    said = cost_quality_use.points(result(losses))
+    assert "(it may be chance that the prediction error, called loss, is " in said["en"][1]
+    assert "予測の誤りである損失は、偶然かもしれませんが、" in said["ja"][1]
 
 
 def test_fit_within_one_recording_is_said() -> None:
@@ -102,8 +149,9 @@ def test_page_and_terminal_tell_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = replace(result(held_out(8.1, 6.15)), folder=tmp_path)
     page = run_report.render("report.html", **run_report.context(tmp_path, found, [found]))
     assert "Loss on held-out recordings beside predictors that need no model, in nats per token" in page
-    assert "Without a model, on the same recordings" not in page  # the table has these figures
+    assert "Losses on the same recordings" not in page  # the table has these figures
+    assert "a guess that the last sound goes on (unigram with last token)" in page
     assert "較正" in page
-    assert "That is calibration" in page
+    assert "less certain of what is wrong (calibration)" in page
     monkeypatch.setattr(messages.run_results, "read_result", lambda _: found)
-    assert "That is calibration" in messages.evaluation_message(tmp_path)
+    assert "less certain of what is wrong (calibration)" in messages.evaluation_message(tmp_path)

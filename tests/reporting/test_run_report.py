@@ -135,13 +135,15 @@ def test_miniature_notice_gives_the_planned_hours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("captions", "prompt"), [({"none": 3}, "''"), ({"none": 2, "metadata": 1}, "music"), ({}, "music")]
+    ("adapter", "example", "prompt"),
+    [({"captioned": False}, "", "''"), ({"captioned": False}, "held-out", "''"), ({}, "", "music"), ({}, "ney", "ney")],
 )
 def test_make_music_command_of_a_run_without_words_has_the_empty_prompt(
-    tmp_path: Path, captions: dict[str, int], prompt: str
+    tmp_path: Path, adapter: dict[str, Any], example: str, prompt: str
 ) -> None:
     (tmp_path / "adapter").mkdir()
-    result = RunResults(tmp_path, recipe={"base": "x"}, cost={"steps": 1}, corpus={"captions": captions})
+    corpus = {"example_caption": example}
+    result = RunResults(tmp_path, recipe={"base": "x"}, cost={"steps": 1}, corpus=corpus, adapter=adapter)
     (command,) = run_report.make_music_commands(result)
     assert f"--prompt={prompt} " in command
 

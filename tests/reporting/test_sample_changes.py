@@ -97,6 +97,27 @@ def test_samples_sentence_of_few_recordings_says_how_many_are_needed() -> None:
     assert "91" not in text
 
 
+@pytest.mark.parametrize(
+    ("held_out", "recordings", "used", "english", "japanese"),
+    [
+        (9, 40, 3, "are needed (talim evaluate --num-prompts 6).", "（talim evaluate --num-prompts 6）"),
+        (2, 10, 2, "the corpus has 2: add recordings, so that 6 or more can be held out.", "2本しかありません"),
+        (1, 40, 1, "corpus has 1: name 6 or more of the 40 recordings with --held-out, or add", "全40本の録音のうち"),
+        (9, 40, 7, "needed, and not all of the 7 that were used have one.", "使った7本のすべてに"),
+    ],
+)
+def test_samples_sentence_never_advises_what_the_corpus_cannot_give(
+    held_out: int, recordings: int, used: int, english: str, japanese: str
+) -> None:
+    found = scores(row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.0, 3)))
+    found |= {"split": {"held_out": {"recordings": held_out}}, "corpus": {"recordings": recordings}}
+    found["prompts"] = [{"recording": str(number)} for number in range(used)]
+    text = samples_sentence(found)
+    assert english in text["en"]
+    assert japanese in text["ja"]
+    assert ("--num-prompts" in text["en"]) == (held_out == 9 and used == 3)
+
+
 def test_a_distance_below_zero_is_told_as_none() -> None:
     (change,) = sample_changes(scores(row("kernel_distance_pitch", "lower_is_better", -0.4, 3.0, -0.1, (3.4, 0.1, 8))))
     assert change.values == ("not distinguishable from 0", "3", "not distinguishable from 0")

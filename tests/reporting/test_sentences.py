@@ -95,8 +95,22 @@ def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
     assert "rose by 0.200 nats" in sentences.loss_sentence(evaluated(-0.2, -0.3, -0.1))
     assert "reduction −0.300 to −0.100" in sentences.loss_sentence(evaluated(-0.2, -0.3, -0.1))
     assert "stayed the same, from" in sentences.loss_sentence(evaluated(0.0, 0.0, 0.0))
-    assert "On 1 held-out recording the loss" in sentences.loss_sentence(evaluated(0.2, None, None, n_recordings=1))
+    assert "on 1 held-out recording the loss" in sentences.loss_sentence(evaluated(0.2, None, None, n_recordings=1))
     assert "its interval was not measured" in sentences.loss_sentence(evaluated(0.2, None, None))
+
+
+def test_a_change_that_may_be_chance_is_told_so_before_its_size() -> None:
+    for mean, ends, told in (
+        (0.008, (-0.1, 0.116), "It may be chance that on 3 held-out recordings the loss fell by 0.008 nats"),
+        (-0.008, (-0.116, 0.1), "It may be chance that on 3 held-out recordings the loss rose by 0.008 nats"),
+        (0.2, (None, None), "It may be chance that on 3 held-out recordings the loss fell by 0.200 nats"),
+    ):
+        result = evaluated(mean, *ends)
+        assert sentences.loss_sentence(result).startswith(told)
+        ((_, meaning), *_) = run_report.key_figures(result)
+        assert meaning.startswith("may be chance: change of the prediction error")
+    ((_, shown), *_) = run_report.key_figures(evaluated(0.2, 0.1, 0.3))
+    assert shown.startswith("change of the prediction error")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +132,7 @@ def test_melody_sentence_tells_the_loss_without_it() -> None:
     assert sentences.melody_sentence(evaluated(0.2, 0.1, 0.3)) == ""
     for mean, ci95, expected in (
         (0.2, [0.1, 0.3], "Without it the loss fell from 3.400 to 3.200; 95\u202f% interval of the reduction 0.1"),
-        (-0.2, None, "Without it the loss rose from 3.400 to 3.600: what the adapter knows"),
+        (-0.2, None, "It may be chance that without it the loss rose from 3.400 to 3.600: what the adapter knows"),
         (0.0, None, "Without it the loss stayed the same: what"),
     ):
         result = evaluated(0.5, 0.4, 0.6)
@@ -156,3 +170,12 @@ def test_loss_verdict_says_what_got_worse_in_the_samples() -> None:
     verdict, text = sentences.loss_verdict(result)
     assert verdict == "better"
     assert "its own music got worse than the untrained base: time in which a pitch is heard" in text
+
+
+def test_details_tell_what_was_found_of_copies_unless_the_stages_do() -> None:
+    result = replace(evaluated(0.2, 0.1, 0.3), cost={"steps": 3})
+    told = "None of 6 checked clips contains a passage of a training recording."
+    assert told not in run_report.details(result)
+    found = replace(result, scores=result.scores | {"copies": {"sentence": told}})
+    assert run_report.details(found)[-1] == told
+    assert told not in run_report.details(found, with_copies=False)

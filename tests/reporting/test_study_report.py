@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -284,7 +285,10 @@ def test_study_report_in_a_browser_is_accessible(
 
 def test_study_report_names_trials_with_copies(tmp_path: Path) -> None:
     found = lines(SMALL)
-    assert "was not checked for copied passages" in page_of(write(tmp_path / "unchecked", found))[0]
+    assert (
+        "was not checked for passages copied from the training recordings"
+        in page_of(write(tmp_path / "unchecked", found))[0]
+    )
     for index, line in enumerate(found[:3]):
         line["measures"]["score.copied_sound"] = {"run": 0.0}
         line["measures"]["score.copied_tokens"] = {"run": 0.25 * (index == 2)}
@@ -294,5 +298,17 @@ def test_study_report_names_trials_with_copies(tmp_path: Path) -> None:
     assert (copied["id"], copied["copied_fraction"]) == (found[2]["id"], 0.25)
     assert f"The audio of 3 of {len(found)} trials was checked" in page
     assert "in 25\u202f% of its clips" in page
+    del found[0]["measures"]["score.copied_sound"]  # a search for runs of tokens alone clears nothing
+    assert page_of(write(tmp_path / "tokens", found))[1]["copies"]["checked"] == 2
     found[2]["measures"]["score.copied_tokens"] = {"run": 0.0}
     assert "none was found" in page_of(write(tmp_path / "clean", found))[0]
+
+
+def test_study_report_says_how_many_designs_the_bars_leave_out(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(finished, tmp_path / "study", ignore=shutil.ignore_patterns("report"))
+    whole = page_of(copy, audio=False)[0]
+    assert "median of the trials</caption>" in whole
+    monkeypatch.setattr(study_plots, "MAX_COST_BARS", 2)
+    assert f"median of the trials; 2 of {len(DESIGNS)} designs</caption>" in page_of(copy, audio=False)[0]

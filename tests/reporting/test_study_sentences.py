@@ -85,7 +85,7 @@ def test_summary_of_designs_that_depend_on_the_genre_names_one_for_each(tmp_path
 def test_controls_text_counts_and_names() -> None:
     rows = [{"name": name, "passed": passed} for name, passed in (("rate", None), ("equal", True), ("curve", False))]
     assert study_sentences.controls_text(rows) == "1 of 3 controls passed; not rate and curve."
-    assert study_sentences.controls_text(rows[1:2]) == "All 1 controls passed."
+    assert study_sentences.controls_text(rows[1:2]) == "The 1 control passed."
     assert study_sentences.controls_text([]) == ""
     assert study_sentences.listed(["a", "b", "c"]) == "a, b and c"
 

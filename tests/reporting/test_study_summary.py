@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from fixtures.simulated_study import SMALL, study
 
+from talim.evaluation.intervals import NOT_NEGATIVE, UNBOUNDED, two_way_effect
+from talim.reporting import study_summary
 from talim.reporting.study_summary import cost_ratios
 
 PLAN = replace(SMALL, designs=("linear@all:0.53%", "conv@all:2.7%", "full@all"))
@@ -19,3 +24,19 @@ def test_cost_ratios_are_paired_by_seed(tmp_path: Path) -> None:
     assert found["memory"]["ratio"] == pytest.approx(found["memory"]["low"])  # simulated memory has no noise
     assert found["seconds"]["ratio"] > 3
     assert cost_ratios(tables, "full@all", "no-such@design") == {}
+
+
+def test_intervals_of_losses_and_scores_end_at_what_they_can_be() -> None:
+    facts = {
+        "silent_fraction": {"floor": 0.0, "ceiling": 1.0},
+        "kernel_distance_pitch": {"floor": 3.0, "ceiling": None},  # what the base's codec leaves is no bound
+        "cycle_strength": {"floor": -1.0, "ceiling": 1.0},
+    }
+    tables: Any = [SimpleNamespace(trials=[SimpleNamespace(scores={}), SimpleNamespace(scores=facts)])]
+    assert study_summary._bounds("base_loss", tables) == NOT_NEGATIVE
+    assert study_summary._bounds("loss_reduction", tables) == UNBOUNDED
+    assert study_summary._bounds("score.silent_fraction", tables) == (0.0, 1.0)
+    assert study_summary._bounds("score.kernel_distance_pitch", tables) == NOT_NEGATIVE
+    assert study_summary._bounds("score.cycle_strength", tables) == (-1.0, 1.0)
+    row = study_summary._effect(two_way_effect(np.array([[0.1, 0.8]])), (0.0, 1.0))
+    assert (row["low"], row["high"]) == (0.0, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def card(name: str = "facebook/musicgen-small", licence: str = "CC-BY-NC-4.0", *
     base["transformers_class"] = "" if base["miniature"] else "MusicgenForConditionalGeneration"
     trained_on = TRAINED_ON | ({"rights": {"licences": rest["licences"]}} if "licences" in rest else {})
     music = MUSIC | {"trained_on": trained_on} | rest.get("music", {})
-    return model_card.render_card(Recipe(corpus="c"), base, music, COST, rest.get("scores"))
+    adapter = rest.get("adapter", {})
+    return model_card.render_card(Recipe(corpus="c"), base, music, COST, rest.get("scores"), adapter=adapter)
 
 
 def header(text: str) -> dict[str, Any]:
@@ -126,6 +128,8 @@ def test_licences_of_what_was_kept_out_bind_nothing_and_are_told_apart() -> None
     assert header(described)["license"] == "apache-2.0"
     assert "- trained on 3 recordings, 1 performer, 12 clips, 2.0 minutes\n- licences: CC0-1.0 (3)\n" in described
     assert "to measure it: CC BY-NC-ND 4.0 (2)" in described
+    untimed = {name: value for name, value in TRAINED_ON.items() if name != "seconds"}
+    assert "12 clips, an unknown number of minutes\n" in card(music=MUSIC | {"trained_on": untimed})
 
 
 @pytest.mark.parametrize("name", ["gpt2", "musicgen-small"])
@@ -193,6 +197,12 @@ def test_render_card_measures_have_an_interval_or_a_reason() -> None:
     scores["held_out_loss"] |= {"base_loss": {"mean": 1.11644}, "adapted_loss": {"mean": 0.94956}}
     assert "| 1.11644 | 0.94956 |" in card(scores=scores)  # with four decimals 1.1164, 0.9496 and 0.1669
     assert "Loss reduction: 0.16688 nats" in card(scores=scores)
+    reduction |= {"ci95": [-0.1, 0.4]}
+    assert "Loss reduction (may be chance): 0.16688 nats, 95 % interval -0.1000 to 0.4000" in card(scores=scores)
+    assert "Copies: " not in card(scores=scores)
+    assert "\nCopies: None of 6 checked clips.\n" in card(
+        scores=scores | {"copies": {"sentence": "None of 6 checked clips."}}
+    )
     reduction |= {"ci95": None, "ci_note": "one recording only"}
     assert "no interval (one recording only)" in card(scores=scores)
 
@@ -219,3 +229,24 @@ def test_licence_name_of_a_declaration_in_another_language_is_that_of_the_englis
     for declared in ("自分の録音", "my own recording"):
         fields = model_card.licence_fields("Apache-2.0", [declared])
         assert (fields["license"], fields["license_name"]) == ("other", "my-own-recording")
+
+
+def test_render_card_of_an_adapter_without_words_asks_for_it_without_words() -> None:
+    (plain,) = re.findall("talim generate .*", card())
+    (wordless,) = re.findall("talim generate .*", card(adapter={"captioned": False}))
+    assert shlex.split(plain)[-3:] == ["--prompt=your text", "--out", "music.flac"]
+    assert shlex.split(wordless) == [*shlex.split(plain)[:-3], "--prompt=", "--out", "music.flac"]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "words"), [({}, "-it's $(id)"), ({"captioned": None}, "-it's $(id)"), ({"captioned": False}, "")]
+)
+def test_prompt_option_is_one_word_of_a_shell(adapter: dict[str, Any], words: str) -> None:
+    assert shlex.split(model_card.prompt_option(adapter, "-it's $(id)")) == [f"--prompt={words}"]
+
+
+def test_prompt_option_decides_the_prompt_of_every_command_that_is_printed() -> None:
+    source = Path(model_card.__file__).parents[1]
+    files = [path for pattern in ("*.py", "*.html", "*.json", "*.js") for path in source.rglob(pattern)]
+    told = {path.name for path in files if re.search("talim generate .*--prompt[ =]", path.read_text("utf-8"))}
+    assert told == {"generate.py"}  # the examples of its --help

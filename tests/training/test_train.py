@@ -427,5 +427,8 @@ def test_a_corpus_without_captions_is_trained_with_the_null_condition(
     assert trained[0] == trained[1]
     assert any("no clip has a caption" in line and "--prompt ''" in line for line in log.lines)
     source = sources.choose_source(runs[0].folder, None, [], False)
-    sources.load_source(source, "cpu", log)
-    assert any("was trained without captions" in line for line in log.lines)
+    for prompts, told in (([""], 0), (["", "flute"], 1), (None, 2)):
+        sources.load_source(source, "cpu", log, prompts)
+        assert sum("was trained without captions" in line for line in log.lines) == told
+    for run, prompt in ((runs[0], "--prompt=''"), (dropped, "--prompt='your text'")):
+        assert f" {prompt} --out" in (run.adapter / "README.md").read_text(encoding="utf-8")

@@ -207,7 +207,7 @@ def test_train_and_generate_commands_work_with_every_kind(
         (["--beats", "1@0.5 2@0.2"], "in order of time"),
         (["--chords", "Csus4@0"], "'sus4', unknown"),
         (["--chords", "C"], "write chords as"),
-        (["--beats", "1@0", "--beats", "1@0", "--beats", "1@0"], "3 times for 1 prompts"),
+        (["--beats", "1@0", "--beats", "1@0", "--beats", "1@0"], "3 times for 1 prompt"),
         (["--beats", "1@0", "--beats", "1@0", "--chords", "C@0", "--chords", "C@0", "--chords", "C@0"], "2 times and"),
         (["--seconds", "61"], "up to 60 s"),
     ],

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from talim.adapters.config import METHOD, STORED_METHOD, AdapterConfig, TalimPeftType
 from talim.adapters.layer import AdapterLayer
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
 
 PREFIX = "talim_"  # of every attribute that holds adapter weights
 
@@ -90,7 +91,7 @@ def report_unmatched(missing: Iterable[str], unknown: Iterable[str]) -> None:
     if lost or extra:
         example = (lost or extra)[0]
         raise TalimError(
-            f"the adapter does not fit this model: {len(lost)} weights missing, {len(extra)} unknown "
+            f"the adapter does not fit this model: {format_counted(len(lost), 'weight')} missing, {len(extra)} unknown "
             f"(such as {example}); load it on the base it was trained on"
         )
 

@@ -27,6 +27,7 @@ from talim.adapters.peft_method import report_unmatched
 from talim.atomic_io import new_file, new_folder, write_json, write_text
 from talim.design.expression import PEFT_KINDS, PEFT_PREFIX, STORED_SITE, Design
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.version import __version__
 
 INFO_FILE = "talim.json"
@@ -36,7 +37,7 @@ PICKLED_FILE = "adapter_model.bin"  # of PEFT before 0.7, read without running c
 CARD_FILE = "README.md"
 LICENCE_FILE = "LICENSE.md"  # the name that the Hub's license_link expects
 FORMAT = 2  # of talim.json
-TRANSLITERATED, CAPTIONED = "transliterated", "captioned"  # whether captions were, and whether there were any
+TRANSLITERATED = "transliterated"  # whether captions were
 UNTRAINED = "untrained"  # of an adapter that was stored as it was before its first step
 # weights before an adapter's last product, which is zero until it is trained
 _INNER = {"talim": re.compile(r"\.talim_blocks\.\d+\.(?!up\.)"), "lora": re.compile(r"\.lora_(embedding_)?A\b")}
@@ -413,7 +414,9 @@ def _resize_vocabulary(model: nn.Module, path: str, rows: int, folder: Path) -> 
                 continue  # a model of several parts; the part itself can
     if _num_rows(model, path) != rows:
         raise TalimError(f"{folder}: {path} has a vocabulary of {rows}, which this model cannot be given")
-    warnings.warn(f"{folder} brings its own vocabulary: {path} of the base now has {rows} rows", stacklevel=3)
+    warnings.warn(
+        f"{folder} brings its own vocabulary: {path} of the base now has {format_counted(rows, 'row')}", stacklevel=3
+    )
 
 
 def _num_rows(model: nn.Module, path: str) -> int:

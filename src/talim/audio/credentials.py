@@ -142,7 +142,7 @@ def make_certificate(path: Path, name: str) -> None:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509 import oid
 
-    if not name.strip() or len(name) > 64:  # the limit of X.509 (RFC 5280, ub-common-name)
+    if not name.strip() or not name.isprintable() or len(name) > 64:  # the limit of X.509 (RFC 5280, ub-common-name)
         raise UsageError("--name: expected 1 to 64 letters, such as the name of a studio")
     now = datetime.datetime.now(datetime.UTC)
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))

@@ -17,12 +17,13 @@ SOUNDFILE_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".opus", ".aif", 
 PHONE_SUFFIXES = frozenset(
     {".m4a", ".aac", ".mp4", ".m4b", ".3gp", ".3gpp", ".3g2", ".amr", ".caf", ".wma", ".webm", ".mka", ".mov"}
     | {".mkv", ".m4p", ".aac", ".aifc", ".wv", ".ape", ".ac3", ".m4r", ".mp2", ".avi", ".flv", ".asf", ".snd", ".tta"}
+    | {".mpg", ".mpeg", ".vob", ".mts", ".m2ts", ".m4v", ".wmv", ".ogv"}
 )
 
 
 def is_audio_name(path: str | Path) -> bool:
     """Whether the suffix is that of an audio format that talim reads."""
-    return Path(path).suffix.lower() in SOUNDFILE_SUFFIXES | PHONE_SUFFIXES
+    return Path(path).suffix.lower().rstrip() in SOUNDFILE_SUFFIXES | PHONE_SUFFIXES
 
 
 def list_audio_files(path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from talim.backbones.resolve import family_by_name
 from talim.errors import UsageError
+from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
     from talim.beats_chords import BeatsAndChords
@@ -121,5 +122,6 @@ def clip_seeds(seed: int | Sequence[int], count: int) -> list[int]:
     """
     seeds = list(seed) if isinstance(seed, Sequence) else [int(seed) + index for index in range(count)]
     if len(seeds) != count:
-        raise UsageError(f"{len(seeds)} seeds arrived for {count} clips; give one for each, or the first one alone")
+        arrived = f"{format_counted(len(seeds), 'seed')} for {format_counted(count, 'clip')}"
+        raise UsageError(f"{arrived}; give one for each, or the first one alone")
     return seeds

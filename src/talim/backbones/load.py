@@ -17,6 +17,7 @@ from talim.backbones.musicgen.audiocraft_checkpoint import AudiocraftCheckpoint,
 from talim.backbones.precision import INT8, choose_precision
 from talim.backbones.readable_text import TextReader
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,10 +206,8 @@ def _read_weights(
     unexpected = [key for key in report["unexpected_keys"] if not key.endswith(RECOMPUTED_BUFFERS)]
     for problem, keys in (("lacks", report["missing_keys"]), ("has unknown", unexpected)):
         if keys:
-            examples = ", ".join(sorted(keys)[:3])
-            raise TalimError(
-                f"base {source.name!r} {problem} {len(keys)} weights ({examples} ...); is the download complete?"
-            )
+            examples, weights = ", ".join(sorted(keys)[:3]), format_counted(len(keys), "weight")
+            raise TalimError(f"base {source.name!r} {problem} {weights} ({examples} ...); is the download complete?")
     for part in FP32_PARTS:
         getattr(model, part).float()  # buffers too
     return model

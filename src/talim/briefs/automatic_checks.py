@@ -19,9 +19,11 @@ from talim.briefs.brief import Brief
 from talim.briefs.usage_rights import corpus_of
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.evaluation.copy_scores import reasons_not_checked
+from talim.evaluation import copy_scores
 from talim.evaluation.recognize_mode import recognize_mode
+from talim.html.formatting import format_counted
 from talim.metrics import audio_matching, copy_detection, rhythm
+from talim.metrics.cache import MetricCache
 from talim.run import Run
 from talim.traditions import cycle_fit
 
@@ -33,10 +35,9 @@ MIN_MODE_SECONDS = 20.0  # shorter pieces have too few notes to judge the mode
 MAX_MODE_RANK = 3
 SEAM_WINDOW_SECONDS = 0.05
 SPECTRUM_RANGE_DB = 80.0
-FINGERPRINT_RATE_HZ = 16000
 OF_THE_WHOLE = ("loudness", "seam")  # checks; the others judge new music alone
 ORIGINALITY = "originality"
-ORIGINALITY_REQUIREMENT = "no passage more similar to a training clip than 1 in 100 null clips"
+ORIGINALITY_REQUIREMENT = "no passage more similar to a training clip than 1 in 100 unrelated clips"
 
 
 def click_ratio(samples: np.ndarray) -> float:
@@ -217,7 +218,7 @@ def check_cycle(piece: Audio, brief: Brief) -> CheckResult:
     frames = librosa.onset.onset_detect(onset_envelope=strength, sr=piece.rate_hz)
     onsets = librosa.frames_to_time(frames, sr=piece.rate_hz)
     if len(beats) < 2 * cycle.beats or not len(onsets):
-        measured = f"not checked: {len(beats)} beats detected, two cycles have {2 * cycle.beats:g}"
+        measured = f"not checked: {format_counted(len(beats), 'beat')} detected, two cycles have {2 * cycle.beats:g}"
         return CheckResult("cycle", None, measured, required)
     score = cycle_fit.cycle_score(onsets, strength[frames], cycle, beats)
     if math.isnan(score.fit):
@@ -226,38 +227,44 @@ def check_cycle(piece: Audio, brief: Brief) -> CheckResult:
     return CheckResult("cycle", score.fit > 0, measured, required)
 
 
-def originality_check(run: Run) -> OriginalityCheck:
-    """A check of candidates against the training clips of `run`, whose fingerprints are computed here once."""
-    folder = corpus_of(run)
+def originality_check(run: Run, seconds: float) -> OriginalityCheck:
+    """A check of candidates of `seconds` against the training clips of `run`, by the rule of its evaluation.
+
+    Fingerprints of the clips are computed here once.
+    """
+    from talim.evaluation.music_scores import choose_real_clips, clips_beside
+
+    folder, cache = corpus_of(run), MetricCache(None)
     if folder is None:
         return _unchecked("the corpus of this run is missing")
     try:
         corpus = Corpus.load(folder)
-        recordings = [clip.sound_group for clip in corpus.train]
-        if len(set(recordings)) < 2:
-            return _unchecked("a corpus of one recording has no null clips")
-        sources = audio_matching.build_reference_audio(_fingerprint(corpus.read_clip(clip)) for clip in corpus.train)
+        sources = audio_matching.build_reference_audio(
+            copy_scores.fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train
+        )
+        alike = [
+            copy_scores.similarity_of(corpus, clip, seconds, sources, cache)
+            for clip in choose_real_clips(corpus.held_out, seconds)
+        ]
+        held_out, others = [each for each in alike if each is not None], clips_beside(corpus, seconds)
+        null = copy_scores.null_similarities(corpus, sources, held_out, others, seconds, cache)
     except TalimError as error:
         return _unchecked(str(error))
-    null = copy_detection.audio_null(sources, recordings)
-    if null.size < copy_detection.MIN_NULL_FOR_TAIL:  # with fewer, no match is unlikely enough to be called a copy
-        return _unchecked(f"{copy_detection.MIN_NULL_FOR_TAIL} unrelated clips are needed, and there are {null.size}")
+    if null.size < copy_scores.MIN_NULL_CLIPS:
+        return _unchecked(copy_scores.null_shortfall(corpus, null.size))
 
     def check(path: Path) -> CheckResult:
         piece = audio.read(path)
-        match = copy_detection.find_audio_copy(_fingerprint(piece), sources, null)
+        match = copy_detection.find_audio_copy(copy_scores.fingerprint_of(piece, cache), sources, null)
         if match is None:
-            return _result(None, f"not checked: {reasons_not_checked([{'seconds': piece.seconds}])[0]}")
+            reasons = copy_scores.reasons_not_checked([{"seconds": piece.seconds}])
+            return _result(None, f"not checked: {reasons[0]}")
         clip = corpus.train[match.source]
         source = f"{clip.recording} at {clip.start_seconds + match.source_seconds[0]:.1f} s"
         measured = f"at {match.clip_seconds[0]:.1f} s most similar to {source} (p = {match.p_value:.2g})"
         return _result(match.p_value > copy_detection.FALSE_POSITIVE_RATE, measured)
 
     return check
-
-
-def _fingerprint(clip: Audio) -> np.ndarray:
-    return audio_matching.audio_fingerprint(clip.mono().resample(FINGERPRINT_RATE_HZ).samples[0])
 
 
 def _unchecked(reason: str) -> OriginalityCheck:

@@ -105,7 +105,7 @@ class Brief(StrictModel):
     loop: bool = Field(default=False, description="whether the end must connect to the beginning")
     loudness_lufs: float = Field(default=-16.0, ge=-40, le=-8)
     prompt: str | None = Field(
-        default=None, min_length=1, max_length=500, description="built from the labels below if not given"
+        default=None, max_length=500, description="'' for no words; built from the labels below if not given"
     )
     tradition: str | None = Field(default=None, description="a built-in tradition or a tradition's folder")
     mode: str | None = None
@@ -137,7 +137,7 @@ class Brief(StrictModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Brief:
-        if not any((self.prompt, self.mode, self.instruments, self.mood, self.tradition, self.phrase)):
+        if self.prompt is None and not any((self.mode, self.instruments, self.mood, self.tradition, self.phrase)):
             raise ValueError("the music is not described: give prompt, or tradition, mode, instruments, mood or phrase")
         if self.tradition is None and (self.mode or self.cycle):
             raise ValueError("mode and cycle need a tradition, such as tradition: hindustani")
@@ -169,9 +169,9 @@ class Brief(StrictModel):
 
     @property
     def prompt_text(self) -> str:
-        """The prompt for the model: `prompt`, or a caption built from the labels; may be empty with a phrase."""
-        if self.prompt:
-            return self.prompt
+        """The prompt for the model: `prompt`, which may be empty, or a caption built from the labels."""
+        if self.prompt is not None:
+            return self.prompt.strip()
         tradition = self.load_tradition()
         labels = Labels(
             tradition=tradition.slug if tradition else "",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from talim import audio
-from talim.atomic_io import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
+from talim.atomic_io import append_jsonl, check_keys, read_json, read_jsonl, write_json, write_jsonl
 from talim.beats_chords import BeatsAndChords
 from talim.briefs import automatic_checks, usage_rights
 from talim.briefs.brief import Brief
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 FOLDER = "candidates"
 TABLE = "candidates.jsonl"
+CANDIDATE_KEYS = {  # of a row of the table, for whoever reads it
+    **dict.fromkeys(("id", "contender", "key", "file", "sha256"), str),
+    **dict.fromkeys(("number", "seed"), int),
+    **dict.fromkeys(("seconds", "generation_seconds"), (int, float)),
+    **{"tags": dict, "checks": list},
+}
 CANDIDATES_TOGETHER = 8  # in one batch; an interruption loses no more
 CONTENDERS = "contenders.json"
 _DELIVERY_ONLY = ("title", "reasons", "reason_words", "minimum_seconds", "accepted_by", "languages", "prices")
@@ -84,7 +90,7 @@ def generate_candidates(
         write_json(out / CONTENDERS, {c.name: _run_facts(c.run, phrases[c.name]) for c in contenders})
         if used := phrases[contenders[0].name]:
             write_phrase(out, brief, used)
-        rows = read_jsonl(out / TABLE) if (out / TABLE).is_file() else []
+        rows = read_candidates(out) if (out / TABLE).is_file() else []
         existing = {row["key"]: row for row in rows if _digest(out / row["file"]) == row["sha256"]}
         write_jsonl(out / TABLE, [existing[key] for _, _, key in plan if key in existing])
         warned: set[str] = set()
@@ -96,10 +102,14 @@ def generate_candidates(
 
 
 def read_candidates(out: Path) -> list[dict[str, Any]]:
-    """The candidates of a folder, by contender and number; TalimError if there are none."""
+    """The candidates of a folder, by contender and number; TalimError if there are none, or they were changed."""
     if not (out / TABLE).is_file():
         raise TalimError(f"{out}: no candidates; generate some: talim brief BRIEF.yaml --run RUN --out {out}")
-    return sorted(read_jsonl(out / TABLE), key=lambda row: (row["contender"], row["number"]))
+    rows = read_jsonl(out / TABLE)
+    for number, row in enumerate(rows, start=1):
+        advice = "copy the folder again, or give a new --out"
+        check_keys(row, CANDIDATE_KEYS, f"{out / TABLE}: row {number}", advice)
+    return sorted(rows, key=lambda row: (row["contender"], row["number"]))
 
 
 def require_current(out: Path, brief: Brief, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -171,10 +181,10 @@ def _generate_for(
     from talim.generation import sources
     from talim.generation.generate import GenerationOptions, provenance_tags
 
-    originality = automatic_checks.originality_check(contender.run)
+    originality = automatic_checks.originality_check(contender.run, brief.seconds)
     began = time.perf_counter()
     source = sources.choose_source(contender.run.folder, None, [], False)
-    backbone = sources.load_source(source, device, progress)
+    backbone = sources.load_source(source, device, progress, [brief.prompt_text])
     for line in _notes(backbone, brief, phrase):
         if line not in warned:
             warned.add(line)

@@ -12,6 +12,7 @@ from talim.briefs.brief import Brief
 from talim.briefs.report import open_reviews
 from talim.corpus.attribution import attribution_line
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
 
 PROVENANCE = "provenance.json"
 NOTICE = "LICENCE.txt"
@@ -38,7 +39,9 @@ def export_accepted(
     verdicts = acceptance.combined_verdicts(review_rows, brief)
     accepted = [row for row in rows if verdicts.get(row["id"]) == "accept"]
     if not accepted:
-        raise TalimError(f"{folder}: no candidate is accepted ({len(review_rows)} reviews), nothing to export")
+        raise TalimError(
+            f"{folder}: no candidate is accepted ({format_counted(len(review_rows), 'review')}), nothing to export"
+        )
     rights = {
         name: facts["rights"] | usage_rights.usage_allowed(facts["rights"])
         for name, facts in read_json(folder / candidates.CONTENDERS).items()
@@ -87,7 +90,7 @@ def tags_of(
         "brief": brief_hash,
         "candidate": row["id"],
         "candidate_sha256": row["sha256"],
-        "accepted_by": f"{brief.accepted_by} of {num_reviews} reviewers",
+        "accepted_by": f"{brief.accepted_by} of {format_counted(num_reviews, 'reviewer')}",
     }
 
 

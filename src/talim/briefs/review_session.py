@@ -136,7 +136,7 @@ def _filled(parts: Mapping[str, str], name: re.Match[str]) -> str:
 
 def _described(brief: Brief, phrases: Mapping[str, str]) -> str:
     """The music that a brief asks for: its labels in the language of `phrases`, a prompt of its own as it is."""
-    if not phrases:
+    if not phrases or brief.prompt == "":
         return brief.prompt_text
     if brief.prompt:
         return _listed([("prompt", brief.prompt)], phrases)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from talim.cli import early_checks
-from talim.cli.options import JsonOption, show
+from talim.cli.options import ClipSecondsOption, JsonOption, show
 
 EXAMPLE = "Example: `talim designs --base musicgen-medium --budget 40M`"
 
@@ -18,9 +18,7 @@ def designs(
     design: Annotated[
         list[str] | None, typer.Option(help="Only this design, such as conv@shallow:20M. Repeatable.")
     ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(help="Length of a training crop; the base's window if not given.")
-    ] = None,
+    clip_seconds: ClipSecondsOption = None,
     json_: JsonOption = False,
 ) -> None:
     """List adapter designs with their exact cost; needs no weights and no network."""
@@ -28,5 +26,5 @@ def designs(
     from talim import api
     from talim.planning.tables import render_designs
 
-    table = api.designs(base, budgets=budget or (), designs=design or (), crop_seconds=seconds)
+    table = api.designs(base, budgets=budget or (), designs=design or (), crop_seconds=clip_seconds)
     show(table, json_, "" if json_ else render_designs(table))

@@ -10,6 +10,7 @@ import typer
 from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 from talim.exporting.options import Target
+from talim.html.formatting import format_counted
 
 EXAMPLE = (
     "Example: `talim export my-run --to folder --out for-a-colleague`, or "
@@ -56,9 +57,9 @@ def export(
 
 
 def _message(result: dict[str, Any]) -> str:
+    files = format_counted(len(result["files"]), "file")
     if result["to"] == "hub":
         if result["commit"] is None:
-            return f"{result['repo']}: {len(result['files'])} files would be sent"
-        use = f"talim generate --adapter {result['repo']} --prompt 'your text' --out music.flac"
-        return f"{result['url']}: {len(result['files'])} files, commit {result['commit']}\nuse it with: {use}"
-    return f"{result['out']}: {len(result['files'])} files; how to use it is in {result['out']}/README.md"
+            return f"{result['repo']}: {files} would be sent"
+        return f"{result['url']}: {files}, commit {result['commit']}\nuse it with: {result['use']}"
+    return f"{result['out']}: {files}; how to use it is in {result['out']}/README.md"

@@ -23,6 +23,10 @@ SettingsOption = Annotated[
 ]
 ProtocolOption = Annotated[str, typer.Option(help="default, or paper: adds VGGish FAD and PANNs FD.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Clips measured in parallel.")]
+ClipSecondsOption = Annotated[
+    float | None,
+    typer.Option(help="Length of a training clip, at most the base's window.", show_default="10, as talim prepare"),
+]
 HeldOutOption = Annotated[list[str] | None, typer.Option(help="A recording to keep out of training. Repeatable.")]
 SamplingStepsOption = Annotated[int | None, typer.Option(help="Denoising steps (Mustango only).", show_default="100")]
 SamplerOption = Annotated[str | None, typer.Option(help="ddpm, ddim or dpm++ (Mustango only).", show_default="ddpm")]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from talim.cli import early_checks
-from talim.cli.options import JsonOption, show
+from talim.cli.options import ClipSecondsOption, JsonOption, show
 from talim.errors import TalimError, UsageError
 from talim.out_of_memory import memory_detail, memory_that_ran_out
 
@@ -23,17 +23,18 @@ def plan(
     ] = None,
     base: Annotated[str | None, typer.Option(help="Base model: known name or a folder; no weights are needed.")] = None,
     design: Annotated[
-        list[str] | None, typer.Option(help="Adapter as KIND@SITE:SIZE, compared with full@all. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Adapter as KIND@SITE:SIZE, compared with full@all. Repeatable.",
+            show_default="linear@all:2.5%, as talim train",
+        ),
     ] = None,
     gpu: Annotated[
         str | None, typer.Option(help="GPU by name, such as rtx-3060, l4 or h100-80gb; this CPU if not given.")
     ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(help="Length of a training crop; the base's window if not given.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Clips per step.")] = 1,
-    data_hours: Annotated[float, typer.Option(help="Hours of training music.")] = 1.0,
-    epochs: Annotated[float, typer.Option(help="Epochs over the training music.")] = 10.0,
+    clip_seconds: ClipSecondsOption = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips per step.", show_default="8, as talim train")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default="300, as talim train")] = None,
     precision: Annotated[
         str | None,
         typer.Option(help="Numbers of the frozen base: bf16 (16 bits) or fp32 (32 bits); else by the hardware."),
@@ -55,29 +56,28 @@ def plan(
     Exit status 1 where none of the designs fits into the memory.
     """
     if (study is None) == (base is None):
-        raise UsageError("talim plan takes either a study's YAML file or --base with --design")
+        raise UsageError("talim plan takes either a study's YAML file or --base")
     early_checks.check_described(base, design or ())
     if study is not None:
         early_checks.require_yaml(study, "the YAML file of a study")
         summed, text = _plan_study(study, gpu, price_per_hour, price_per_kwh, watts, recalibrate)
         show(summed, json_, text)
         return
-    if not design:
-        raise UsageError("talim plan --base needs at least one --design, for example --design conv@all:2.7%")
     from talim import api
     from talim.design.expression import Design
     from talim.planning.tables import render_plan
+    from talim.recipe import Recipe
 
+    design = design or [str(Recipe.model_fields["design"].default)]
     asked = {str(Design.parse(text)) for text in design}
     with _memory_explained():
         planned = api.plan(
             str(base),
             design,
             gpu=gpu,
-            crop_seconds=seconds,
+            crop_seconds=clip_seconds,
             batch_size=batch_size,
-            data_hours=data_hours,
-            epochs=epochs,
+            steps=steps,
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,
             memory_gb=memory_gb,
@@ -123,7 +123,7 @@ def _plan_study(
 
     planning.check_options(None, watts=watts, price_per_hour=price_per_hour, price_per_kwh=price_per_kwh)
     reporter, cache = progress.default(), default_cache_folder()
-    jobs = [estimates.job_of(trial, base) for trial, _, base in list_trials(file, file.parent)]
+    jobs = [estimates.job_of(trial, base, file.parent) for trial, _, base in list_trials(file, file.parent)]
     summed = planning.plan_total(
         jobs,
         hardware_profile(gpu, watts, cache, recalibrate, reporter),

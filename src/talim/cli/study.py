@@ -10,6 +10,7 @@ import typer
 
 from talim.cli import early_checks
 from talim.cli.options import DeviceOption, JsonOption, show
+from talim.html.formatting import format_counted
 
 EXAMPLE = "Example: `talim study studies/demo.yaml --out my-study`"
 
@@ -45,7 +46,7 @@ def study(
 
     summary = api.study(file, out, retry_failed=retry_failed, num_workers=num_workers, ray=ray, device=device)
     failed = [f"failed: {row['id']} {row['design']}: {row['error']}" for row in summary["failed"]]
-    done = f"{summary['done']} of {summary['trials']} trials are done: {summary['results']}"
+    done = f"{summary['done']} of {format_counted(summary['trials'], 'trial')} are done: {summary['results']}"
     lines = [*summary["notes"], done, *failed]
     retry = [f"next: {_command(file, out)} --retry-failed"] if failed else []
     lines += [*retry, f"next: talim report {shlex.quote(str(out))}"]
@@ -65,7 +66,7 @@ def _list_trials(file: Path, out: Path, gpu: str | None, json_: bool) -> None:
     from talim.experiments.preliminary_trials import growth_bound
     from talim.experiments.runner import list_trials, study_problems
 
-    estimates = TrialEstimates(gpu, progress.default())
+    estimates = TrialEstimates(file.parent, gpu, progress.default())
     rows = [(trial, status, estimates.estimate(trial, base)) for trial, status, base in list_trials(file, out)]
     trials: list[dict[str, Any]] = [
         {"id": trial.id, "grid": trial.grid, "trial": trial.name, "status": status, "planned": cost}

@@ -20,9 +20,11 @@ from talim.errors import UsageError
 from talim.traditions.name_matching import split_ascii_words
 
 SECTION_COLUMNS = ("file_name", "start_seconds", "seconds", "end_seconds", "name")
-# Columns without a meaning here that talim's own corpora and data sets have.
-_KEPT_COLUMNS = ("mode_kind", "cycle_kind", "lead_performer", "lead_instrument", "release_mbid", "work_mbid",
-                 "composer", "seed", "id", "notes", "comment", "year", "date")  # fmt: skip
+# Usual columns without a meaning here: told as not used, and no other one is meant by them.
+_ONLY_KEPT = ("composer", "id", "notes", "comment", "year", "date")
+# Columns that talim's own corpora and data sets have.
+_KEPT_COLUMNS = ("mode_kind", "cycle_kind", "lead_performer", "lead_instrument", "release_mbid", "work_mbid", "seed",
+                 *_ONLY_KEPT)  # fmt: skip
 # Further usual names, in letters only, and the column that each is read as.
 _ALIASES = {"rag": "raga", "ragam": "raga", "makami": "makam", "tal": "tala", "talam": "tala", "usulu": "usul",
             "player": "performer", "vocalist": "singer", "instrumentalist": "musician", "song": "title",
@@ -95,16 +97,16 @@ def with_known_columns(table: Table, known: ColumnSet) -> Table:
     rows = [(line, {renamed.get(column, column): text for column, text in cells.items()}) for line, cells in table.rows]
     notes = [f"read as known columns: {_listed([f'{c} as {n}' for c, n in renamed.items()])}"] if renamed else []
     unused = [column for column in columns if column not in known.names and column not in renamed]
+    only_kept = [column for column in columns if column in _ONLY_KEPT]
     if suggested := [column for column in unused if column.startswith(SUGGESTION_PREFIX)]:
         rows = [(line, {c: text for c, text in cells.items() if c not in suggested}) for line, cells in rows]
-        example = suggested[0]
-        notes.append(
-            f"suggestions that nobody has confirmed, not used: {_listed(suggested)}; rename a column that is right "
-            f"({example} to {example.removeprefix(SUGGESTION_PREFIX)})"
-        )
+        confirmed = {column: known.found(column.removeprefix(SUGGESTION_PREFIX)) for column in suggested}
+        example = next((f"{old} to {new}" for old, new in confirmed.items() if new), "")
+        advice = f"; rename a column that is right ({example})" if example else ""
+        notes.append(f"suggestions that nobody has confirmed, not used: {_listed(suggested)}{advice}")
         unused = [column for column in unused if column not in suggested]
-    if unused:
-        texts = [f"{column}{_nearest(column, known)}" for column in unused]
+    if unused or only_kept:
+        texts = [*(f"{column}{_nearest(column, known)}" for column in unused), *only_kept]
         notes.append(f"columns not used, only kept with the clips: {_listed(texts)}")
     if table.unit == "line" and SPLIT_COLUMN in known.names:
         _check_sides(table.path, rows)

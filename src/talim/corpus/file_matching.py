@@ -117,6 +117,7 @@ def _spellings(text: str) -> Iterator[str]:
 def _fold(path: str) -> str:
     """A path for comparison: no case, one form of each letter, single blanks, no drive, no leading ./ or /."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
-    text = text.replace("i\u0307", "i").replace("ı", "i").replace("\u200b", "").replace("\ufeff", "")
+    text = text.replace("i\u0307", "i").replace("ı", "i")
+    text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")  # marks of direction and the like
     parts = [" ".join(part.split()) for part in re.sub(r"^[a-z]:", "", text).split("/")]
     return "/".join(part for part in parts if part not in ("", "."))

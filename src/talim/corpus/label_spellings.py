@@ -71,13 +71,15 @@ def unify_labels(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
 def _known_traditions(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
     """The clips with traditions under the names that the facts have: "Hindustani classical" is hindustani."""
     texts = {clip.tradition for clip in clips} - {UNKNOWN}
-    renamed = {text: tradition.slug for text in texts for tradition in _traditions(text) if text != tradition.slug}
+    renamed = {
+        text: tradition.slug for text in texts for tradition in possible_traditions(text) if text != tradition.slug
+    }
     notes = [f"tradition {text} is counted as {slug}" for text, slug in sorted(renamed.items())]
     return [clip.model_copy(update={"tradition": renamed.get(clip.tradition, clip.tradition)}) for clip in clips], notes
 
 
-def _traditions(name: str) -> list[Tradition]:
-    """The built-in traditions that a clip's tradition may be: all where it is unknown."""
+def possible_traditions(name: str) -> list[Tradition]:
+    """The built-in traditions that a tradition by this name may be: all where it is unknown."""
     if name == UNKNOWN:
         return list(load_all_builtin())
     key = normalize_name(name)
@@ -95,7 +97,7 @@ def _values(cell: str) -> list[str]:
 def _entry_meaning(kind: str, clip: Clip, text: str) -> str:
     """What a mode or cycle means: the facts' entry, where exactly one tradition has it; else its plain letters."""
     entries, text = [], romanize_devanagari(text)
-    for tradition in _traditions(clip.tradition):
+    for tradition in possible_traditions(clip.tradition):
         try:
             entry = tradition.mode(text) if kind == "mode" else tradition.cycle(text)
         except TalimError:

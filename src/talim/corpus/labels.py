@@ -37,7 +37,7 @@ _SECTION_LABELS = ("mode", "cycle", "laya", "form", "tempo_bpm", "tempo")  # lab
 _UNMETERED_FORMS = frozenset(
     map(normalize_words, ("alap", "alapana", "aochar", "jod", "jor", "taksim", "gazel", "serbest", "tanam"))
 )
-_LAYAS = ("vilambit", "madhya", "drut")
+LAYAS = ("vilambit", "madhya", "drut")
 _MIN_OVERLAP_SECONDS = 0.5  # shorter overlaps of a section with a stretch are ignored
 
 
@@ -90,7 +90,7 @@ def parse_labels(cells: Mapping[str, str]) -> Labels:
         section=columns["section"],
         tonic_hz=next(iter(numbers_in("tonic_hz", columns["tonic_hz"])), None),
     )
-    return replace(labels, unmetered=_is_unmetered(labels.section, *labels.form, *labels.cycle))
+    return replace(labels, unmetered=is_unmetered(labels.section, *labels.form, *labels.cycle))
 
 
 def labels_in_range(whole: Labels, sections: Sequence[AnnotatedSection], start: float, stop: float) -> Labels:
@@ -119,7 +119,7 @@ def labels_in_range(whole: Labels, sections: Sequence[AnnotatedSection], start: 
 
 def _labels_outside_sections(whole: Labels, has_sections: bool) -> Labels:
     """The recording's labels for a stretch without a section, less those that may not hold everywhere."""
-    partly_unmetered = whole.unmetered or any(_is_unmetered(text) for text in (*whole.form, whole.title))
+    partly_unmetered = whole.unmetered or any(is_unmetered(text) for text in (*whole.form, whole.title))
     if has_sections or (partly_unmetered and not _is_entirely_unmetered(whole)):
         return replace(whole, cycle=(), laya=(), tempo_bpm=(), tempo=(), form=(), unmetered=False)
     if len(whole.cycle) > 1:  # a concert of several parts: its single tempo is that of one of them
@@ -129,7 +129,7 @@ def _labels_outside_sections(whole: Labels, has_sections: bool) -> Labels:
 
 def _is_entirely_unmetered(whole: Labels) -> bool:
     texts = [text for text in (whole.section, *whole.form) if text] or [whole.title, *whole.cycle]
-    return all(_is_unmetered(text) for text in texts if text)
+    return all(is_unmetered(text) for text in texts if text)
 
 
 def _section_labels(whole: Labels, section: AnnotatedSection) -> Labels:
@@ -139,9 +139,9 @@ def _section_labels(whole: Labels, section: AnnotatedSection) -> Labels:
     named_cycles = tuple(cycle for cycle in whole.cycle if (key := normalize_words(cycle)) and key in name)
     if not named_cycles and (match := re.search(r"\b\w*t[aā]+l\b", section.name, re.IGNORECASE)):
         named_cycles = (match.group(),)
-    named_layas = tuple(laya for laya in _LAYAS if normalize_words(laya) in name)
+    named_layas = tuple(laya for laya in LAYAS if normalize_words(laya) in name)
     named_form = ("alap",) if "alap" in name else ()
-    unmetered = cells.unmetered or _is_unmetered(section.name)
+    unmetered = cells.unmetered or is_unmetered(section.name)
     return replace(
         whole,
         mode=cells.mode or whole.mode,
@@ -172,7 +172,7 @@ def _single_value(values: tuple[str, ...]) -> tuple[str, ...]:
     return values if len(values) == 1 else ()
 
 
-def _is_unmetered(*texts: str) -> bool:
+def is_unmetered(*texts: str) -> bool:
     """Whether any of the texts names a part without a cycle."""
     names = [normalize_words(text) for text in texts]
     words = {word for name in names for word in name.split()}

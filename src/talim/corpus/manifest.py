@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from talim.atomic_io import parse_json
 from talim.audio import Audio, AudioError, content_hash, read
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
 from talim.path_suggestions import did_you_mean
 from talim.strict_yaml import describe
 
@@ -97,7 +98,7 @@ class Corpus:
         seconds = sum(clip.seconds for clip in self.clips)
         return (
             f"Corpus({str(self.folder)!r}: {len(self.train)} training, {len(self.validation)} validation and "
-            f"{len(self.held_out)} held-out clips, "
+            f"{format_counted(len(self.held_out), 'held-out clip')}, "
             f"{seconds / 60:.1f} minutes)"
         )
 

@@ -124,7 +124,7 @@ def find_tables(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
             tables.append(path)
             if path.name != wanted:
                 notes.append((path.name, f"read as {wanted}"))
-        elif path.name == SECTIONS_NAME or path.is_dir():
+        elif path.name == SECTIONS_NAME or (path.is_dir() and path.suffix.lower() not in _TABLE_SUFFIXES):
             continue
         elif near := _near_table_name(path):
             notes.append((path.name, f"not read: save it as {near} (a spreadsheet's 'CSV UTF-8') beside it"))
@@ -159,13 +159,23 @@ def _rows_from_above(folder: Path, names: Collection[str]) -> tuple[dict[str, Me
             table = read_table(path) if path.is_file() else Table(path)
         except TalimError:  # outside the source, so it may be about anything
             continue
-        by_name = {normalize_path(row.pop("file_name")): (line, row) for line, row in table.rows}
+        by_name: dict[str, tuple[int, MetadataRow]] = {}
+        repeated = list[int]()
+        for line, row in table.rows:
+            name = normalize_path(row.pop("file_name"))
+            if name.startswith(prefix) and by_name.get(name, (0, row))[1] != row:
+                repeated.append(by_name[name][0])
+            by_name[name] = (line, row)
         rows = {name: by_name[prefix + name] for name in names if prefix + name in by_name}
         if rows:
             described = with_known_columns(Table(path, [*rows.values()]), recording_columns())
             note = f"in the folder above: it describes {len(rows)} of these {format_counted(len(names), 'recording')}"
             cells = dict(zip(rows, (row for _, row in described.rows), strict=True))
-            return cells, [{"file": f"../{path.name}", "note": text} for text in (note, *described.notes)]
+            twice = (
+                [f"{format_lines(repeated)}: another row describes the same recording and counts"] if repeated else []
+            )
+            found = (note, *table.notes, *described.notes, *twice)
+            return cells, [{"file": f"../{path.name}", "note": text} for text in found]
     return {}, []
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from talim.audio.levels import RecordingLevels
 from talim.backbones.readable_text import TextReader, caption_notes
 from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
@@ -27,12 +28,15 @@ from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
 from talim.corpus.split_column import given_sides, sides_of_recordings
 from talim.corpus.split_groups import with_sound_groups
 from talim.corpus.summary import split_item, summarize, with_split
+from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
+from talim.corpus.unknown_names import unknown_names
 from talim.corpus.validation_side import add_validation
 from talim.corpus.waveform_copies import find_waveform_copies
 from talim.errors import TalimError, UsageError
 from talim.html.formatting import format_counted
 from talim.licences import commercial_use_objection
 from talim.progress import Progress
+from talim.recipe import CLIP_SECONDS
 from talim.run import Run
 from talim.terminal_text import one_line
 from talim.traditions.name_matching import slugify
@@ -46,7 +50,7 @@ def prepare(  # noqa: PLR0913
     out: str | Path,
     *,
     format: str | None = None,
-    clip_seconds: float = 10.0,
+    clip_seconds: float = CLIP_SECONDS,
     sample_rate: int = 32000,
     channels: int = 1,
     seed: int = 0,
@@ -112,7 +116,7 @@ def prepare(  # noqa: PLR0913
                 passed_over_notes(metadata, out) + caption_notes(reader, [clip.caption for clip in clips]),
                 progress,
             )
-            imported = _with_notes(imported, "labels", spelling_notes, progress)
+            imported = _with_label_notes(imported, spelling_notes, metadata, progress)
             items = [split_item(clip) for clip in clips]
             fraction = default_fraction(items) if held_out_fraction is None else held_out_fraction
             split = add_validation(
@@ -167,6 +171,14 @@ def _with_notes(imported: ImportResult, about: str, notes: Sequence[str], progre
     for note in notes:
         progress.log(one_line(f"note: {about}: {note}"))
     return replace(imported, notes=(*imported.notes, *({"file": about, "note": note} for note in notes)))
+
+
+def _with_label_notes(
+    imported: ImportResult, spellings: Sequence[str], metadata: Mapping[str, RecordingMetadata], progress: Progress
+) -> ImportResult:
+    """The source with notes on spellings, and with names that no list has, which are told with the result."""
+    imported = _with_notes(imported, "labels", spellings, progress)
+    return _with_notes(imported, UNKNOWN_NAMES, unknown_names(metadata.values()), Progress())
 
 
 def _with_given_sides(
@@ -244,6 +256,8 @@ def _read_all_metadata(
         except TalimError as error:
             stats.skipped.append({"file": file.name, "reason": f"its metadata: {error}"})
             continue
+        if late := _late_sections(recording, stats.segmented[file.name].levels):
+            recording = metadata[file.name] = replace(recording, notes=(*recording.notes, late))
         for note in recording.notes:
             progress.log(one_line(f"note: {file.name}: {note}"))
     if not metadata:
@@ -253,6 +267,16 @@ def _read_all_metadata(
             reason = f"none of its recordings can be used ({len(stats.skipped)}); {first['file']}: {first['reason']}"
         raise TalimError(f"{imported.source}: {reason}")
     return metadata
+
+
+def _late_sections(recording: RecordingMetadata, levels: RecordingLevels | None) -> str:
+    """A note on sections that begin where the sound has ended, as where minutes were written for seconds."""
+    late = [each for each in recording.sections if levels and each.start_seconds >= levels.seconds]
+    if not late or levels is None:
+        return ""
+    count = format_counted(len(late), "section")
+    begin = "begins after its end and labels" if len(late) == 1 else "begin after its end and label"
+    return f"{count} of it {begin} nothing: it lasts {levels.seconds:.1f} s"
 
 
 def _best_described_first(files: Sequence[SourceFile], edited: Mapping[str, Mapping[str, str]]) -> list[SourceFile]:

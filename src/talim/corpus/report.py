@@ -23,7 +23,7 @@ from talim.licences import allows_commercial_use
 from talim.version import __version__
 
 MAX_AUDIO_PLAYERS = 6  # about 150 kB of the page each
-MAX_ROWS = 12
+MAX_ROWS, MAX_CAPTIONS = 12, 5
 MAX_PLAYER_SECONDS = 12.0
 _MAX_CLIPPED_FRACTION = 0.0005
 _MAX_SILENT_FRACTION = 0.3
@@ -80,7 +80,8 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
     facts, clips = corpus.summary, corpus.clips
     levels = [row for row in facts["source_levels"] if row.get("seconds")]
     leakage, random_leakage = facts["split"]["leakage"], facts["split"]["random_split_leakage"]
-    performers = facts["performers"]
+    performers, players = facts["performers"], _players(corpus)
+    given = list(dict.fromkeys(clip.caption for clip in clips if clip.caption))
     return {
         "version": __version__,
         "title": title_of(corpus.folder),
@@ -93,7 +94,8 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
             (str(facts["recordings"]), "recording" if facts["recordings"] == 1 else "recordings"),
             (str(performers or "?"), "named performer" if performers == 1 else "named performers"),
         ],
-        "players": _players(corpus),
+        "players": players,
+        "played": _played(players, corpus),
         "labels": {
             name: duration_bars(facts["labels"][name])
             for name in ("tradition", "mode", "cycle", "instruments")
@@ -103,16 +105,24 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
         "loudness": _histogram([row["lufs"] for row in levels if row["lufs"] is not None], _LUFS_BINS),
         "level_problems": _level_problems(levels),
         "leakage": [
-            (name, format_percent(random_leakage[key]) if random_leakage else "–", format_percent(leakage[key]))
+            (name, _leaked(random_leakage, key) if random_leakage else "–", _leaked(leakage, key))
             for key, name in _LEAKAGE_NAMES.items()
         ],
         "held_out": facts["split"]["held_out_recordings"],
         "validation": facts["split"]["validation_recordings"],
         "sides": _sides_sentence(facts["split"]),
         "captions": {name: format_counted(count, "recording") for name, count in facts["captions"].items()},
-        "example_captions": list(dict.fromkeys(clip.caption for clip in clips if clip.caption))[:5],
+        "example_captions": given[:MAX_CAPTIONS],
+        "num_captions": len(given),
         "rights": {name: _recording_counts(facts["rights"][name]) for name in ("licences", "sources", "consent")},
     }
+
+
+def _leaked(fractions: Mapping[str, float | None], key: str) -> str:
+    """The fraction of held-out recordings that share it; of all together it is the least where one is not known."""
+    text = format_percent(fractions[key])
+    least = key == "any" and fractions[key] is not None and any(fractions[each] is None for each in LEAKAGE_KEYS)
+    return f"{text} or more" if least else text
 
 
 def title_of(folder: Path) -> str:
@@ -202,6 +212,13 @@ def _players(corpus: Corpus) -> list[dict[str, Any]]:
                 seen.add(getattr(clip, column))
                 selected.append(clip)
     return [_player(corpus, clip) for clip in sorted(selected, key=lambda clip: clip.id)]
+
+
+def _played(players: Sequence[Mapping[str, Any]], corpus: Corpus) -> str:
+    """How many of the recordings are played, and how much of each."""
+    played, every = len({player["recording"] for player in players}), len({clip.recording for clip in corpus.clips})
+    of, verb = f"{played} of " * (played < every), "is" if every == 1 else "are"
+    return f"{of}{format_counted(every, 'recording')} {verb} played here, up to {MAX_PLAYER_SECONDS:g} s of each."
 
 
 def _player(corpus: Corpus, clip: Clip) -> dict[str, Any]:

@@ -115,10 +115,13 @@ def make_split(
 
 def random_split_leakage(
     items: Sequence[SplitItem], held_out_fraction: float, seed: int, duplicates: DuplicatePairs
-) -> dict[str, float] | None:
-    """Leakage of a random split by recording, mean over 20 seeds (see `split_leakage`); None where infeasible."""
+) -> dict[str, float | None] | None:
+    """Leakage of a random split by recording, mean over 20 seeds (see `split_leakage`); None where infeasible.
+
+    The mean is over the draws in which the fraction is known.
+    """
     alone = {item.recording: item.recording for item in items}
-    draws: list[dict[str, float]] = []
+    draws: list[dict[str, float | None]] = []
     for number in range(_NUM_RANDOM_SPLITS):
         try:
             drawn = _draw_held_out_groups(alone, items, held_out_fraction, seed + number, "recording")
@@ -126,7 +129,8 @@ def random_split_leakage(
             return None
         sides = _sides(items, lambda item, drawn=drawn: item.recording in drawn)
         draws.append(split_leakage(items, sides, duplicates))
-    return {key: round(sum(draw[key] for draw in draws) / len(draws), 4) for key in draws[0]}
+    known = {key: [value for draw in draws if (value := draw[key]) is not None] for key in draws[0]}
+    return {key: round(sum(values) / len(values), 4) if values else None for key, values in known.items()}
 
 
 def applicable_strategies(items: Sequence[SplitItem]) -> list[str]:

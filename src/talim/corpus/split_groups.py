@@ -109,10 +109,11 @@ def with_sound_groups(clips: Sequence[Clip], duplicates: DuplicatePairs) -> list
 
 def split_leakage(
     items: Sequence[SplitItem], sides: Mapping[str, str], duplicates: DuplicatePairs = ()
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Fraction of held-out recordings, 0 to 1, with a performer, release, work or audio of training or validation.
 
-    Keys: performer, release, work, duplicate, any (at least one of them). Unknown values count as not shared.
+    Keys: performer, release, work, duplicate, any (at least one of them). Unknown values count as not shared; where one
+    side names none, the fraction is None, and so is an `any` of 0 that leaves such a key out.
     """
     held_out: dict[str, list[SplitItem]] = defaultdict(list)
     for item in items:
@@ -120,9 +121,12 @@ def split_leakage(
             held_out[item.recording].append(item)
     train = [item for item in items if sides.get(item.id) in (TRAIN, VALIDATION)]
     shared: dict[str, set[str]] = {}
+    unknown = set()
     for key in LEAKAGE_KEYS:
         names_of = GROUPING_FUNCTIONS[key]
         in_training = {name for item in train for name in names_of(item)}
+        if not in_training or not any(names_of(item) for clips in held_out.values() for item in clips):
+            unknown.add(key)
         shared[key] = {
             recording for recording, clips in held_out.items() if any(in_training & {*names_of(item)} for item in clips)
         }
@@ -132,4 +136,7 @@ def split_leakage(
         recording for recording, clips in held_out.items() if any(item.source_file in exposed for item in clips)
     }
     shared["any"] = set().union(*shared.values())
-    return {key: round(len(recordings) / max(1, len(held_out)), 4) for key, recordings in shared.items()}
+    if unknown and not shared["any"]:
+        unknown.add("any")
+    fractions = {key: round(len(recordings) / max(1, len(held_out)), 4) for key, recordings in shared.items()}
+    return {key: None if key in unknown else fraction for key, fraction in fractions.items()}

@@ -34,7 +34,7 @@ def summarize(  # noqa: PLR0913
     imported: ImportResult,
     *,
     near_duplicates: Sequence[NearDuplicate],
-    random_leakage: Mapping[str, float] | None,
+    random_leakage: Mapping[str, float | None] | None,
 ) -> dict[str, Any]:
     """The summary as plain JSON values; `clips` are all clips."""
     used = with_split(clips, split)
@@ -109,9 +109,12 @@ def _generated(clips: Sequence[Clip], stats: PrepareStats) -> dict[str, Any]:
 
 
 def _example_caption(clips: Sequence[Clip]) -> str:
-    """A caption to generate with: of a training clip, whose music an adapter learns; one with a mode first."""
+    """A caption to generate with: of a training clip, whose music an adapter learns; one with a mode first.
+
+    Empty only where no clip has one.
+    """
     training = [clip for clip in clips if clip.split == "train"] or clips
-    return max(training, key=lambda clip: clip.mode != UNKNOWN).caption if training else ""
+    return max(training, key=lambda clip: (clip.caption != "", clip.mode != UNKNOWN)).caption if training else ""
 
 
 def _amount(clips: Sequence[Clip]) -> dict[str, Any]:

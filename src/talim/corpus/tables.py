@@ -82,7 +82,7 @@ def read_rows(path: Path, folder: Path | None = None) -> Table:
     jsonl = path.suffix.lower() == ".jsonl"
     columns: list[str] = []
     try:
-        rows = [*_jsonl_rows(text)] if jsonl else [*_csv_rows(text, columns, notes)]
+        rows = [*_jsonl_rows(text, notes)] if jsonl else [*_csv_rows(text, columns, notes)]
     except ValueError as error:
         raise TalimError(f"{path}: {error}") from error
     damaged = [line for line, row in rows if any(not _is_text(cell) for cell in row.values())]
@@ -156,12 +156,14 @@ def _is_text(value: object) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for part in parts if isinstance(part, str) for letter in part)
 
 
-def _jsonl_rows(text: str) -> Iterator[tuple[int, dict[str, object]]]:
+def _jsonl_rows(text: str, notes: list[str]) -> Iterator[tuple[int, dict[str, object]]]:
+    nameless: list[int] = []
+    several: list[int] = []
     for line, content in enumerate(text.split("\n"), 1):
         if not content.strip():
             continue
         try:
-            row = parse_json(content)
+            row = parse_json(content, unique=True)
         except ValueError as error:
             raise ValueError(f"line {line} is not JSON: {error}") from error
         if not isinstance(row, dict):
@@ -169,7 +171,14 @@ def _jsonl_rows(text: str) -> Iterator[tuple[int, dict[str, object]]]:
         columns = Counter(plain_column(str(name)) for name in row)
         if twice := [name for name, count in columns.items() if count > 1 and name]:
             raise ValueError(f"line {line} has the column {twice[0]} twice; delete one")
+        nameless += [line] * any(not plain_column(str(name)) and value not in (None, "") for name, value in row.items())
+        files = [value for name, value in row.items() if plain_column(str(name)) in FILE_COLUMNS]
+        several += [line] * any(isinstance(value, list) and len(value) > 1 for value in files)
         yield line, row
+    if nameless:
+        notes.append(f"{format_lines(nameless)} with a value that has no name: not used")
+    if several:
+        notes.append(f"{format_lines(several)} with several files: the first counts")
 
 
 def _csv_rows(text: str, columns: list[str], notes: list[str]) -> Iterator[tuple[int, dict[str, object]]]:

@@ -10,6 +10,7 @@ from talim.design.adapter_kinds import KINDS
 from talim.design.expression import RANKED_KINDS, UNSIZED_KINDS, Part
 from talim.design.musicgen_sites import Site, TargetLinear
 from talim.errors import UsageError
+from talim.html.formatting import format_counted
 
 TOLERANCE = 0.01  # relative deviation from the budget
 IA3_NAMES = ("k_proj", "v_proj", "fc2", "to_k", "to_v", "ff.net.2")
@@ -66,7 +67,7 @@ def solve_width(
     if budget < (1 - TOLERANCE) * narrowest:
         raise UsageError(
             f"{part} is a budget of {budget:,} parameters, but {part.kind} needs at least {narrowest:,} at these "
-            f"{len(sites)} sites; give a larger size or fewer layers"
+            f"{format_counted(len(sites), 'site')}; give a larger size or fewer layers"
         )
     uniform = _widest_below(cost, sites, budget)
     candidates = [_widened(uniform, count, len(sites)) for count in range(len(sites) + 1)]

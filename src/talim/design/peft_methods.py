@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from talim.design.expression import PEFT_PREFIX as PREFIX
 from talim.design.expression import SITE_NAMES, layer_range
 from talim.errors import UsageError
+from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
     from peft.config import PeftConfig
@@ -233,7 +234,8 @@ def solve_size(kind: str, budget: int, matrices: tuple[TargetLinear, ...]) -> in
     low, high = min(counts.values()), max(counts.values())
     if not 0.5 * budget <= counts[best] <= 2 * budget:
         raise UsageError(
-            f"{kind} cannot have about {budget:,} parameters at these {len(matrices)} linear layers; the nearest is "
+            f"{kind} cannot have about {budget:,} parameters at these "
+            f"{format_counted(len(matrices), 'linear layer')}; the nearest is "
             f"{counts[best]:,}" + (f" (sizes that were tried give {low:,} to {high:,})" if low != high else "")
         )
     return best

@@ -8,6 +8,7 @@ from typing import Any
 from talim.design.expression import SITE_NAMES, STORED_SITE, Design, is_peft, layer_range
 from talim.design.musicgen_sites import MusicGenShape, Site
 from talim.errors import UsageError
+from talim.html.formatting import format_counted
 
 THIRDS = {"shallow": 0, "middle": 1, "deep": 2}
 ALL_SITE_PARTS = ("layers", "down", "mid", "up")  # the parts of a model that `all` means
@@ -41,7 +42,7 @@ def select_sites(name: str, sites: Sequence[Site]) -> tuple[Site, ...]:
         selected = [site for site in sites if name in (site.part, site.name)]
     if not selected:
         names = dict.fromkeys(site.part for site in sites if site not in layers)
-        numbers = [f"{len(layers)} layers, 0 to {len(layers) - 1}"] if layers else []
+        numbers = [f"{format_counted(len(layers), 'layer')}, 0 to {len(layers) - 1}"] if layers else []
         raise UsageError(f"site {name} is not in this model; it has {', '.join([*names, *numbers])}")
     return tuple(selected)
 
@@ -55,7 +56,9 @@ def valid_site_names(sites: Sequence[Site]) -> tuple[str, ...]:
 def _third(layers: Sequence[Site], name: str) -> Sequence[Site]:
     first, end = (round(len(layers) * part / 3) for part in (THIRDS[name], THIRDS[name] + 1))
     if first == end:
-        raise UsageError(f"site {name}: {len(layers)} layers have no thirds; name them as layers[0]")
+        raise UsageError(
+            f"site {name}: with {format_counted(len(layers), 'layer')} there are no thirds; name them as layers[0]"
+        )
     return layers[first:end]
 
 

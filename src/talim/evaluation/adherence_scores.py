@@ -15,6 +15,7 @@ from talim.corpus.manifest import UNKNOWN, Clip
 from talim.errors import TalimError
 from talim.evaluation import clip_measures, score_table, tradition_scores
 from talim.evaluation.score_table import ClipSet, Estimate, Measure, ScoreRow, missing_score, row_or_reason
+from talim.html.formatting import format_counted
 from talim.metrics import clap, embeddings, pitch, prompt_adherence, rhythm
 from talim.metrics.cache import MetricCache
 from talim.traditions import note_transcription
@@ -40,22 +41,30 @@ def prompt_adherence_scores(
     A row has no value, but the reason, if the prompts name fewer than two values of the label.
     """
     rows = []
-    alike = "the prompts do not differ {} as far as talim can tell; ask for more prompts"
-    if not any(clip.caption for clip in prompt_clips):
-        alike = "the held-out recordings have no captions, so nothing was asked for; write some into metadata.csv"
+    asked = any(clip.caption for clip in prompt_clips)
     for name in ADHERENCE_LABELS:
         labels, real_labels = ([prompt_label(clip, name) for clip in clips] for clips in (prompt_clips, real_clips))
         meaning = f"outputs that fit their own prompt's {name} better than other prompts' (0.5 is chance)"
         measure = Measure(f"adherence_{name}", "higher_is_better", "0 to 1", meaning)
         sets = [(generated, labels), (real, real_labels), (base, labels)]
-        rows.append(_row(measure, alike.format(f"in {name}"), sets, label_fit(name, real, real_labels, cache)))
+        alike = _why_alike(f"in {name}", asked, real_labels)
+        rows.append(_row(measure, alike, sets, label_fit(name, real, real_labels, cache)))
     meaning = "outputs closer to their own prompt than to other prompts in CLAP's space (0.5 is chance)"
     measure = Measure("adherence_clap", "higher_is_better", "0 to 1", meaning)
     if isinstance(clap_model, str):
         return [*rows, missing_score(measure, clap_model)]
     captions, real_captions = ([clip.caption or None for clip in clips] for clips in (prompt_clips, real_clips))
     sets = [(generated, captions), (real, real_captions), (base, captions)]
-    return [*rows, _row(measure, alike.format("at all"), sets, clap_fit(clap_model, cache))]
+    return [*rows, _row(measure, _why_alike("at all", asked, real_captions), sets, clap_fit(clap_model, cache))]
+
+
+def _why_alike(how: str, asked: bool, held_out: Sequence[str | None]) -> str:
+    """Why prompts do not differ, and what would help: more of them only where the held-out recordings differ."""
+    if not asked:
+        return "the held-out recordings have no captions, so nothing was asked for; write some into metadata.csv"
+    if len({*filter(None, held_out)}) < 2:
+        return f"the held-out recordings, and so the prompts, do not differ {how} as far as talim can tell"
+    return f"the prompts do not differ {how} as far as talim can tell; ask for more prompts"
 
 
 def _row(measure: Measure, alike: str, sets: Sequence[tuple[ClipSet, list[str | None]]], fit: LabelFit) -> ScoreRow:
@@ -88,8 +97,8 @@ def _too_few_prompts(prompts: int, labels: Sequence[str | None], fits: np.ndarra
         return f"not decided: it is not recognised in real music either (preference {rates.hit:.2f}, 0.5 is chance)"
     return (
         f"not decided: real music prefers its own label in {rates.hit:.2f} of comparisons and others in "
-        f"{rates.false_alarm:.2f}, so {prompts} prompts would show a model that follows them as well in "
-        f"{power:.0%} of cases; {needed} prompts would do (80 %)"
+        f"{rates.false_alarm:.2f}, so {format_counted(prompts, 'prompt')} would show a model that follows them as well "
+        f"in {power:.0%} of cases; {format_counted(needed, 'prompt')} would do (80 %)"
     )
 
 

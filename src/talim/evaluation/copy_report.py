@@ -96,11 +96,11 @@ def _shortfall(stretches: int, clip_seconds: float) -> str:
     """Why nothing can be checked where the recordings give too few stretches to compare; else empty."""
     if stretches >= MIN_NULL_CLIPS:
         return ""
-    return (
-        f"how alike unrelated music is has to be measured on {MIN_NULL_CLIPS} stretches of the training recordings, "
-        f"each as long as a clip ({clip_seconds:.3g} s) and each compared with others of at least "
-        f"{audio_matching.PASSAGE_SECONDS:g} s, and there are {stretches}: give more or longer recordings"
+    of = (
+        f"stretches of the training recordings, each as long as a clip ({clip_seconds:.3g} s) and each compared with "
+        f"others of at least {audio_matching.PASSAGE_SECONDS:g} s"
     )
+    return f"{copy_scores.null_needed(of, stretches)}: give more or longer recordings"
 
 
 def _null_similarities(
@@ -128,7 +128,9 @@ def copy_report(result: dict[str, Any]) -> str:
             "name": Path(row["clip"]).name,
             "source": Path(row["match"]["source"]).name if row["match"] else None,
             "players": _players(row) if row["copied"] else [],
-            "reason": "" if row["match"] else "; ".join(copy_scores.reasons_not_checked([row], result["not_checked"])),
+            "reason": "; ".join(copy_scores.reasons_not_checked([row], result["not_checked"]))
+            if row["copied"] is None
+            else "",
         }
         for row in result["clips"]
     ]

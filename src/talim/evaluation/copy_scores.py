@@ -1,7 +1,9 @@
 """Copied training material: by audio fingerprint (robust to pitch shift, stretch and filters) and by codec tokens.
 
-Held-out clips, whose recordings differ from the training clips' by the split, give the null distribution: what they
-share with the training clips is what music of this kind shares. A match with p <= 0.01 counts as a copy.
+Clips of other recordings give the null distribution: what they share with the training clips is what music of this
+kind shares. These are held-out clips, and where they are fewer than ten also validation clips, and training clips
+compared with the training clips of other recordings. A match with p <= 0.01 counts as a copy. This is the one rule for
+everything that a run generates: what it could not be applied to does not count as checked.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from talim.audio import Audio
 from talim.audio.read import read_mono_blocks
-from talim.corpus.manifest import Corpus
+from talim.corpus.manifest import Clip, Corpus
 from talim.corpus.recordings import file_hash
 from talim.errors import TalimError
 from talim.evaluation.score_table import ClipSet, Measure, ScoreRow, mean_over_recordings, missing_score, row_or_reason
@@ -24,14 +26,22 @@ from talim.metrics import audio_matching, copy_detection, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
 
-MIN_NULL_CLIPS = 10  # fewer give no tail to fit, so that no match can have p <= 0.01
+MIN_NULL_CLIPS = copy_detection.MIN_NULL_FOR_TAIL  # with fewer no match can have p <= 0.01
 NULL_CLIPS_FOR_COUNTING = 99  # fewer cannot contain the one in a hundred that would be as similar
 MEANINGS = {
     "copied_sound": "outputs with 4 s of the sound of a training clip, possibly shifted, stretched or filtered",
     "copied_tokens": "outputs with a longer run of a training clip's own tokens than unrelated clips share",
 }
 NO_NULL = np.zeros(0)
-CopyMatches = tuple[list[CopyMatch | None], list[CopyMatch | None], list[CopyMatch | None]]  # generated, base, null
+
+
+class CopyMatches(NamedTuple):
+    """Matches of generated clips, of the base's and of held-out clips, and how many null clips they are judged by."""
+
+    generated: list[CopyMatch | None]
+    base: list[CopyMatch | None]
+    held_out: list[CopyMatch | None]
+    null_clips: int
 
 
 @dataclass(frozen=True)
@@ -46,14 +56,21 @@ class TokenMatcher:
 
 
 def copy_scores(
-    corpus: Corpus, generated: ClipSet, base: ClipSet, real: ClipSet, tokens: TokenMatcher | str, cache: MetricCache
+    corpus: Corpus,
+    generated: ClipSet,
+    base: ClipSet,
+    real: ClipSet,
+    tokens: TokenMatcher | str,
+    cache: MetricCache,
+    others: Sequence[Clip] = (),
 ) -> tuple[list[ScoreRow], dict[str, Any]]:
     """Fraction of outputs that copy, by sound and by tokens (a str: why there are none), and the matches.
 
+    `others` are clips of the corpus for the null distribution where the held-out ones, `real`, are too few.
     The second value is what `talim.evaluation.copy_report.copy_report` shows: each output's match of lowest p-value. An
     output counts as checked only if its sound was compared, as runs of tokens miss most copies.
     """
-    matches = {"copied_sound": audio_copy_scores(corpus, generated, base, real, cache)}
+    matches = {"copied_sound": audio_copy_scores(corpus, generated, base, real, cache, others)}
     matches["copied_tokens"] = tokens if isinstance(tokens, str) else token_copy_scores(tokens)
     rows = [_row(name, found, generated, base, real) for name, found in matches.items()]
     nothing: list[CopyMatch | None] = [None] * len(generated.clips)
@@ -66,7 +83,7 @@ def copy_scores(
     lengths = {f"{number:02d}-after.flac": clip.seconds for number, clip in enumerate(generated.clips, start=1)}
     of_sound = matches["copied_sound"]
     reason = of_sound if isinstance(of_sound, str) else ""
-    null_clips = len(real.clips) if reason else sum(match is not None for match in of_sound[2])
+    null_clips = len(real.clips) if isinstance(of_sound, str) else of_sound.null_clips
     return rows, copies_as_dict(dict(zip(lengths, best_matches, strict=True)), lengths, training, null_clips, reason)
 
 
@@ -123,7 +140,10 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
         text += f"; {format_counted(len(clips) - len(checked), 'clip')} could not be checked: {reasons}"
     null = copies.get("null_clips")
     if null is not None and null < NULL_CLIPS_FOR_COUNTING:
-        text += f"; that one unrelated clip in a hundred would be called one is extrapolated from {null} of them"
+        text += (
+            "; about one clip in a hundred that copies nothing is called a copy by mistake, a rate that is estimated "
+            f"from only {format_counted(null, 'such clip')} (the null distribution)"
+        )
     return f"{text}{_left_out(copies)}."
 
 
@@ -159,35 +179,80 @@ def only_generated(continuations: int) -> str:
 
 
 def audio_copy_scores(
-    corpus: Corpus, generated: ClipSet, base: ClipSet, real: ClipSet, cache: MetricCache
+    corpus: Corpus, generated: ClipSet, base: ClipSet, real: ClipSet, cache: MetricCache, others: Sequence[Clip] = ()
 ) -> CopyMatches | str:
-    """The best audio match of each output, base output and null clip among the training clips, or why there is none."""
+    """The best audio match of each output, base output and held-out clip in the training clips, or why there is none.
+
+    `others`: see `null_similarities`.
+    """
     prints = (fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train)
+    seconds = max((clip.seconds for clip in real.clips), default=0.0)
     try:
         sources = audio_matching.build_reference_audio(prints)
+        matches = [
+            [copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL) for clip in clip_set.clips]
+            for clip_set in (generated, base, real)
+        ]
+        known = [match.similarity for match in matches[2] if match is not None]
+        null = null_similarities(corpus, sources, known, others, seconds, cache)
     except TalimError as error:  # what else was measured is kept
         return f"the sound of the training clips cannot be read ({error})"
-    matches = [
-        [copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL) for clip in clip_set.clips]
-        for clip_set in (generated, base, real)
-    ]
-    reason = _null_shortfall([clip.seconds for clip in real.clips], [clip.seconds for clip in corpus.train])
-    return with_p_values(matches, reason)
+    return with_p_values(matches, null_shortfall(corpus, len(null)), null[len(known) :])
 
 
-def _null_shortfall(held_out_seconds: Sequence[float], training_seconds: Sequence[float]) -> str:
-    """What keeps the sound of held-out clips from being compared: what is needed of it and of training clips."""
-    longest = max(training_seconds, default=0.0)
+def null_similarities(
+    corpus: Corpus,
+    sources: audio_matching.ReferenceAudio,
+    held_out: Sequence[float],
+    others: Sequence[Clip],
+    seconds: float,
+    cache: MetricCache,
+) -> np.ndarray:
+    """Similarities to the training clips (`sources`) of music that copies none of them [n]: the null distribution.
+
+    Those of `held_out` clips, and, up to ten, those of `others`, validation or training clips cut to `seconds`; these
+    are compared with the training clips of other recordings.
+    """
+    names, found = [clip.sound_group for clip in corpus.train], list(held_out)
+    for clip in others if len(found) < MIN_NULL_CLIPS else ():
+        own = [number for number, name in enumerate(names) if name == clip.sound_group]
+        match = None
+        if len(own) < len(names):
+            match = similarity_of(corpus, clip, seconds, sources, cache, own)
+        found += [] if match is None else [match]
+        if len(found) == MIN_NULL_CLIPS:
+            break
+    return np.array(found)
+
+
+def similarity_of(
+    corpus: Corpus,
+    clip: Clip,
+    seconds: float,
+    sources: audio_matching.ReferenceAudio,
+    cache: MetricCache,
+    exclude: Sequence[int] = (),
+) -> float | None:
+    """How similar the best match of a clip, cut to `seconds`, among the sources is; None if nothing was compared."""
+    sound = corpus.read_clip(clip).mono().resample(pitch.RATE_HZ).cut(0, seconds)
+    match = audio_matching.find_audio_match(fingerprint_of(sound, cache), sources, exclude)
+    return None if match is None else match.similarity
+
+
+def null_shortfall(corpus: Corpus, given: int) -> str:
+    """Why so few null clips as are `given` could be compared with the training clips, and what would help."""
+    longest = max((clip.seconds for clip in corpus.train), default=0.0)
     if longest < audio_matching.PASSAGE_SECONDS:
         return f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s, and the longest training clip {longest:.3g} s"
-    short = [seconds for seconds in held_out_seconds if seconds < audio_matching.MIN_CLIP_SECONDS]
-    return f"{_null_needed(len(held_out_seconds) - len(short))}{f', others being {too_short(short)}' if short else ''}"
+    of = f"clips of other recordings, of at least {audio_matching.MIN_CLIP_SECONDS:g} s each"
+    return f"{null_needed(of, given)}: add recordings, or longer ones"
 
 
-def _null_needed(given: int) -> str:
+def null_needed(of: str, given: int) -> str:
+    """What is needed to know how much alike unrelated music is, and what there is of it."""
     return (
-        f"{MIN_NULL_CLIPS} held-out clips are needed to know how much alike unrelated music is (the null "
-        f"distribution), and there are {given}"
+        f"how much alike unrelated music is (the null distribution) has to be measured on {MIN_NULL_CLIPS} {of}, "
+        f"and there are {given}"
     )
 
 
@@ -199,16 +264,19 @@ def token_copy_scores(tokens: TokenMatcher) -> CopyMatches | str:
     ]
     few = len(tokens.null_clips) < MIN_NULL_CLIPS
     no_run = "the held-out clips share no token with the training clips"
-    return with_p_values(matches, _null_needed(len(tokens.null_clips)) if few else no_run)
+    return with_p_values(matches, null_needed("held-out clips", len(tokens.null_clips)) if few else no_run)
 
 
-def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason: str) -> CopyMatches | str:
-    """Matches of outputs, base outputs and null clips with their p-values; a null clip's is against the other ones.
+def with_p_values(
+    matches: Sequence[Sequence[CopyMatch | None]], no_null_reason: str, more_null: Sequence[float] | np.ndarray = ()
+) -> CopyMatches | str:
+    """Matches of outputs, base outputs and held-out clips with their p-values.
 
-    `no_null_reason` if fewer than ten null clips could be compared.
+    The null distribution is held-out clips and `more_null`; a held-out clip is judged by the others. `no_null_reason`
+    if these are fewer than ten.
     """
     generated, base, null = matches
-    similarities = np.array([match.similarity for match in null if match is not None])
+    similarities = np.array([*(match.similarity for match in null if match is not None), *more_null])
     if similarities.size < MIN_NULL_CLIPS:
         return no_null_reason
 
@@ -216,10 +284,11 @@ def with_p_values(matches: Sequence[Sequence[CopyMatch | None]], no_null_reason:
         return match and replace(match, p_value=copy_detection.tail_p_value(match.similarity, null_similarities))
 
     indices = np.cumsum([match is not None for match in null]) - 1
-    return (
+    return CopyMatches(
         [with_p_value(match, similarities) for match in generated],
         [with_p_value(match, similarities) for match in base],
         [with_p_value(match, np.delete(similarities, n)) for match, n in zip(null, indices, strict=True)],
+        len(similarities),
     )
 
 
@@ -252,7 +321,7 @@ def _row(name: str, matches: CopyMatches | str, generated: ClipSet, base: ClipSe
         return missing_score(measure, matches)
     estimate, baseline, reference = (
         mean_over_recordings([_copy_indicator(match) for match in found], clip_set.recordings)
-        for found, clip_set in zip(matches, (generated, base, real), strict=True)
+        for found, clip_set in zip(matches[:3], (generated, base, real), strict=True)
     )
     return row_or_reason(measure, [estimate, reference, baseline], "the outputs are too short to compare")
 

@@ -15,7 +15,6 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation import continuation, intervals, music_scores, predictor_comparison, sample_pairs
 from talim.evaluation.base_results import BaseResults
-from talim.evaluation.copy_scores import copies_sentence
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
 from talim.generation.generate import GenerationOptions
 from talim.html.formatting import format_counted
@@ -81,32 +80,40 @@ def evaluate(  # noqa: PLR0913
     recipe = run.recipe
     corpus, options = _corpus(run, recipe), options or GenerationOptions()
     check_request(recipe, options, protocol)
-    begun = run.start
-    seen: dict[str, Any] = {"answer": "no", "note": ""}
-    if begun is not None:
-        sources = serialization.read_info(run.adapter).get(start_adapter.TRAINED_ON) or {}
-        whose = f"the adapter {begun.get('name')}, which this one began from,"
-        seen = start_adapter.seen_before(sources, corpus.held_out, whose)
-    facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
-    scored = ScoredAdapter(run, recipe, corpus, seen, facts, base_results or BaseResults())
-    backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
-    scores = score_adapter(
-        scored,
-        backbone,
-        progress,
-        num_prompts=num_prompts,
-        num_continuations=num_continuations,
-        seconds=seconds,
-        seed=seed,
-        options=options,
-        protocol=protocol,
-        num_workers=num_workers,
-    )
-    card = model_card.render_card(
-        recipe, model_card.base_facts(backbone), read_json(run.facts_file), read_json(run.cost), scores, start=begun
-    )
-    write_text(run.adapter / "README.md", card)
-    return scores
+    with run.lock():  # whoever reads the folder finds all of an evaluation, or the one before
+        begun = run.start
+        seen: dict[str, Any] = {"answer": "no", "note": ""}
+        info = serialization.read_info(run.adapter)
+        if begun is not None:
+            sources = info.get(start_adapter.TRAINED_ON) or {}
+            whose = f"the adapter {begun.get('name')}, which this one began from,"
+            seen = start_adapter.seen_before(sources, corpus.held_out, whose)
+        facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
+        scored = ScoredAdapter(run, recipe, corpus, seen, facts, base_results or BaseResults())
+        backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
+        scores = score_adapter(
+            scored,
+            backbone,
+            progress,
+            num_prompts=num_prompts,
+            num_continuations=num_continuations,
+            seconds=seconds,
+            seed=seed,
+            options=options,
+            protocol=protocol,
+            num_workers=num_workers,
+        )
+        card = model_card.render_card(
+            recipe,
+            model_card.base_facts(backbone),
+            read_json(run.facts_file),
+            read_json(run.cost),
+            scores,
+            start=begun,
+            adapter=info,
+        )
+        write_text(run.adapter / "README.md", card)
+        return scores
 
 
 def check_request(recipe: Recipe, options: GenerationOptions, protocol: str) -> None:
@@ -229,7 +236,7 @@ def score_adapter(  # noqa: PLR0913
         not_compared_with=start_adapter.not_at_hand(serialization.read_info(run.adapter), corpus.train),
     )
     music["warnings"] = [*filter(None, [scored.seen["note"], choice]), *music["warnings"]]
-    for line in (*(f"note: {warning}" for warning in music["warnings"]), copies_sentence(music["copies"])):
+    for line in (*(f"note: {warning}" for warning in music["warnings"]), music["copies"]["sentence"]):
         progress.log(line)
     scores = {
         "base": backbone.name,
@@ -267,8 +274,7 @@ def compare_losses(
     the losses; a positive reduction is an improvement. `references` are those of predictors that need no model: their
     losses, averaged likewise, and where base and adapter stand to the best of them (`predictor_comparison.standing`).
     """
-    reduction = _summary((base - adapted).mean(axis=1), recordings)
-    reduction["ci95"] = intervals.mean_interval(reduction["per_recording"])
+    reduction = _summary((base - adapted).mean(axis=1), recordings, intervals.UNBOUNDED)
     base_loss, adapted_loss = (_summary_with_parts(losses, recordings) for losses in (base, adapted))
     reduction["relative_reduction"] = reduction["mean"] / max(base_loss["mean"], 1e-12)
     known: dict[str, Any] = {}
@@ -292,11 +298,13 @@ def _summary_with_parts(losses: np.ndarray, recordings: Sequence[str]) -> dict[s
     return _summary(losses.mean(axis=1), recordings) | {"per_part": parts}
 
 
-def _summary(values: np.ndarray, recordings: Sequence[str]) -> dict[str, Any]:
+def _summary(
+    values: np.ndarray, recordings: Sequence[str], bounds: tuple[float, float] = intervals.NOT_NEGATIVE
+) -> dict[str, Any]:
     per_recording = intervals.mean_by_recording(values.tolist(), recordings)
     return {
         "mean": float(np.mean(list(per_recording.values()))),
-        "ci95": intervals.mean_interval(per_recording),
+        "ci95": intervals.mean_interval(per_recording, bounds=bounds),
         "ci_note": intervals.interval_note(len(per_recording)),
         "n_recordings": len(per_recording),
         "n_clips": len(values),

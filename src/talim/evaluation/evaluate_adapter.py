@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.evaluation.evaluate import ScoredAdapter, check_request, score_adapter
 from talim.generation.generate import GenerationOptions
+from talim.html.formatting import format_setting
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
 from talim.run import Run, provenance
@@ -70,8 +73,10 @@ def evaluate_adapter(  # noqa: PLR0913
     identity = {"run_id": _identity(found, corpus), "corpus_hash": corpus.hash}
     with run.lock():
         write_json(run.facts_file, {**identity, **_facts(found, corpus, backbone)})
-        command = ["talim", "evaluate", "--adapter", str(adapter), "--corpus", str(corpus_folder), "--out", str(out)]
-        facts = {"run_id": identity["run_id"], "command": shlex.join(command + (["--base", base] if base else []))}
+        asked = {"base": base, "num_prompts": num_prompts, "num_continuations": num_continuations, "seconds": seconds}
+        asked |= {"sampling_steps": options.sampling_steps, "sampler": options.sampler, "seed": seed}
+        command = _command(adapter, corpus_folder, out, asked | {"protocol": protocol})
+        facts = {"run_id": identity["run_id"], "command": command}
         return score_adapter(
             ScoredAdapter(run, recipe, corpus, seen, facts),
             backbone,
@@ -84,6 +89,17 @@ def evaluate_adapter(  # noqa: PLR0913
             protocol=protocol,
             num_workers=num_workers,
         )
+
+
+def _command(adapter: Path | str, corpus: Path | str, out: Path | str, asked: Mapping[str, Any]) -> str:
+    """The command that does it again, with the options that differ from their defaults."""
+    words = ["talim", "evaluate", "--adapter", str(adapter), "--corpus", str(corpus), "--out", str(out)]
+    defaults = inspect.signature(evaluate_adapter).parameters
+    for name, value in asked.items():
+        if value != (defaults[name].default if name in defaults else None):
+            text = format_setting(value) if isinstance(value, float) else str(value)
+            words += [f"--{name.replace('_', '-')}", text]
+    return shlex.join(words)
 
 
 def _facts(found: StoredAdapter, corpus: Corpus, backbone: Backbone) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from talim.evaluation import clip_measures, music_scores, score_table
 from talim.evaluation.copy_scores import only_generated
 from talim.evaluation.protocol import score_protocol
 from talim.evaluation.score_table import ClipSet
+from talim.html.formatting import format_counted
 from talim.metrics import pitch
 from talim.metrics.cache import MetricCache
 from talim.progress import Progress
@@ -106,7 +107,9 @@ def evaluate_folders(
 def _audio_files(folder: Path) -> list[Path]:
     files = audio.list_audio_files(folder)
     if len(files) < 2:
-        raise TalimError(f"{folder}: {len(files)} audio files; two or more are needed, as intervals are by file")
+        raise TalimError(
+            f"{folder}: {format_counted(len(files), 'audio file')}; two or more are needed, as intervals are by file"
+        )
     return files
 
 

@@ -78,7 +78,7 @@ def validation_loss(run_folder: Path | str, progress: Progress | None = None, de
     per_recording = intervals.mean_by_recording(losses.mean(axis=1).tolist(), [clip.clip.sound_group for clip in clips])
     result = {
         "mean": float(np.mean(list(per_recording.values()))),
-        "ci95": intervals.mean_interval(per_recording),
+        "ci95": intervals.mean_interval(per_recording, bounds=intervals.NOT_NEGATIVE),
         "per_recording": per_recording,
     }
     write_json(file, result)

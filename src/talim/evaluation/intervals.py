@@ -20,6 +20,7 @@ POWER = 0.8
 MANY_RECORDINGS = 30  # from here on the error rate is the nominal one
 MAX_STRETCH = 2.0  # beyond it Hall's interval covers little more and finds less
 FEW_RECORDINGS = 6  # an interval from fewer comes with a note
+UNBOUNDED, NOT_NEGATIVE = (-math.inf, math.inf), (0.0, math.inf)  # the values that a quantity can have
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,23 @@ def _unskewed_inverse(value: float, skewness: float) -> float:
 
 
 def mean_interval(
-    values: Mapping[str, float] | Sequence[float] | np.ndarray, confidence: float = CONFIDENCE_LEVEL
+    values: Mapping[str, float] | Sequence[float] | np.ndarray,
+    confidence: float = CONFIDENCE_LEVEL,
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> list[float] | None:
-    """The interval of the mean, [low, high]; None for a single number.
+    """The interval of the mean, [low, high], within the `bounds` of what is averaged; None for a single number.
 
     `values` are one for each recording, or float [seeds, recordings] with every recording in every seed. For paired
     differences it is the interval of their mean. Where all values are equal it has no width.
     """
     table = np.atleast_2d(np.asarray(list(values.values()) if isinstance(values, Mapping) else values, float))
-    return None if table.size < 2 else list(two_way_effect(table).interval(confidence))
+    return None if table.size < 2 else list(within(two_way_effect(table).interval(confidence), bounds))
+
+
+def within(ends: Sequence[float], bounds: tuple[float, float]) -> tuple[float, float]:
+    """The ends of an interval, none of them beyond the values that the quantity can have; it covers no less for it."""
+    low, high = (float(min(max(end, bounds[0]), bounds[1])) for end in ends)
+    return low, high
 
 
 def two_way_effect(differences: np.ndarray) -> Effect:
@@ -159,6 +168,8 @@ def interval_note(count: int) -> str | None:
     """Why there is no interval, or why one from few recordings is unreliable; None if neither applies."""
     if count < 2:
         return "only one held-out recording: an interval by recording needs two or more"
+    if count == 2:
+        return "only two held-out recordings: the interval is so wide that it says little"
     if count < FEW_RECORDINGS:
         return f"only {count} held-out recordings: the interval is rough"
     return None

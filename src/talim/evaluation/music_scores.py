@@ -22,6 +22,7 @@ from talim.evaluation.protocol import score_protocol
 from talim.evaluation.sample_pairs import SamplePair
 from talim.evaluation.score_table import ClipSet, Estimate, Measure, ScoreRow, score_page, score_row
 from talim.evaluation.tradition_scores import prompt_tempo, tradition_scores
+from talim.html.formatting import format_counted
 from talim.metrics import clap, embeddings, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.distribution_distances import frechet_distance, split_half_distance
@@ -91,8 +92,10 @@ def score_music(  # noqa: PLR0913
     distances, warnings = score_table.distance_rows(generated, real, base, cache, rng, through_codec)
     warnings = [*filter(None, [length_note]), *warnings]
     tokens = _token_matcher(pairs, codec_tokens)
-    copy_rows, copies = copy_scores.copy_scores(corpus, generated, base, real, tokens, cache)
+    others = clips_beside(corpus, seconds)
+    copy_rows, copies = copy_scores.copy_scores(corpus, generated, base, real, tokens, cache, others)
     copies["not_compared_with"] = not_compared_with
+    copies["sentence"] = copy_scores.copies_sentence(copies)
     rows = [
         *score_table.clip_measure_rows(generated, real, base),
         *tradition_scores(prompt_clips, generated, base, real_clips, real),
@@ -103,7 +106,9 @@ def score_music(  # noqa: PLR0913
     ]
     warnings += [f"{row.name}: {row.undecided}" for row in rows if row.undecided]
     if (again := len(pairs) - len({clip.id for clip in prompt_clips})) > 0:
-        warnings.append(f"{again} of {len(pairs)} prompts are captions that are asked for again, with other seeds")
+        warnings.append(
+            f"{again} of {format_counted(len(pairs), 'prompt')} are captions that are asked for again, with other seeds"
+        )
     prompts = [{"prompt": pair.prompt, "recording": pair.clip.sound_group, "seed": pair.seed} for pair in pairs]
     result = {"protocol": score_protocol(facts), "scores": score_table.rows_as_json(rows)}
     result |= {"warnings": warnings, "prompts": prompts}
@@ -131,6 +136,11 @@ def choose_real_clips(held_out: Sequence[Clip], seconds: float, max_clips: int =
         longest[clip.sound_group] = max(clip.seconds, longest.get(clip.sound_group, 0.0))
     enough = [clip for clip in held_out if clip.seconds >= min(seconds, longest[clip.sound_group]) - LENGTH_TOLERANCE]
     return stratified_sample(enough, max_clips)
+
+
+def clips_beside(corpus: Corpus, seconds: float) -> list[Clip]:
+    """The clips of the corpus beside the held-out ones, validation first, for `copy_scores.null_similarities`."""
+    return [*choose_real_clips(corpus.validation, seconds), *choose_real_clips(corpus.train, seconds)]
 
 
 def as_compared(clip: Audio, seconds: float) -> Audio:

@@ -39,6 +39,12 @@ def margin(predictor: Losses, losses: Losses) -> dict[str, Any]:
     }
 
 
+def may_be_chance(change: Mapping[str, Any]) -> bool:
+    """Whether a change ("mean", "ci95") is told that its 95 % interval does not tell from 0, or that has none."""
+    ends = change.get("ci95")
+    return bool(change.get("mean")) and (not ends or ends[0] <= 0 <= ends[1])
+
+
 def is_calibration(losses: Mapping[str, Any]) -> bool:
     """Whether a held-out loss fell and yet does not end below the best predictor that needs no model."""
     known = losses.get(KEY) or {}

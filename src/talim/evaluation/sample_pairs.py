@@ -61,7 +61,8 @@ def prompt_clips(corpus: Corpus, count: int) -> tuple[list[Clip], str]:
     if len(clips) == count:
         return clips, ""
     return [clips[number % len(clips)] for number in range(count)], (
-        f"{count} prompts were asked for, and the corpus holds out {format_counted(len(clips), 'clip')}: captions are "
+        f"{format_counted(count, 'prompt')} were asked for, and the corpus holds out "
+        f"{format_counted(len(clips), 'clip')}: captions are "
         "asked for again, with other seeds"
     )
 

@@ -25,8 +25,11 @@ DISTANCE_UNIT = "0 up"  # 100 is the mean distance of two clips of any music
 NO_DISTANCE = "not distinguishable from 0"
 UNIT_RANGES = {
     **dict.fromkeys(("fraction", "0 to 1"), (0.0, 1.0)),
+    "-1 to 1": (-1.0, 1.0),
     "1 at most": (-np.inf, 1.0),
-    **dict.fromkeys(("per second", "cents", "fraction per minute"), (0.0, np.inf)),
+    **dict.fromkeys(
+        ("per second", "cents", "fraction per minute", "standard deviations", DISTANCE_UNIT), intervals.NOT_NEGATIVE
+    ),
 }
 FEW_CLIPS = 20  # distances from fewer clips come with a warning
 SPLIT_REQUIREMENT = "two halves of whole recordings need two clips or more each"
@@ -350,7 +353,8 @@ def score_row(
 ) -> ScoreRow:
     """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
     name, direction, unit, meaning = measure
-    low, high = _within_range(estimate.ci95, unit) if estimate.ci95 else (None, None)
+    bounds = UNIT_RANGES.get(unit, intervals.UNBOUNDED)
+    low, high = intervals.within(estimate.ci95, bounds) if estimate.ci95 else (None, None)
     gain, more = None, dict[str, Any](per_prompt=estimate.per_clip)
     if isinstance(baseline, Estimate):
         more["baseline_per_prompt"] = baseline.per_clip
@@ -366,12 +370,6 @@ def score_row(
         sentence += f", the base alone {show(baseline)}"
     row = ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence, **more)
     return _with_gain(row, gain)
-
-
-def _within_range(ends: Sequence[float], unit: str) -> tuple[float, float]:
-    """The ends of an interval, none of them beyond the values that a unit can have."""
-    lowest, highest = UNIT_RANGES.get(unit, (-np.inf, np.inf))
-    return float(max(ends[0], lowest)), float(min(ends[1], highest))
 
 
 def missing_score(measure: Measure, reason: str) -> ScoreRow:

@@ -19,10 +19,12 @@ from talim.atomic_io import write_text
 from talim.audio import AudioError
 from talim.audio.read import list_audio_files, read_middle, read_part
 from talim.corpus.columns import SUGGESTION_PREFIX as PREFIX
+from talim.corpus.columns import recording_columns
 from talim.errors import TalimError, UsageError
 from talim.evaluation.instruments_by_clap import InstrumentClassifier, InstrumentsByClap
 from talim.evaluation.recognize_mode import recognize_mode, resolve_tradition
 from talim.evaluation.suggested_instruments import suggest_instruments
+from talim.html.formatting import format_counted
 from talim.metrics import rhythm
 from talim.metrics.clap import load_clap_if_available
 from talim.progress import Progress
@@ -156,12 +158,16 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
     described = sum(len(row) > 1 for row in rows)
     likely = sum(float(row.get(PROBABILITY, 0)) >= 0.5 for row in rows)
     if not described:
-        return f"{out}: the names of {len(rows)} recordings alone; of none could anything be told (reasons above)."
+        return (
+            f"{out}: the names of {format_counted(len(rows), 'recording')} alone; of none could anything "
+            "be told (reasons above)."
+        )
     # the column of the mode, which its tradition has a word for, stands after the tradition's
     modes = [name for row in rows for before, name in pairwise(row) if before == TRADITION]
     example = [*modes, *(column for column in (TONIC, INSTRUMENTS) if any(column in row for row in rows))][0]
     return (
-        f"{out}: suggestions for {described} of {len(rows)} recordings, {likely} of them with a mode that is more "
+        f"{out}: suggestions for {described} of {format_counted(len(rows), 'recording')}, {likely} of them "
+        "with a mode that is more "
         f"likely than not. Nothing reads these columns. Listen, correct, and confirm one by renaming it ({example} "
         f"becomes {example.removeprefix(PREFIX)}), delete the cells that are wrong, and keep the table as "
         f"{folder / 'metadata.csv'} or copy the column there."
@@ -169,9 +175,16 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
 
 
 def _mode_cells(modes: Sequence[Mapping[str, Any]], known: Mapping[str, Tradition], only: str | None) -> dict[str, str]:
-    """The best mode in the column of its tradition's word (suggested_raga), its probability, and the next ones."""
+    """The best mode in the column of its tradition's word (suggested_raga), its probability, and the next ones.
+
+    Where no table has a column of that word, the mode is in suggested_mode and the word in suggested_mode_kind.
+    """
     best, *others = modes
     slug = only or best["tradition"]
     next_ones = [f"{mode['name']} {mode['score']:.0%}" for mode in others[:NUM_OTHERS]]
-    cells = {TRADITION: slug, f"{PREFIX}{known[slug].mode_word}": best["name"]}
+    word = known[slug].mode_word
+    named = {f"{PREFIX}{word}": best["name"]}
+    if word not in recording_columns().names:
+        named = {f"{PREFIX}mode": best["name"], f"{PREFIX}mode_kind": word}
+    cells = {TRADITION: slug, **named}
     return cells | {PROBABILITY: f"{best['score']:.2f}", OTHERS: "; ".join(next_ones)}

@@ -176,7 +176,9 @@ def _cycle_scores(sets: LabelledSets) -> list[ScoreRow]:
         strength = rhythm.onset_strength(samples, pitch.RATE_HZ)
         return {"cycle_strength": max_cycle_strength(strength, beats, tempi), "cycle_recurrence": max_finite(at_lag)}
 
-    reason = "the clips are shorter than one and a half cycles, or silent; ask for more seconds"
+    reason = (
+        "the clips are shorter than one and a half cycles, or silent; ask for more seconds, of held-out clips as long"
+    )
     return _rows(CYCLE, sets, scores_of_clip, reason)
 
 

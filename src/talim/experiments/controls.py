@@ -29,9 +29,9 @@ LOSS = "loss_reduction"
 COST_MEASURES = ("log_seconds", "log_memory")  # measured directly: nothing has to be learnt for them
 SCORE = "score."
 PREDICTORS = {  # the measure for bases of tokens and of latents, each with its name
-    UNIGRAM: {"unigram_loss": "the unigram of the training tokens", "constant_loss": "the best constant"},
+    UNIGRAM: {"unigram_loss": "a guess by how often each sound occurs (unigram)", "constant_loss": "the best constant"},
     LAST_TOKEN: {
-        "last_token_loss": "the unigram mixed with the last token",
+        "last_token_loss": "a guess that the last sound goes on (unigram with last token)",
         "linear_loss": "the best linear prediction",
     },
 }
@@ -282,7 +282,7 @@ def equal_control(question: Question, data: ControlData) -> Control:
     low, high = wilson_interval(rate * independent, independent)
     passed = low <= FALSE_DIFFERENCES
     figure = (
-        f"{false} of {tried} equal pairs (halves of the seeds of one design) are told apart at 95 %, "
+        f"{false} of {format_counted(tried, 'equal pair')} (halves of the seeds of one design) are told apart at 95 %, "
         f"{format_percent(rate)} (interval {format_percent(low)} to {format_percent(high)})"
     )
     reason = f"{figure}." if passed else f"{figure}: the intervals are too narrow for these data; train more seeds."

@@ -5,21 +5,26 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from talim.atomic_io import read_json
 from talim.errors import TalimError
 from talim.experiments.study_file import TrialSpec
-from talim.html.formatting import GB, format_counted
+from talim.html.formatting import format_counted, format_memory, format_setting
 from talim.planning.tables import format_kwh, format_si, training_needs
 from talim.planning.training_job import TrainingJob, training_job
 from talim.progress import Progress, format_duration
 
 
 class TrialEstimates:
-    """Memory and time of trials on a GPU (None: this CPU); equal settings are traced once and cached on disk."""
+    """Memory and time of trials on a GPU (None: this CPU); equal settings are traced once and cached on disk.
 
-    def __init__(self, gpu: str | None = None, progress: Progress | None = None) -> None:
-        self.gpu, self.progress = gpu, progress or Progress()
+    Paths of prepared corpora start from `corpora`, the folder of the study's file.
+    """
+
+    def __init__(self, corpora: Path, gpu: str | None = None, progress: Progress | None = None) -> None:
+        self.corpora, self.gpu, self.progress = corpora, gpu, progress or Progress()
         self._estimates: dict[tuple[Any, ...], dict[str, Any] | None] = {}
 
     def estimate(self, trial: TrialSpec, base: str) -> dict[str, Any] | None:
@@ -30,7 +35,7 @@ class TrialEstimates:
         from talim.planning.plan import plan_total
         from talim.planning.trace_cache import default_cache_folder
 
-        job, hardware = job_of(trial, base), self._hardware
+        job, hardware = job_of(trial, base, self.corpora), self._hardware
         key = tuple(vars(job).values())
         if key not in self._estimates:
             try:
@@ -53,9 +58,14 @@ class TrialEstimates:
         return hardware_profile(self.gpu, None, default_cache_folder(), False, self.progress)
 
 
-def job_of(trial: TrialSpec, base: str) -> TrainingJob:
-    """A trial's training."""
-    return training_job(trial.recipe.model_dump(mode="json"), trial.corpus_spec.clip_seconds, base)
+def job_of(trial: TrialSpec, base: str, corpora: Path) -> TrainingJob:
+    """A trial's training; a prepared corpus that the study names, by a path from `corpora`, has clips of its own."""
+    spec = trial.corpus_spec
+    summary = corpora / str(spec.corpus) / "summary.json"
+    seconds = spec.clip_seconds
+    if spec.corpus is not None and summary.is_file():
+        seconds = float(read_json(summary)["clip_seconds"])
+    return training_job(trial.recipe.model_dump(mode="json"), seconds, base)
 
 
 def total_message(total: dict[str, Any]) -> str:
@@ -67,7 +77,7 @@ def total_message(total: dict[str, Any]) -> str:
         parts.append(f"{total['money']:.2f} in money")
     return (
         f"{format_counted(total['num_runs'], 'trial')}, one after the other on {total['hardware']}: "
-        f"{', '.join(parts)}. The largest takes {total['memory_bytes'] / GB:.2f} GB of memory. "
+        f"{', '.join(parts)}. The largest takes {format_memory(total['memory_bytes'])} of memory. "
         "Evaluation, generation and the encoding of the corpora are not included in the time, feature caches not in "
         "the disk space."
     )
@@ -95,8 +105,15 @@ def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]], gr
     trials = [row for row in rows if row[0].stage == "trial"]
     to_run = [row for row in trials if row[1] != "done"]
     counted = f"{len(to_run)} of {format_counted(len(trials), 'trial')}"
+    sizes = {
+        f", each {format_counted(row['steps'], 'step')} of {format_counted(row['batch_size'], 'clip')} of "
+        f"{format_setting(row['crop_seconds'])} s"
+        for _, _, row in to_run
+        if row is not None
+    }
+    size = sizes.pop() if len(sizes) == 1 else ""
     guess = ", at a first guess of what those choose, with ids to be decided" if preliminary else ""
-    lines.append(f"{counted} to run: {_training_time(to_run)}{guess}")
+    lines.append(f"{counted} to run: {_training_time(to_run)}{size}{guess}")
     return "\n".join(lines)
 
 

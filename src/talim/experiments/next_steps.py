@@ -18,6 +18,7 @@ from talim.experiments.recommend import (
     MeasureComparison,
     Recommendation,
 )
+from talim.html.formatting import format_counted
 
 MIN_SEEDS, MIN_RECORDINGS = 3, 5
 
@@ -65,8 +66,9 @@ def _more_data_steps(found: Recommendation) -> list[SuggestedStep]:
     kind = "seeds" if by_seeds or worst.objective.measure.startswith("score.") else "recordings"
     label = "seeds" if kind == "seeds" else "held-out recordings"
     count = min(len(getattr(table, kind)) for table in worst.tables)
+    unresolved = f"{format_counted(len(found.unresolved), 'design')} {'is' if len(found.unresolved) == 1 else 'are'}"
     reason = (
-        f"{len(found.unresolved)} designs are shown to be neither as good as the best nor worse, and most of the error "
+        f"{unresolved} shown to be neither as good as the best nor worse, and most of the error "
         f"comes from the {label}: about {math.ceil(count * factor)} instead of {count} would decide it with 80 % power."
     )
     return [SuggestedStep(kind, reason)]

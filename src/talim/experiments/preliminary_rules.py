@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from talim.design.expression import Design
+from talim.html.formatting import format_counted
 from talim.strict_yaml import StrictModel
 
 STEPS, WARMUP = "training.steps", "training.warmup_steps"
@@ -108,7 +109,8 @@ class PlateauRule(StrictModel):
             raise ValueError(f"overrides: {STEPS} is what plateau decides; leave out one of them")
         if self.max_steps < least:
             raise ValueError(
-                f"plateau.max_steps: {self.max_steps} steps are too few for the warm-up, as each trial, also with a "
+                f"plateau.max_steps: {format_counted(self.max_steps, 'step')}: too few for the warm-up, as "
+                "each trial, also with a "
                 f"fraction of the steps, trains as long after it as in it; expected {least} or more"
             )
 

@@ -11,7 +11,7 @@ from typing import Any
 from talim.experiments.results_log import ResultRecord
 from talim.experiments.study_file import TrialSpec
 from talim.html.formatting import format_counted
-from talim.progress import PlainProgress, Progress, format_duration
+from talim.progress import PlainProgress, Progress, TimeLeft
 
 
 class StudyProgress(Progress):
@@ -54,13 +54,14 @@ class LiveStudyTable(StudyProgress):
         super().__init__()
         self.trials: Sequence[TrialSpec] = ()
         self.lines: dict[str, ResultRecord] = {}
-        self.started, self.count_at_start, self.current_step = time.monotonic(), 0, ""
+        self.left, self.current_step = TimeLeft(), ""
         self._live = Live(console=Console(stderr=True), refresh_per_second=4, get_renderable=self.table)
         atexit.register(self.close)
 
     def begin(self, trials: Sequence[TrialSpec], known: dict[str, ResultRecord]) -> None:
         self.trials, self.lines = trials, dict(known)
-        self.started, self.count_at_start = time.monotonic(), len(self._lines_of(trials))
+        self.left = TimeLeft()
+        self._title()  # the time begins now
         self._live.start()
 
     def add(self, line: ResultRecord, text: str) -> None:
@@ -95,11 +96,8 @@ class LiveStudyTable(StudyProgress):
         return [self.lines[trial.id] for trial in trials if trial.id in self.lines]
 
     def _title(self) -> str:
-        count = len(self._lines_of(self.trials))
-        new, remaining = count - self.count_at_start, len(self.trials) - count
-        elapsed = time.monotonic() - self.started
-        time_left = f", {format_duration(elapsed / new * remaining)} left" if new and remaining else ""
-        return f"{count} of {format_counted(len(self.trials), 'trial')}{time_left}"
+        count, total = len(self._lines_of(self.trials)), len(self.trials)
+        return f"{count} of {format_counted(total, 'trial')}{self.left.after(count, total, time.monotonic())}"
 
 
 def mean_loss_reduction(line: ResultRecord) -> float:

@@ -168,10 +168,10 @@ def study_problems(file: Path) -> list[str]:
     return problems
 
 
-def executor_for(num_workers: int, ray: str | None, device: str, progress: Progress) -> TrialExecutor:
+def executor_for(num_workers: int, ray: str | None, device: str, corpora: Path, progress: Progress) -> TrialExecutor:
     """Where trials run: on a Ray cluster, in worker processes (single-threaded, or one per GPU), or in this process.
 
-    `num_workers` 0 is one worker per GPU, or one per core if there is none.
+    `num_workers` 0 is one worker per GPU, or one per core if there is none; `corpora` is the study file's folder.
     """
     if not 0 <= num_workers <= MAX_WORKERS:
         raise UsageError(f"--num-workers {num_workers}: give 0 (one per GPU or core) to {MAX_WORKERS}")
@@ -179,7 +179,7 @@ def executor_for(num_workers: int, ray: str | None, device: str, progress: Progr
         from talim.experiments.estimates import TrialEstimates
         from talim.experiments.ray_executor import RayExecutor
 
-        estimates = TrialEstimates(None, progress)
+        estimates = TrialEstimates(corpora, None, progress)
         return RayExecutor(
             ray, run_trial_safely, lambda job: estimates.memory_bytes(job.spec, job.base), num_workers or None
         )

@@ -59,7 +59,7 @@ def _by_recording(row: Mapping[str, Any], recordings: Sequence[str]) -> dict[str
 
 def _bounds(row: Mapping[str, Any]) -> dict[str, float | None]:
     """The least and greatest value; of a distance the least is that of real music through the base's codec."""
-    low, high = UNIT_RANGES.get(row["unit"], (-math.inf, math.inf))
+    low, high = UNIT_RANGES.get(row["unit"], intervals.UNBOUNDED)
     if row.get("resynthesis") is not None:
         low = row["resynthesis"]
     return {"floor": low if math.isfinite(low) else None, "ceiling": high if math.isfinite(high) else None}

@@ -19,7 +19,7 @@ from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.experiments.preliminary_rules import RATE, STEPS, WARMUP, PlateauRule, TuningRule, least_steps
 from talim.experiments.tuning import TunedFamily, family_of
-from talim.recipe import Recipe, Training
+from talim.recipe import CLIP_SECONDS, Recipe, Training
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 PROTOCOL = 3  # goes up when trials are evaluated differently, so that old and new results are never compared
@@ -62,7 +62,7 @@ class CorpusSpec(StrictModel):
     recordings: str | None = Field(default=None, description="folder for talim prepare, relative to the YAML")
     corpus: str | None = Field(default=None, description="folder written by talim prepare, relative to the YAML")
     synthesize: SyntheticCorpusSpec | None = None
-    clip_seconds: float = Field(default=10.0, ge=1, le=600)
+    clip_seconds: float = Field(default=CLIP_SECONDS, ge=1, le=600)
     rate_hz: int = Field(default=32000, ge=4000, le=192000)
     channels: Literal[1, 2] = 1
     held_out_fraction: float = Field(default=0.34, gt=0, le=0.5)

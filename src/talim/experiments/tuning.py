@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from talim.atomic_io import read_json
 from talim.errors import TalimError
 from talim.experiments.preliminary_rules import MAX_RATE, RATE
+from talim.html.formatting import format_counted
 from talim.strict_yaml import describe
 
 RECORD = "tuning.json"  # the choices
@@ -124,7 +125,8 @@ def search_grid(
                 values.insert(len(values) if end else 0, new)
                 grown = True
             else:
-                bound = f"{max_growth} added values" if new is not None else f"{MAX_RATE:g}, the largest rate"
+                added = format_counted(max_growth, "added value")
+                bound = added if new is not None else f"{MAX_RATE:g}, the largest rate"
                 notes.append(f"{name}: {value:g} is the {'greatest' if end else 'least'} tried; bound: {bound}")
         if not grown:
             note = "; ".join(notes) if known else "training was not finite with any of the values"

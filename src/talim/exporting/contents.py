@@ -79,11 +79,12 @@ class ExportedRun:
 
     @property
     def base_licence(self) -> str:
-        return str((self.facts.get("base") or {}).get("licence") or "unknown")
+        base = self.facts.get("base")
+        return str((base.get("licence") if isinstance(base, dict) else None) or "unknown")
 
     def json_file(self, path: Path) -> bytes:
         """A JSON file of the run as bytes, without commands and with names instead of paths of this machine."""
-        return _as_json(_without_paths(read_json(path), self._known_folders))
+        return _as_json(_without_paths(read_json(path), self._known_folders), path)
 
     @cached_property
     def _known_folders(self) -> dict[str, str]:
@@ -118,7 +119,7 @@ class ExportedRun:
             "cost": read_json(self.run.cost),
             "adapter": {name: self.info.get(name) for name in ("talim", "base", "design", "parameters", "sha256")},
         }
-        return _as_json(_without_paths(parts, self._known_folders))
+        return _as_json(_without_paths(parts, self._known_folders), self.run.folder)
 
 
 def finished_run(folder: Path | str) -> ExportedRun:
@@ -263,8 +264,13 @@ def _digest(content: bytes | Path) -> str:
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else file_hash(content)
 
 
-def _as_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def _as_json(value: Any, source: Path) -> bytes:
+    try:
+        return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except ValueError:
+        raise TalimError(
+            f"{source}: holds NaN or an infinite number, which talim never writes; copy the run again"
+        ) from None
 
 
 def _without_paths(value: Any, known: Mapping[str, str]) -> Any:

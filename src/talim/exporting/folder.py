@@ -11,6 +11,7 @@ from talim.exporting import contents
 from talim.exporting.contents import ExportedRun, Files
 from talim.html.formatting import format_counted
 from talim.progress import Progress
+from talim.training.model_card import prompt_option
 from talim.version import __version__
 
 MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".pt", ".th", ".model", ".spm", ".txt", ".md", ".yaml")
@@ -86,7 +87,7 @@ def _readme(exported: ExportedRun, files: Files, left_out: list[str]) -> str:
     return (
         f"# Adapter `{exported.recipe.design}` for {exported.info['base']['name']}\n\n"
         f"A run that talim {__version__} exported. It needs talim, and no corpus:\n\n{need}```bash\n"
-        "talim generate --run THIS_FOLDER --prompt 'your text' --out music.flac\n```\n\n"
+        f"talim generate --run THIS_FOLDER {prompt_option(exported.info)} --out music.flac\n```\n\n"
         f"```python\nimport talim\n\nbase = talim.load_base({base!r})\n"
         "model = talim.load_adapter(base, 'THIS_FOLDER')\n```\n\n"
         "- `adapter/`: the weights, their model card (`README.md`) and their conditions (`LICENSE.md`)\n"

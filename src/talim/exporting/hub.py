@@ -17,6 +17,7 @@ from talim.exporting import contents, rights
 from talim.exporting.contents import ExportedRun, Files
 from talim.progress import Progress
 from talim.terminal_text import one_line
+from talim.training.model_card import prompt_option
 
 GIT_FILES = (".gitattributes",)  # which the Hub puts into every new repository
 LOG_IN = (
@@ -55,7 +56,8 @@ def export_hub(
         return result
     with _friendly_errors(repo):
         commit = _publish(repo, files, public, progress)
-    return result | {"commit": commit, "url": f"{host}/{repo}"}
+    use = f"talim generate --adapter {repo} {prompt_option(exported.info)} --out music.flac"
+    return result | {"commit": commit, "url": f"{host}/{repo}", "use": use}
 
 
 def repository_files(exported: ExportedRun, repo: str, permission: str | None) -> tuple[Files, list[str]]:

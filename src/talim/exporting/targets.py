@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.adapters import serialization
-from talim.exporting.contents import finished_run
+from talim.exporting.contents import ExportedRun, finished_run
 from talim.exporting.folder import export_folder
 from talim.exporting.options import ExportOptions
 from talim.progress import Progress
@@ -16,6 +16,11 @@ def export_run(run: Path, to: str, options: ExportOptions, progress: Progress) -
     """Export a finished run; UsageError for options that do not fit the target. See `talim.export`."""
     options.check(to)
     exported = finished_run(run)
+    with exported.run.lock(to_read=True):  # an evaluation replaces what is copied
+        return _export(exported, to, options, progress)
+
+
+def _export(exported: ExportedRun, to: str, options: ExportOptions, progress: Progress) -> dict[str, Any]:
     for line in (*filter(None, [exported.note]), *serialization.unchanged_notes(exported.run.adapter)):
         progress.log(line)
     if to == "hub":

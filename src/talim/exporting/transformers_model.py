@@ -21,6 +21,7 @@ from talim.errors import TalimError, UsageError
 from talim.exporting import contents
 from talim.exporting.contents import ExportedRun
 from talim.progress import Progress
+from talim.training.model_card import CAPTIONED
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
@@ -39,6 +40,7 @@ LOAD_ADAPTER = (
     "model = {cls}.from_pretrained(base{revision}, dtype=torch.float32)\n"
     "model = PeftModel.from_pretrained(model, folder)\n"
 )
+WITHOUT_WORDS = 'text["attention_mask"] *= 0  # no words: it was trained without captions\n'
 LINES = """\
 import sys
 from pathlib import Path
@@ -49,7 +51,7 @@ import scipy.io.wavfile
 
 {base}folder = Path(__file__).parent
 {load}text = AutoTokenizer.from_pretrained({tokenizer})([" ".join(sys.argv[1:])], return_tensors="pt")
-torch.manual_seed(0)
+{null_text}torch.manual_seed(0)
 steps = 10 * model.config.audio_encoder.frame_rate  # ten seconds
 audio = model.generate(**text, do_sample=True, guidance_scale=3.0, max_new_tokens=steps)
 scipy.io.wavfile.write("music.wav", model.config.audio_encoder.sampling_rate, audio[0].T.float().numpy())
@@ -240,9 +242,11 @@ def _base_folder(exported: ExportedRun) -> Path:
 
 def script_lines(exported: ExportedRun, cls: str, merged: bool = False) -> str:
     """The lines that generate with the folder: transformers alone, or with PEFT and talim."""
+    null = WITHOUT_WORDS if exported.info.get(CAPTIONED) is False else ""
     if merged:
+        load = LOAD_MERGED.format(cls=cls)
         return LINES.format(
-            own_imports="", peft_import="", cls=cls, base="", load=LOAD_MERGED.format(cls=cls), tokenizer="folder"
+            own_imports="", peft_import="", cls=cls, base="", load=load, tokenizer="folder", null_text=null
         )
     name, _, revision = exported.run.base.partition("@") if not exported.local_base else (exported.local_base, "", "")
     name = f"./{name}" if exported.local_base else str(exported.info["base"]["name"])
@@ -254,6 +258,7 @@ def script_lines(exported: ExportedRun, cls: str, merged: bool = False) -> str:
         base=f"base = {json.dumps(name)}\n",
         load=LOAD_ADAPTER.format(cls=cls, revision=at),
         tokenizer=f"base{at}",
+        null_text=null,
     )
 
 
@@ -273,6 +278,7 @@ def _card(exported: ExportedRun, cls: str, script: str, reason: str, examples: l
     else:
         what = f"{base} with the adapter `{design}` in its weights: a `{cls}`, which needs transformers alone:\n\n"
         title = f"# {base} with `{design}`\n\n"
-    lines = f"```python\n{script}```\n\nThey are in `{SCRIPT}`: `python {SCRIPT} {PROBE}` writes music.wav.\n\n"
+    words = "" if exported.info.get(CAPTIONED) is False else f" {PROBE}"
+    lines = f"```python\n{script}```\n\nThey are in `{SCRIPT}`: `python {SCRIPT}{words}` writes music.wav.\n\n"
     audio = contents.example_links(examples)
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n{title}{what}{lines}{spelling}{audio}{kept}"

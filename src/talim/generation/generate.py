@@ -175,7 +175,7 @@ class Generation:
         """The base with its adapters, loaded now; what it is and what it cannot read is reported."""
         if self.source.note:
             self.progress.log(self.source.note)
-        backbone = load_source(self.source, self.device, self.progress)
+        backbone = load_source(self.source, self.device, self.progress, self.prompts)
         adapters = [f"{c.folder}{f' at scale {c.scale:g}' if c.scale != 1 else ''}" for c in self.source.adapters]
         commit = f" (commit {backbone.revision})" if backbone.revision else ""
         self.progress.log(
@@ -334,11 +334,13 @@ def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
                 long = generation.pieces[index].seconds >= LONG_SECONDS
                 rows[index] = output.add(clip, partial(_tell, progress) if long else None)
         except KeyboardInterrupt:
-            kept = f"{len(rows)} of {count} pieces are finished and in {out}" if rows else "no piece was finished yet"
+            finished = f"finished and in {out}: {len(rows)} of {format_counted(count, 'piece')}"
+            kept = finished if rows else "no piece was finished yet"
             raise Interrupted(f"{kept}. {RESUME_PREFIX}run the same command again") from None
     if len(missing) < count:
         there_already = count - len(missing)
-        progress.log(f"{there_already} of {count} pieces were there already, from an equal request; none is made twice")
+        which = f"{there_already} of {format_counted(count, 'piece')}"
+        progress.log(f"there already, from an equal request: {which}; none is made twice")
     return [rows[index] for index in range(count)]
 
 
@@ -355,7 +357,8 @@ def read_beats_chords(beats: Sequence[str], chords: Sequence[str], seconds: floa
     check_range("--seconds", seconds, 0.1, MAX_SECONDS)
     if len({len(texts) for texts in (beats, chords) if len(texts) > 1}) > 1:
         raise UsageError(
-            f"--beats was given {len(beats)} times and --chords {len(chords)} times; give each once, or once per prompt"
+            f"--beats was given {format_counted(len(beats), 'time')} and --chords "
+            f"{format_counted(len(chords), 'time')}; give each once, or once per prompt"
         )
     count = max(len(beats), len(chords))
     beats, chords = (texts if len(texts) == count else [*(texts or [""])] * count for texts in (beats, chords))
@@ -484,7 +487,8 @@ def _beats_chords_per_prompt(prompts: Sequence[str], beats_chords: Sequence[Beat
         return [*(beats_chords or [BeatsAndChords()])] * len(prompts)
     if len(beats_chords) != len(prompts):
         raise UsageError(
-            f"--beats or --chords were given {len(beats_chords)} times for {len(prompts)} prompts; "
+            f"--beats or --chords were given {format_counted(len(beats_chords), 'time')} for "
+            f"{format_counted(len(prompts), 'prompt')}; "
             "give one for each, in order"
         )
     return [*beats_chords]

@@ -18,6 +18,7 @@ from talim.backbones.resolve import takes_melody
 from talim.corpus.melody import CHROMA, PITCH, SOURCES, melody_of
 from talim.errors import UsageError
 from talim.generation.phrase import RIGHTS, SILENCE
+from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
@@ -93,7 +94,8 @@ def pair_melodies(count: int, melodies: Sequence[GivenMelody]) -> list[GivenMelo
     """A melody (None without any) for each of `count` prompts: one for all, or one for each, in order."""
     if len(melodies) not in (0, 1, count):
         raise UsageError(
-            f"--melody was given {len(melodies)} times for {count} pieces; give it once, or once for each, in order"
+            f"--melody was given {format_counted(len(melodies), 'time')} for "
+            f"{format_counted(count, 'piece')}; give it once, or once for each, in order"
         )
     if not melodies:
         return [None] * count

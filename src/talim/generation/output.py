@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from talim.atomic_io import FileTakenError, append_jsonl, check_writable, read_jsonl, unfinished_files, write_jsonl
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.progress import Progress
 from talim.run import Run
 
@@ -26,7 +27,7 @@ def choose_output(out: Path, count: int) -> PieceFile | PieceFolder:
     """The output for `count` pieces: a .flac or .wav file, or a folder; UsageError or TalimError where neither fits."""
     is_folder = count > 1 or out.is_dir()
     if is_folder and out.suffix.lower() in (*SUFFIXES, ".mp3", ".ogg") and not out.is_dir():
-        raise UsageError(f"--out {out}: {count} pieces need a folder; give a name without a suffix")
+        raise UsageError(f"--out {out}: {format_counted(count, 'piece')} need a folder; give a name without a suffix")
     if not is_folder and out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {out}: expected a file name that ends in .flac or .wav, or a folder that exists")
     check_writable(out / MANIFEST if is_folder else out)

@@ -20,6 +20,7 @@ from talim.backbones.generation_options import MAX_VARIATION_SECONDS
 from talim.backbones.resolve import family_by_name
 from talim.errors import UsageError
 from talim.generation.sources import check_range
+from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
@@ -146,7 +147,8 @@ def pair_phrases(prompts: Sequence[str], phrases: Sequence[Phrase]) -> tuple[lis
         return [*prompts], [None] * count
     if len(prompts) not in (1, count) or len(phrases) not in (1, count):
         raise UsageError(
-            f"--continue was given {len(phrases)} times and --prompt {len(prompts)} times; give one of them once, or "
+            f"--continue was given {format_counted(len(phrases), 'time')} and --prompt "
+            f"{format_counted(len(prompts), 'time')}; give one of them once, or "
             "both equally often, in order"
         )
     return [*prompts] * (count // len(prompts)), [*phrases] * (count // len(phrases))

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from talim.atomic_io import read_json
 from talim.backbones.adapter_folder import PICKLED, WEIGHTS, AdapterFolder, find_adapter
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.run import Run
+from talim.training.model_card import CAPTIONED
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
@@ -84,7 +86,8 @@ def choose_source(
     count = len(found) or len(adapters)
     if scales and len(scales) != count:
         raise UsageError(
-            f"--adapter-scale was given {len(scales)} times for {count} adapters; give one for each, in order"
+            f"--adapter-scale was given {format_counted(len(scales), 'time')} for "
+            f"{format_counted(count, 'adapter')}; give one for each, in order"
         )
     found = found or [find_adapter(adapter) for adapter in adapters]
     choices = tuple(map(AdapterChoice, (each.folder for each in found), scales or [1.0] * count))
@@ -153,8 +156,16 @@ def _chosen_run(folder: Path) -> tuple[Run, str]:
     return run, f"{folder} is a proof of concept: its chosen design is used, {chosen.get('design')} in {run.folder}"
 
 
-def load_source(source: GenerationSource, device: str = "auto", progress: Progress | None = None) -> Backbone:
-    """The base with its adapters, in the base's precision, in eval mode. TalimError where an adapter does not fit."""
+def load_source(
+    source: GenerationSource,
+    device: str = "auto",
+    progress: Progress | None = None,
+    prompts: Sequence[str] | None = None,
+) -> Backbone:
+    """The base with its adapters, in the base's precision, in eval mode. TalimError where an adapter does not fit.
+
+    What is told of adapters that were trained without words is left out where all `prompts` are empty; None: not known.
+    """
     from talim.adapters import injection, serialization
     from talim.backbones.load import load
 
@@ -172,7 +183,8 @@ def load_source(source: GenerationSource, device: str = "auto", progress: Progre
             on = f" (it names {named}, and this is {backbone.name})" if named and named != backbone.name else ""
             progress.log(f"{choice.folder} does not name the weights it was trained on{on}; its shapes fit")
     chosen = zip(source.adapters, infos, strict=True)
-    without_words = [choice.folder for choice, info in chosen if info.get("captioned") is False]
+    words = prompts is None or any(prompts)
+    without_words = [choice.folder for choice, info in chosen if words and info.get(CAPTIONED) is False]
     unchanged = [line for choice in source.adapters for line in serialization.unchanged_notes(choice.folder)]
     for line in (*_choose_spelling(source, infos, backbone), *map(WITHOUT_WORDS.format, without_words), *unchanged):
         if progress is not None:

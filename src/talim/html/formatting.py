@@ -28,8 +28,8 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_setting(value: float) -> str:
-    """A setting as it may be typed, to six digits and never with an exponent, whose hyphen would break: `0.00009`."""
-    return f"{Decimal(f'{value:g}'):f}"
+    """A setting as a person would type it, exactly and never with an exponent, whose hyphen would break: `0.00009`."""
+    return f"{Decimal(repr(float(value))).normalize():f}"
 
 
 def format_change(before: float, after: float, digits: int = 3) -> tuple[str, str, str]:
@@ -112,6 +112,11 @@ def format_bytes(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.{1 if value < 100 * factor else 0}f} {unit}"
     return f"{value:.0f} bytes"
+
+
+def format_memory(value: float) -> str:
+    """Memory that a training or generation takes, in GB: `0.65 GB`; the same wherever it is told."""
+    return f"{value / GB:.2f} GB"
 
 
 def format_scientific(value: float) -> str:

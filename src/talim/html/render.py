@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from talim.html.formatting import format_counted
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -18,10 +20,12 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,  # a misspelt name in a template raises
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["counted"] = format_counted
+    return environment

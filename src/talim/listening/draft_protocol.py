@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from talim.atomic_io import read_jsonl, write_text
+from talim.atomic_io import friendly_os_errors, read_jsonl, write_text
 from talim.errors import TalimError
 from talim.listening.protocol import FILE, Condition, Protocol
+from talim.listening.stimuli import collect_stimuli
 from talim.run import Run
 from talim.strict_yaml import dump
 from talim.traditions.name_matching import slugify
@@ -34,6 +36,8 @@ def write_draft(folder: Path) -> Path:
             f"{folder}: no protocol.yaml and no evaluated run; run talim evaluate first, or write a protocol"
         )
     target = folder / SUBFOLDER
+    with friendly_os_errors(target):
+        target.mkdir(parents=True, exist_ok=True)  # sources are relative to it
     names = unique_names([run.relative_to(folder).as_posix() if run != folder else "design" for run in runs])
     conditions = [
         Condition(name=name, source=_relative_source(target, run), take="adapter")
@@ -43,16 +47,32 @@ def write_draft(folder: Path) -> Path:
     first = _relative_source(target, runs[0])
     conditions += [Condition(name="untrained", source=first, take="base")] if "before" in roles else []
     conditions += [Condition(name="real", source=first, take="real")] if "real" in roles else []
+    if len(conditions) < 2:
+        raise TalimError(f"{runs[0]}: its samples/manifest.jsonl names no audio to compare; run talim evaluate again")
     protocol = Protocol(
         name=unique_names([folder.resolve().name])[0],
         conditions=tuple(conditions),
         reference="untrained" if "before" in roles else None,
     )
+    protocol = protocol.model_copy(update=_counts(protocol, target))
     head = "# Drafted by talim listen. Edit it before the first vote, which freezes it.\n"
     if all((Run(run).continuations / "manifest.jsonl").is_file() for run in runs):
         head += "# To compare how phrases are continued, write /continuations after every source.\n"
     write_text(target / FILE, head + dump(protocol))
     return target
+
+
+def _counts(protocol: Protocol, target: Path) -> dict[str, Any]:
+    """Trials of each listener: every comparison once, 20 at most, with as many hidden repeats as that allows."""
+    try:
+        items = len(collect_stimuli(target, protocol)[1])
+    except TalimError:  # told when the stimuli are made
+        return {}
+    usual = protocol.trials
+    each = min(usual.per_listener, protocol.comparisons(items))
+    trials = usual.model_copy(update={"per_listener": each, "repeats": min(usual.repeats, each // 4)})
+    least = min(protocol.exclusions.trials_below, trials.total)
+    return {"trials": trials, "exclusions": protocol.exclusions.model_copy(update={"trials_below": least})}
 
 
 def unique_names(texts: Sequence[str]) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
+from talim.html.formatting import format_counted
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.protocol import Protocol
 
@@ -58,6 +60,8 @@ def exclusion_reason(rows: Sequence[VoteRow], protocol: Protocol) -> str | None:
         most = max(Counter(answers).values())
         if most / len(answers) > rules.same_answer_above:
             return "same_answer"
+    if rules.one_side_p_below is not None and one_side_p_value(rows, protocol) < rules.one_side_p_below:
+        return "one_side"
     pairs = [(a["answer"], b["answer"]) for a, b in repeat_pairs(rows)]
     reversals = [a * b < 0 for a, b in pairs if a is not None and b is not None]
     if rules.repeats_reversed_above is not None and reversals and np.mean(reversals) > rules.repeats_reversed_above:
@@ -73,12 +77,34 @@ def exclusion_words(reason: str, protocol: Protocol) -> str:
     """What listeners did who are excluded for this reason, such as "answered fewer than 5 pages"."""
     rules = protocol.exclusions
     return {
-        "too_few_trials": f"answered fewer than {rules.trials_below} pages",
+        "too_few_trials": f"answered fewer than {format_counted(rules.trials_below, 'page')}",
         "attention": "missed attention checks",
         "same_answer": "gave one answer throughout",
+        "one_side": f"chose one side, A or B, more often than chance would (p below {rules.one_side_p_below:g})",
         "repeats_reversed": "contradicted themselves",
         "reference": "did not recognise the hidden reference",
     }[reason]
+
+
+def one_side_p_value(rows: Sequence[VoteRow], protocol: Protocol) -> float:
+    """The two-sided probability (binomial) that chance puts as many answers on one side, A or B; 1 for MUSHRA.
+
+    Of the first aspect on all pages: sides are drawn at random, so whoever listens has no reason to choose one.
+    Ties and "cannot say" choose none. All of eight answers on one side have 0.008.
+    """
+    if protocol.kind != "pairwise":
+        return 1.0
+    decided = [row["answer"] for row in rows if row["aspect"] == protocol.aspects[0].name and row["answer"]]
+    return float(stats.binomtest(sum(answer > 0 for answer in decided), len(decided)).pvalue) if decided else 1.0
+
+
+def left_out_sentences(excluded: Mapping[str, int], protocol: Protocol) -> list[str]:
+    """A sentence for each rule that excluded somebody, for whoever reads the ratings."""
+    return [
+        f"Left out with all answers, by a rule that was set before: {format_counted(count, 'listener')} who "
+        f"{exclusion_words(reason, protocol)}."
+        for reason, count in excluded.items()
+    ]
 
 
 def attention_checks(rows: Sequence[VoteRow], protocol: Protocol) -> list[bool]:

@@ -47,7 +47,7 @@ class Aspect(StrictModel):
 
 
 class TrialCounts(StrictModel):
-    """Number of trials per listener."""
+    """Number of trials per listener; a draft has as many as there are different comparisons."""
 
     per_listener: int = Field(default=20, ge=1, le=500, description="rated comparisons")
     repeats: int = Field(default=3, ge=0, le=50, description="of these repeated with sides swapped, unannounced")
@@ -66,6 +66,9 @@ class Exclusions(StrictModel):
 
     attention_below: float | None = Field(default=0.5, ge=0, le=1, description="fraction of attention checks passed")
     same_answer_above: float | None = Field(default=0.95, gt=0, le=1, description="fraction of the commonest answer")
+    one_side_p_below: float | None = Field(
+        default=0.01, gt=0, lt=1, description="chance of as many answers for one side; pairwise, first aspect"
+    )
     repeats_reversed_above: float | None = Field(
         default=None, ge=0, le=1, description="fraction of hidden repeats with reversed answers"
     )
@@ -138,6 +141,10 @@ class Protocol(StrictModel):
         return max(
             1, math.ceil(self.trials.total * (presentations * self.seconds + self.questions * SECONDS_PER_ANSWER) / 60)
         )
+
+    def comparisons(self, items: int) -> int:
+        """How many different trials there are of so many items."""
+        return items * (len(self.pairs) if self.kind == "pairwise" else len(self.aspects))
 
     @property
     def pairs(self) -> list[tuple[str, str]]:

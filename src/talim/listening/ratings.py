@@ -15,13 +15,13 @@ from talim.listening import bradley_terry
 from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation, rating_matrix
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.bradley_terry import BradleyTerryFit
-from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners, exclusion_words
+from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners, exclusion_words, left_out_sentences
 from talim.listening.protocol import ANCHOR, Protocol
+from talim.reporting.human_ratings import ENOUGH_LISTENERS, MIN_LISTENERS
 
-MIN_LISTENERS = 6  # no interval for fewer
-FEW_LISTENERS = 12  # an interval with a warning for fewer
 ALL_LISTENERS = "all"
 LEVEL = 0.05
+SCALE = (0.0, 100.0)  # of a MUSHRA rating
 DIGITS = 9  # what a fit leaves of a difference that is none is less
 _UNRATED = {"value": None, "low": None, "high": None}
 
@@ -31,7 +31,7 @@ class NoVotesCountError(TalimError):
 
     def __init__(self, listeners: int, excluded: Mapping[str, int], protocol: Protocol) -> None:
         self.listeners, self.excluded = listeners, dict(excluded)
-        who = "1 listener has" if listeners == 1 else f"{listeners} listeners have"
+        who = "1 listener has" if listeners == 1 else f"{format_counted(listeners, 'listener')} have"
         reasons = "; ".join(f"{count} {exclusion_words(name, protocol)}" for name, count in excluded.items())
         super().__init__(
             f"no ratings yet: {who} answered, and nobody's answers count ({reasons or 'no comparison was answered'}). "
@@ -62,6 +62,7 @@ def rate_conditions(
         "listeners": {"answered": screened.listeners, "counted": _num_listeners(screened.rows)},
         "excluded": screened.excluded,
         "intervals": "95\N{NO-BREAK SPACE}%, jackknife over listeners with Student's t",
+        "left_out": left_out_sentences(screened.excluded, protocol),
         "groups": {name: _by_aspect(part, protocol, rate) for name, part in groups.items()},
         "intra_rater_agreement": _repeat_agreement(screened),
     }
@@ -162,7 +163,7 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     count = len(per_listener)
     mean = per_listener.mean(axis=0) if count else np.full(len(names), np.nan)
     without_one = (per_listener.sum(axis=0) - per_listener) / (count - 1) if count >= MIN_LISTENERS else None
-    strengths = _intervals(mean, without_one)
+    strengths = _intervals(mean, without_one, SCALE)
     rated = [((r["site"], r["listener"]), (r["item"], r["condition"]), r["score"]) for r in rows]
     reference = names.index(str(protocol.reference))
     shifted = None if without_one is None else without_one - without_one[:, [reference]]
@@ -181,11 +182,16 @@ def _mushra(rows: Sequence[VoteRow], protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def _intervals(values: np.ndarray, without_one: np.ndarray | None) -> list[dict[str, float | None]]:
-    """Each value [K], None for NaN, with the ends of its jackknife interval; None if `without_one` [G, K] is None."""
+def _intervals(
+    values: np.ndarray, without_one: np.ndarray | None, bounds: tuple[float, float] = (-np.inf, np.inf)
+) -> list[dict[str, float | None]]:
+    """Each value [K], None for NaN, with the ends of its jackknife interval; None if `without_one` [G, K] is None.
+
+    `bounds` are the least and the greatest value.
+    """
     ends = np.full((2, len(values)), np.nan)
     if without_one is not None:
-        ends = bradley_terry.jackknife_interval(values, without_one)
+        ends = np.clip(bradley_terry.jackknife_interval(values, without_one), *bounds)
     return [
         {name: None if np.isnan(v) else round(float(v), DIGITS) for name, v in zip(_UNRATED, row, strict=True)}
         for row in zip(values, *ends, strict=True)
@@ -204,7 +210,13 @@ def _num_listeners(rows: Sequence[VoteRow]) -> int:
 
 def _warning(listeners: int) -> str | None:
     if listeners < MIN_LISTENERS:
-        return f"{format_counted(listeners, 'listener')}: too few for an interval"
-    if listeners < FEW_LISTENERS:
-        return f"Only {format_counted(listeners, 'listener')}: the interval may not generalise to others"
+        return (
+            f"{format_counted(listeners, 'listener')}: too few for an interval, which takes {MIN_LISTENERS}; ask "
+            f"{ENOUGH_LISTENERS} or more"
+        )
+    if listeners < ENOUGH_LISTENERS:
+        return (
+            f"Only {format_counted(listeners, 'listener')}: the interval may not generalise to others; ask "
+            f"{ENOUGH_LISTENERS} or more"
+        )
     return None

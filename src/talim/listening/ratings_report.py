@@ -15,7 +15,7 @@ from markupsafe import Markup
 from talim.atomic_io import read_json, write_json, write_text
 from talim.errors import TalimError, UsageError
 from talim.html import plots
-from talim.html.formatting import format_ci, format_number, format_percent
+from talim.html.formatting import format_ci, format_counted, format_number, format_percent
 from talim.html.render import render
 from talim.listening import export, ratings
 from talim.listening import protocol as protocols
@@ -179,11 +179,12 @@ def plot(name: str, rating: dict[str, Any], result: dict[str, Any]) -> dict[str,
 def sentences(result: dict[str, Any]) -> str:
     """A summary of the result for the terminal."""
     aspect, rating = next(iter(result["groups"][ratings.ALL_LISTENERS].items()))
-    counted = "{counted} of {answered} listeners included".format(**result["listeners"])
-    lines = [f"{counted}; {rating['answers']} answers on {aspect}"]
+    listeners = result["listeners"]
+    counted = f"{listeners['counted']} of {format_counted(listeners['answered'], 'listener')} included"
+    lines = [f"{counted}; {format_counted(rating['answers'], 'answer')} on {aspect}"]
     for condition in rank_conditions(rating):
         strength = condition["strength"]
         interval = format_ci(strength["low"], strength["high"], _number, "")
         lines.append(f"  {condition['name']}: {_number(strength['value'])}" + f" ({interval})" * bool(interval))
     lines += [result["verdict"]] + ([rating["warning"]] if rating["warning"] else [])
-    return "\n".join(lines)
+    return "\n".join([*lines, *result["left_out"]])

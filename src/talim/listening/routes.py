@@ -129,6 +129,7 @@ def session(listener: ParticipantDependency, test: SessionDependency) -> dict[st
         "language": listener["language"],
         "answered": listener["answered"],
         "trials": listener["turns"] or counts.total,
+        "checks": counts.repeats + counts.attention > 0,
         "questions": test.protocol.questions,
         "minutes": test.protocol.minutes,
     }

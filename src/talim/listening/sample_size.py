@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from talim.errors import UsageError
+from talim.reporting.human_ratings import MIN_LISTENERS
 
 MAX_LISTENERS = 2000
 NUM_SIMULATIONS = 4000
@@ -60,13 +61,15 @@ def simulated_power(
 def listeners_needed(target: PowerTarget, seed: int = 0) -> dict[str, Any]:
     """The smallest number of listeners that reaches the power, its simulated power, and the number by formula.
 
+    It is MIN_LISTENERS or more, as fewer have no interval.
+
     UsageError if more than 2000 would be needed.
     """
 
     def reaches(listeners: int) -> bool:
         return simulated_power(target, listeners, np.random.default_rng([seed, listeners])) >= target.power
 
-    low, high = 1, 8
+    low, high = MIN_LISTENERS - 1, 8
     while not reaches(high):
         low, high = high, high * 2
         if high > MAX_LISTENERS:

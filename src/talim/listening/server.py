@@ -73,15 +73,26 @@ def prepare_session(folder: Path, database: str | None, site: str, log: Callable
     items = format_counted(len(test.stimuli.items), "item")
     log(f"test {test.test_hash}: {conditions}, {items}, {test.protocol.kind}")
     log(f"each listener: {listener_time(test.protocol)}; fewer trials.per_listener or aspects make it shorter")
+    different = test.protocol.comparisons(len(test.stimuli.items))
+    if test.protocol.trials.per_listener > different:
+        log(
+            f"note: there are only {format_counted(different, 'different comparison')}, so each listener is asked some "
+            f"of them several times; trials.per_listener: {different} asks each once"
+        )
     if not test.protocol.contact:
         log(f"{test_folder / FILE}: contact is empty, so listeners see nobody to ask; the first vote freezes it")
     return test
 
 
 def listener_time(protocol: Protocol) -> str:
-    """What a listener is asked for, such as "25 pages with 6 questions each, about 28 minutes"."""
+    """What a listener is asked for, such as "25 pages (20 comparisons, 3 asked again, 2 attention checks) with 6
+    questions each, about 28 minutes".
+    """
     pages, questions = format_counted(protocol.trials.total, "page"), format_counted(protocol.questions, "question")
-    return f"{pages} with {questions} each, about {format_counted(protocol.minutes, 'minute')}"
+    parts = [format_counted(protocol.trials.per_listener, "comparison")]
+    parts += [f"{protocol.trials.repeats} asked again"] * bool(protocol.trials.repeats)
+    parts += [format_counted(protocol.trials.attention, "attention check")] * bool(protocol.trials.attention)
+    return f"{pages} ({', '.join(parts)}) with {questions} each, about {format_counted(protocol.minutes, 'minute')}"
 
 
 def base_url(host: str, port: int, url: str | None) -> str:
@@ -306,14 +317,16 @@ def plan_listeners(folder: Path | None, preference: float, icc: float = 0.1) -> 
         votes = trials / pairs if test.kind == "pairwise" else 1.0
     result = sample_size.listeners_needed(sample_size.PowerTarget(preference, max(1, round(votes)), icc))
     sentence = (
-        f"{result['listeners']} listeners with {result['votes_per_listener_and_pair']} votes each on a pair detect a "
+        f"{format_counted(result['listeners'], 'listener')} with "
+        f"{format_counted(result['votes_per_listener_and_pair'], 'vote')} each on a pair detect a "
         f"preference rate of {preference:.0%} in {result['power']:.0%} of such tests (5 % level, intraclass "
         f"correlation {icc:g})"
     )
     if votes < 1:
         result["listeners"] = int(-(-result["listeners"] // votes))
         sentence = (
-            f"{result['listeners']} listeners: each compares only {trials} of {pairs} pairs, and a preference rate of "
+            f"{format_counted(result['listeners'], 'listener')}: each compares only {trials} of "
+            f"{format_counted(pairs, 'pair')}, and a preference rate of "
             f"{preference:.0%} is to be detected for each pair"
         )
     return result | {"sentence": sentence}

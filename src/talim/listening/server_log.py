@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from talim.html.formatting import format_counted
 from talim.terminal_text import one_line
 
 QUIET_SECONDS = 60.0
@@ -46,7 +47,10 @@ class QuietFilter(logging.Filter):
             self._last[key] = (last, held_back + 1)
             return False
         if held_back:
-            record.msg, record.args = f"{record.getMessage().strip()} (and {held_back} times since it was said)", ()
+            record.msg, record.args = (
+                (f"{record.getMessage().strip()} (and {format_counted(held_back, 'time')} since it was said)"),
+                (),
+            )
         if len(self._last) > 1000:
             self._last.clear()
         self._last[key] = (self._clock(), 0)

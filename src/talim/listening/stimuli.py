@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from talim import audio
-from talim.atomic_io import new_folder, read_json, read_jsonl, write_json
+from talim.atomic_io import check_keys, new_folder, read_json, read_jsonl, write_json
 from talim.audio import Audio
 from talim.corpus.generated_recordings import real_music_warning
 from talim.errors import TalimError
@@ -69,7 +69,8 @@ def prepare(folder: Path, protocol: Protocol) -> StimulusSet:
     """
     target = folder / FOLDER
     stimulus_format = {key: hashed_content(protocol)[key] for key in _STIMULUS_FIELDS}
-    if (target / TABLE).is_file() and read_json(target / TABLE).get("format") == stimulus_format:
+    there = read_json(target / TABLE) if (target / TABLE).is_file() else None
+    if there is not None and not (isinstance(there, dict) and there.get("format") != stimulus_format):
         return _read(target)
     files, prompts, notes = collect_stimuli(folder, protocol)
     with new_folder(target) as new:
@@ -245,14 +246,13 @@ def _digest(path: Path) -> str:
 
 
 def _read(target: Path) -> StimulusSet:
-    table = read_json(target / TABLE)
+    table, again = read_json(target / TABLE), f"delete {target} and create the stimuli again where the runs are"
+    check_keys(table, {"stimuli": list, "prompts": dict, "notes": list}, str(target / TABLE), again)
     for row in table["stimuli"]:
+        check_keys(row, dict.fromkeys(("item", "condition", "file", "sha256"), str), str(target / TABLE), again)
         path = target / row["file"]
         if not path.is_file() or _digest(path) != row["sha256"]:
-            raise TalimError(
-                f"{path}: missing or changed; copy the test's folder again, or delete {target} and create the "
-                "stimuli again where the runs are"
-            )
+            raise TalimError(f"{path}: missing or changed; copy the test's folder again, or {again}")
     by_key = {(row["item"], row["condition"]): row for row in table["stimuli"]}
     files, hashes = ({key: row[column] for key, row in by_key.items()} for column in ("file", "sha256"))
     return StimulusSet(target, files, hashes, table["prompts"], tuple(table["notes"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from talim.html.formatting import format_number, format_percent
+from talim.html.formatting import format_counted, format_number, format_percent
 
 _COUNTS = ("", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 MAX_SENTENCES = 8  # of a verdict; the table of pairs holds the rest
@@ -30,7 +30,7 @@ def _sentences(rating: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]
     verdicts = {frozenset((pair["first"], pair["second"])): pair["significant"] for pair in rating["pairs"]}
     rated = [frozenset((pair["first"], pair["second"])) for pair in rating["pairs"] if _is_rated(pair)]
     if any(verdicts[pair] is None for pair in rated):
-        return [f"{rating['listeners']} listeners are too few to tell {_all(names, shown)} apart."]
+        return [f"{format_counted(rating['listeners'], 'listener')}: too few to tell {_all(names, shown)} apart."]
     beaten = {
         name: [other for other in names[place + 1 :] if verdicts[frozenset((name, other))]]
         for place, name in enumerate(names)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
 
 VGGISH_URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
 EmbedFunction = Callable[[np.ndarray], np.ndarray]
@@ -84,7 +85,7 @@ def _from_transformers(name: str, source: str, revision: str | None, **options: 
     model, report = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
+        raise ValueError(f"{format_counted(len(missing), 'weight')} missing, such as {missing[0]}")
     return model.eval()
 
 

@@ -1,7 +1,8 @@
 """Calibration of this CPU: kernels of training timed at typical sizes, once, and the result cached on disk.
 
-`python -m talim.planning.cpu_calibration speed 1` prints the rates with one thread, `... mustango/bf16 1` the memory
-of a small training besides its tensors. Each is measured in a separate process, and only when it is asked for.
+`python -m talim.planning.cpu_calibration speed 2` prints the rates with two threads or one, `... mustango/bf16 1` the
+memory of a small training besides its tensors, as the last of its lines; those before count what is done. Each is
+measured in a separate process, and only when it is asked for.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +30,19 @@ from talim.backbones.precision import has_bf16
 from talim.errors import TalimError, UsageError
 from talim.planning import hardware, tracer, training_step
 from talim.planning.hardware import HardwareProfile, OverheadBytes
-from talim.progress import Progress
+from talim.progress import Progress, format_duration
 
 ROUNDS, ROUND_SECONDS = 3, 0.01  # repetitions of one kernel
+# By the clock on the wall, which on a busy machine runs on while others compute: of all kernels with one number of
+# threads, of the steps after them, and of the training whose memory is measured.
+KERNEL_SECONDS, STEP_SECONDS, TRAINING_SECONDS = 10.0, 5.0, 60.0
 FRAMES, WIDTH, HEADS, CHANNELS = 256, 1024, 16, 320
 WEIGHTS = 1024 * 1024
 DTYPES = (torch.float32, torch.bfloat16)
 ATEN = torch.ops.aten
 UNTIMED: Mapping[str, Any] = {"rates": {}, "launch_seconds": 0.0}
-CLOCK: Callable[[], float] = time.process_time  # wall time where there are several threads
+
+Clock = Callable[[], float]
 
 
 def hardware_profile(
@@ -91,24 +97,33 @@ def cpu_profile(
     calibration = _read_calibration(file)
     progress = progress or Progress()
     if rates and "speed" not in calibration:
-        progress.log(f"timing this CPU once, for some ten seconds; the result is kept in {file}")
+        progress.log(
+            f"timing this CPU once, for about 20 s, longer while it has other work; the result is kept in {file}"
+        )
 
     def measured(name: str, measure: Callable[[], Any]) -> Any:
         """The value of this name: from the file, or measured and stored now."""
         calibration.update({**_read_calibration(file), **calibration})  # another process may have added to it
         if name not in calibration:
+            start = time.monotonic()
             calibration[name] = measure()
             write_text(file, json.dumps(calibration))
+            hurried = name == "speed" and calibration[name].get("hurried")
+            rough = "; it was busy, so roughly: talim plan --recalibrate measures again" if hurried else ""
+            progress.log(f"measured in {format_duration(time.monotonic() - start)}{rough}")
         return calibration[name]
 
     def overhead_bytes(family: str, precision: str) -> float:
         name = f"{family}/{precision}"
         if name not in calibration:
-            progress.log(f"measuring the memory of a short {family} training in {precision} once, half a minute")
+            progress.log(
+                f"measuring the memory of a short {family} training in {precision} once, for half a minute, longer "
+                "while this CPU has other work"
+            )
         # with one thread: the memory is nearly the same, and several wait for each other on a busy machine
-        return measured(name, lambda: measure_in_subprocess(name, 1))
+        return measured(name, lambda: measure_in_subprocess(name, 1, progress))
 
-    speed = measured("speed", lambda: calibrate_in_subprocess(threads, progress)) if rates else UNTIMED
+    speed = measured("speed", lambda: measure_in_subprocess("speed", threads, progress)) if rates else UNTIMED
     return to_hardware_profile(speed, threads, watts, overhead_bytes)
 
 
@@ -137,7 +152,7 @@ def to_hardware_profile(
     watts: float | None = None,
     overhead_bytes: OverheadBytes = lambda family, precision: 0.0,
 ) -> HardwareProfile:
-    """A profile from the result of `calibrate_in_subprocess`; KeyError where something is missing."""
+    """A profile from the result of `measure_speed`; KeyError where something is missing."""
     bf16, reason = has_bf16(torch.device("cpu"))
     note = f"{cpu_name()}, {threads} thread{'s' * (threads > 1)}, measured here; {reason}"
     rates, launch_seconds = speed["rates"], speed["launch_seconds"]
@@ -157,58 +172,95 @@ def cpu_name() -> str:
     return " ".join(dict.fromkeys(names)) or platform.machine()
 
 
-def calibrate_in_subprocess(threads: int, progress: Progress | None = None) -> dict[str, Any]:
-    """Rates and launch overhead, measured in a separate process; TalimError where it fails.
+def measure_in_subprocess(what: str, threads: int, progress: Progress | None = None) -> Any:
+    """`measure_speed` ("speed") or `measure_overhead` ("musicgen/bf16") in another process; TalimError if it fails."""
+    progress, value = progress or Progress(), None
+    arguments = [sys.executable, "-m", __name__, what, str(threads)]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            for line in process.stdout or ():
+                value = json.loads(line)
+                if isinstance(value, list):
+                    progress.step("timing this CPU", *value)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            process.communicate()
+        if process.returncode:
+            errors.seek(0)
+            raise TalimError(f"this CPU could not be calibrated: {errors.read().strip().splitlines()[-1:]}")
+    return value
+
+
+@dataclass
+class Stopwatch:
+    """What is left of a time on the wall for a number of measurements, evenly divided among those to come."""
+
+    seconds: float
+    parts: int
+    overrun: int = 0  # measurements that took more than their part
+
+    def __post_init__(self) -> None:
+        self.end = time.monotonic() + self.seconds
+
+    def next_deadline(self) -> float:
+        """When the next measurement has to end, of the monotonic clock."""
+        now = time.monotonic()
+        deadline = now + max(0.0, self.end - now) / max(1, self.parts)
+        self.parts -= 1
+        return deadline
+
+
+def measure_speed(threads: int = 1, report: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+    """The rates, and the launch overhead from a training step so short that little else counts.
 
     On a busy machine several threads can be slower than one, because they wait for each other at every call. So one
-    thread is timed too (by its CPU time), and for each operation the faster is used.
+    thread is timed too (by its CPU time), and of each operation the faster counts. "hurried": most kernels took more
+    time than they have. `report` is told how much of how much is done.
     """
-    progress, rounds = progress or Progress(), 1 + (threads > 1)
-    progress.step("timing this CPU", 0, rounds)
-    speed = measure_in_subprocess("speed", threads)
-    progress.step("timing this CPU", 1, rounds)
-    if threads > 1:
-        single = measure_in_subprocess("speed", 1)
-        progress.step("timing this CPU", 2, rounds)
-        rates = {name: max(rate, single["rates"][name]) for name, rate in speed["rates"].items()}
-        speed = {"rates": rates, "launch_seconds": min(speed["launch_seconds"], single["launch_seconds"])}
-    return speed
-
-
-def measure_in_subprocess(what: str, threads: int) -> Any:
-    """`measure_speed` ("speed") or `measure_overhead` ("musicgen/bf16") in another process; TalimError if it fails."""
-    process = subprocess.run(
-        [sys.executable, "-m", __name__, what, str(threads)], capture_output=True, text=True, check=False
-    )
-    if process.returncode:
-        raise TalimError(f"this CPU could not be calibrated: {process.stderr.strip().splitlines()[-1:]}")
-    return json.loads(process.stdout)
-
-
-def measure_speed() -> dict[str, Any]:
-    """The rates, and the launch overhead from a training step so short that little else counts."""
-    rates = measure_rates()
     config = replace(training_step.MINIATURE, crop_seconds=0.2, precision="fp32")
     trace = training_step.trace_step(config)
-    predicted = to_hardware_profile({**rates, "launch_seconds": 0.0}, 1).seconds(trace)
-    measured = training_step.measure_step(config, steps=6, clock=CLOCK).step_seconds
-    return {**rates, "launch_seconds": max(measured - predicted, 0.0) / trace.calls}
+    counts = sorted({threads, 1}, reverse=True)
+    kernels, rates, launches, overrun = len(DTYPES) * len(_BUILDERS), dict[str, float](), list[float](), 0
+    for number, count in enumerate(counts):
+        torch.set_num_threads(count)
+        clock = time.perf_counter if count > 1 else time.process_time
+        watch = Stopwatch(KERNEL_SECONDS, kernels)
+        found = measure_rates(
+            clock, watch, lambda done, first=number * kernels: report(first + done, len(counts) * kernels)
+        )
+        overrun += watch.overrun
+        rates = {name: max(rate, rates.get(name, 0.0)) for name, rate in found["rates"].items()}
+        predicted = to_hardware_profile({**found, "launch_seconds": 0.0}, 1).seconds(trace)
+        measured = training_step.measure_step(config, 6, clock, STEP_SECONDS).step_seconds
+        launches.append(max(measured - predicted, 0.0) / trace.calls)
+    return {"rates": rates, "launch_seconds": min(launches), "hurried": overrun > len(counts) * kernels / 2}
 
 
-def measure_rates() -> dict[str, Any]:
+def measure_rates(
+    clock: Clock = time.process_time, watch: Stopwatch | None = None, report: Callable[[int], None] = lambda done: None
+) -> dict[str, Any]:
     """FLOP/s or bytes/s by "operation/dtype"; "flops/dtype" and "bytes/dtype" are those of all other operations."""
     rates: dict[str, float] = {}
+    watch = watch or Stopwatch(float("inf"), 1)
     tiny = torch.ones(1)
-    call_seconds = _seconds(lambda: tiny + 1)  # a call from Python with next to no computation
+    call_seconds = _seconds(lambda: tiny + 1, clock)  # a call from Python with next to no computation
     for dtype in DTYPES:
         dtype_name = str(dtype).removeprefix("torch.")
         for name, build in _BUILDERS.items():
             kernel = build(dtype)
+            deadline = watch.next_deadline()
             operations = _traced_operations(name, kernel)
-            seconds = max(_seconds(kernel) - call_seconds, 1e-9)
+            seconds = max(_seconds(kernel, clock, deadline, called=1) - call_seconds, 1e-9)
+            watch.overrun += time.monotonic() > deadline
             flops = sum(operation.flops * calls for operation, calls in operations)
             moved_bytes = sum(operation.bytes * calls for operation, calls in operations)
             rates[f"{name}/{dtype_name}"] = (flops or moved_bytes) / seconds
+            report(len(rates))
+    for dtype in DTYPES:
+        dtype_name = str(dtype).removeprefix("torch.")
         rates[f"flops/{dtype_name}"] = rates[f"mm/{dtype_name}"]
         rates[f"bytes/{dtype_name}"] = rates[f"mul/{dtype_name}"]
     return {"rates": rates}
@@ -222,7 +274,7 @@ def measure_overhead(family: str, precision: str) -> int:
     from talim.planning import sample_training
 
     config = replace(training_step.MINIATURE, base=f"nano-{family}", precision=precision)
-    process_bytes = sample_training.peak_bytes(config)
+    process_bytes = sample_training.peak_bytes(config, max_seconds=TRAINING_SECONDS)
     return max(0, round(process_bytes - hardware.heap_bytes(training_step.trace_step(config))))
 
 
@@ -233,29 +285,42 @@ def _traced_operations(name: str, kernel: Callable[[], Any]) -> list[tuple[trace
     return [(cost, calls) for cost, calls in operations if cost.name.removesuffix("_") == name]
 
 
-def _seconds(kernel: Callable[[], Any]) -> float:
-    """Seconds per call: the best of some rounds."""
-    for _ in range(3):
+def _seconds(kernel: Callable[[], Any], clock: Clock, deadline: float = float("inf"), called: int = 0) -> float:
+    """Seconds per call: the best of some rounds, or of as many as end in time; of one call at least, after another.
+
+    `called` says how often it was called before.
+    """
+    for number in range(called, 3):
+        if number and time.monotonic() > deadline:
+            break
         kernel()
-    start = CLOCK()
+    start = clock()
     kernel()
-    calls = max(1, int(ROUND_SECONDS / max(CLOCK() - start, 1e-6)))
-    best = float("inf")
+    best = clock() - start
+    calls = max(1, int(ROUND_SECONDS / max(best, 1e-6)))
     for _ in range(ROUNDS):
-        start = CLOCK()
+        if time.monotonic() > deadline:
+            break
+        start = clock()
         for _ in range(calls):
             kernel()
-        best = min(best, (CLOCK() - start) / calls)
-    return best
+        best = min(best, (clock() - start) / calls)
+    return max(best, 1e-9)
 
 
 def _random(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(*shape).to(dtype)
 
 
+def _shrinking(dtype: torch.dtype) -> int:
+    """By how much products are smaller where the hardware has no bf16: a single one would take seconds."""
+    return 1 if dtype == torch.float32 or has_bf16(torch.device("cpu"))[0] else 4
+
+
 def _mm(dtype: torch.dtype) -> Callable[[], Any]:
     """Products as in forward and backward passes, with square, wide and narrow weights."""
-    hidden, wide = _random(FRAMES, WIDTH, dtype=dtype), _random(FRAMES, 4 * WIDTH, dtype=dtype)
+    frames = FRAMES // _shrinking(dtype)
+    hidden, wide = _random(frames, WIDTH, dtype=dtype), _random(frames, 4 * WIDTH, dtype=dtype)
     square, up = _random(WIDTH, WIDTH, dtype=dtype), _random(4 * WIDTH, WIDTH, dtype=dtype)
     return lambda: (hidden @ square.t(), hidden @ square, hidden @ up.t(), wide @ up)
 
@@ -271,7 +336,8 @@ def _attention(dtype: torch.dtype, backward: bool) -> Callable[[], Any]:
 
 
 def _convolution(dtype: torch.dtype, backward: bool) -> Callable[[], Any]:
-    image, weight = _random(1, CHANNELS, 64, 16, dtype=dtype), _random(CHANNELS, CHANNELS, 3, 3, dtype=dtype)
+    height = 64 // _shrinking(dtype)
+    image, weight = _random(1, CHANNELS, height, 16, dtype=dtype), _random(CHANNELS, CHANNELS, 3, 3, dtype=dtype)
     if not backward:
         return lambda: F.conv2d(image, weight, padding=1)
     out = F.conv2d(image, weight, padding=1)
@@ -333,9 +399,11 @@ _BUILDERS: dict[str, Callable[[torch.dtype], Callable[[], Any]]] = {
 }  # fmt: skip
 
 
+def _print_count(done: int, total: int) -> None:
+    print(json.dumps([done, total]), flush=True)
+
+
 if __name__ == "__main__":
     what, threads = sys.argv[1], int(sys.argv[2])
     torch.set_num_threads(threads)
-    if threads > 1:
-        CLOCK = time.perf_counter
-    print(json.dumps(measure_speed() if what == "speed" else measure_overhead(*what.split("/"))))
+    print(json.dumps(measure_speed(threads, _print_count) if what == "speed" else measure_overhead(*what.split("/"))))

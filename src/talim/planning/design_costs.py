@@ -15,6 +15,7 @@ from talim.design.site_selection import select_sites, valid_site_names
 from talim.design.unet_sites import UNetShape
 from talim.errors import UsageError
 from talim.planning.base_facts import BaseModelFacts, base_model_facts
+from talim.planning.training_job import default_training
 from talim.strict_yaml import shown_value
 
 BUDGETS = ("2M", "8M", "20M", "40M", "70M")
@@ -48,16 +49,17 @@ def design_costs(
 ) -> dict[str, Any]:
     """The base's numbers and a row for every kind at every site at each budget, or for `designs` alone.
 
-    Without budgets a large base gets `BUDGETS`, a small one `PERCENTAGES`; `crop_seconds` None is the base's window.
+    Without budgets a large base gets `BUDGETS`, a small one `PERCENTAGES`; `crop_seconds` None is that
+    of `default_training`.
     UsageError for what cannot be parsed, TalimError for an unknown base; a design that the base cannot have is a row.
     """
     if budgets and designs:
         raise UsageError("--budget lists every design of a size and --design only that one; give one of them")
     facts = base_model_facts(base)
-    seconds = facts.window_seconds if crop_seconds is None else crop_seconds
+    seconds = default_training(facts)["crop_seconds"] if crop_seconds is None else crop_seconds
     if not 1 / facts.frame_rate_hz <= seconds <= MAX_CROP_SECONDS:
         raise UsageError(
-            f"--seconds is {seconds:g}; a training clip has at least a frame and at most {MAX_CROP_SECONDS} s"
+            f"--clip-seconds is {seconds:g}; a training clip has at least a frame and at most {MAX_CROP_SECONDS} s"
         )
     if not designs:
         default_sizes = BUDGETS if facts.shape.decoder_parameters > LARGE_MODEL_PARAMETERS else PERCENTAGES

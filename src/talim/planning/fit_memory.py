@@ -11,7 +11,7 @@ from talim.backbones.precision import choose_precision
 from talim.design.expression import Design
 from talim.design.site_selection import select_sites, valid_site_names
 from talim.errors import UsageError
-from talim.html.formatting import GB
+from talim.html.formatting import format_memory, format_setting
 from talim.planning.base_facts import BaseModelFacts, base_model_facts
 from talim.planning.cpu_calibration import stored_overhead
 from talim.planning.design_costs import OTHER_DESIGN
@@ -76,12 +76,12 @@ def training_advice(
 
     machine = HardwareProfile("", 0.0, FLAT_RATES, 0.0, gpu=gpu, overhead_bytes=overhead_bytes)
     needed = machine.needed_bytes(traces.trace(config), base.family, precision)
-    text = f"by its plan this training needs {needed / GB:.2f} GB, and there are {limit_bytes / GB:.2f} GB"
+    text = f"by its plan this training needs {format_memory(needed)}, and there are {format_memory(limit_bytes)}"
     fitting = find_fitting_config(config, base, machine, min(limit_bytes, needed - 1), traces)
     if fitting is None:
         return f"{text}; no smaller batch or crop and no other site of this design fits"
     other = OTHER_DESIGN if fitting["design"] != str(recipe.design) else ""
-    return f"{text}; with {fitting['settings']} it needs {fitting['memory_bytes'] / GB:.2f} GB{other}"
+    return f"{text}; with {fitting['settings']} it needs {format_memory(fitting['memory_bytes'])}{other}"
 
 
 def as_settings(before: StepConfig, fitting: dict[str, Any]) -> str:
@@ -92,7 +92,7 @@ def as_settings(before: StepConfig, fitting: dict[str, Any]) -> str:
     if fitting["batch_size"] != before.batch_size:
         options.append(f"--set training.batch_size={fitting['batch_size']}")
     if fitting["crop_seconds"] != before.crop_seconds:
-        options.append(f"--set training.crop_seconds={fitting['crop_seconds']:g}")
+        options.append(f"--set training.crop_seconds={format_setting(fitting['crop_seconds'])}")
     if fitting["design"] != str(before.design):
         options.append(f"--design {fitting['design']}")
     return " ".join(options)
@@ -121,7 +121,7 @@ def describe_change(before: StepConfig, after: StepConfig) -> str:
     """The changes as command-line options of `talim plan`."""
     options = ["--gradient-checkpointing"] * (after.gradient_checkpointing and not before.gradient_checkpointing)
     options += [f"--batch-size {after.batch_size}"] * (after.batch_size != before.batch_size)
-    options += [f"--seconds {after.crop_seconds:g}"] * (after.crop_seconds != before.crop_seconds)
+    options += [f"--clip-seconds {format_setting(after.crop_seconds)}"] * (after.crop_seconds != before.crop_seconds)
     options += [f"--design {after.design}"] * (after.design != before.design)
     return " ".join(options)
 

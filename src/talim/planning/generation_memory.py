@@ -10,7 +10,7 @@ from talim.backbones import registry
 from talim.backbones.resolve import resolve_source
 from talim.design.musicgen_sites import MusicGenShape
 from talim.errors import TalimError
-from talim.html.formatting import GB
+from talim.html.formatting import GB, format_memory
 from talim.out_of_memory import memory_detail, memory_that_ran_out
 from talim.planning.base_facts import base_model_facts
 from talim.terminal_text import one_line
@@ -61,7 +61,8 @@ def generation_advice(
     `address_space` says that `limit_bytes` also counts memory that is only reserved. TalimError for an unknown base.
     """
     needed = generation_bytes(base, seconds, gpu)
-    text = f"{resolve_source(base).name} needs at least {needed / GB:.2f} GB, and there are {limit_bytes / GB:.2f} GB"
+    there = format_memory(limit_bytes)
+    text = f"{resolve_source(base).name} needs at least {format_memory(needed)}, and there are {there}"
     if address_space:
         return f"{text}, of which a limit on the address space (ulimit -v) also counts what is only reserved: raise it"
     if needed < limit_bytes:
@@ -73,7 +74,7 @@ def generation_advice(
     fitting = [name for name in sorted(sizes, key=sizes.__getitem__, reverse=True) if sizes[name] < limit_bytes]
     if not fitting:
         return f"{text}; no base fits: use a larger machine"
-    named = ", ".join(f"{name} ({sizes[name] / GB:.2f} GB)" for name in fitting[:3])
+    named = ", ".join(f"{name} ({format_memory(sizes[name])})" for name in fitting[:3])
     return f"{text}; bases that would fit: {named}, each with adapters of its own"
 
 

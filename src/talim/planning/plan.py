@@ -5,7 +5,6 @@ Every design is compared with `full@all`, the training of the whole model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +17,12 @@ from talim.planning import cpu_calibration, design_costs, fit_memory
 from talim.planning.design_costs import BaseModelFacts, DesignCost, base_model_facts
 from talim.planning.hardware import HardwareProfile
 from talim.planning.trace_cache import TraceCache
-from talim.planning.training_job import TrainingJob
+from talim.planning.training_job import TrainingJob, default_training
 from talim.planning.training_step import DTYPES, StepConfig
 from talim.progress import Progress
 from talim.strict_yaml import shown_value
 
-MAX_BATCH_SIZE = 4096  # as in a recipe
-MAX_AMOUNT = 1_000_000  # hours of music, epochs
+MAX_BATCH_SIZE, MAX_STEPS = 4096, 10_000_000  # as in a recipe
 MAX_PRICE = 1_000_000_000  # and watts, and GB of memory
 
 
@@ -42,9 +40,8 @@ def plan_designs(  # noqa: PLR0913
     hardware: HardwareProfile,
     *,
     crop_seconds: float | None = None,
-    batch_size: int = 1,
-    data_hours: float = 1.0,
-    epochs: float = 10.0,
+    batch_size: int | None = None,
+    steps: int | None = None,
     precision: str | None = None,
     gradient_checkpointing: bool = False,
     memory_limit_bytes: float | None = None,
@@ -54,16 +51,15 @@ def plan_designs(  # noqa: PLR0913
 ) -> dict[str, Any]:
     """A row for `full@all` and for every design, with the ratios between the two.
 
-    `crop_seconds` None is the base's window, `memory_limit_bytes` None the hardware's memory. One of `designs` that
-    does not fit gets a `suggestion`: the first change that makes it fit, verified by tracing. UsageError for designs
-    that the base cannot have and values out of range, TalimError for an unknown base.
+    `crop_seconds`, `batch_size` and `steps` None are as in `default_training`, `memory_limit_bytes` None is the
+    hardware's memory. One of `designs` that does not fit gets a `suggestion`: the first change that makes it fit,
+    verified by tracing. UsageError for designs that the base cannot have and values out of range, TalimError for an
+    unknown base.
     """
     facts = base_model_facts(base)
-    seconds = facts.window_seconds if crop_seconds is None else crop_seconds
-    _check(facts, seconds, batch_size, data_hours, epochs)
-    clips = max(1, round(data_hours * 3600 / seconds))
-    steps = max(1, math.ceil(clips * epochs / batch_size))
-    precision = precision or hardware.precision
+    training = _training(facts, crop_seconds, batch_size, steps)
+    seconds, per_step = training["crop_seconds"], training["batch_size"]
+    asked_precision, precision = precision, precision or hardware.precision
     limit = memory_limit_bytes or hardware.usable_bytes
     asked = [*map(Design.parse, designs)]
     planned = list(dict.fromkeys([design_costs.FULL_FINETUNE, *asked]))
@@ -71,8 +67,8 @@ def plan_designs(  # noqa: PLR0913
     traces = TraceCache(cache, progress or Progress())
     rows = []
     for design, cost in zip(planned, costs, strict=True):
-        config = StepConfig(base, design, seconds, batch_size, precision, gradient_checkpointing)
-        row = _training_cost(config, steps, facts.family, hardware, prices, traces)
+        config = StepConfig(base, design, seconds, per_step, precision, gradient_checkpointing)
+        row = _training_cost(config, training["steps"], facts.family, hardware, prices, traces)
         fits = row["memory_bytes"] <= limit
         wanted = not fits and design in asked
         suggestion = fit_memory.find_fitting_config(config, facts, hardware, limit, traces) if wanted else None
@@ -87,12 +83,10 @@ def plan_designs(  # noqa: PLR0913
         "hardware_note": hardware.note,
         "memory_limit_bytes": limit,
         "precision": precision,
+        "asked_precision": asked_precision,
         "gradient_checkpointing": gradient_checkpointing,
-        "crop_seconds": seconds,
-        "batch_size": batch_size,
-        "clips": clips,
-        "epochs": epochs,
-        "steps": steps,
+        **training,
+        "default_training": default_training(facts),
         "prices": asdict(prices),
         "designs": rows,
     }
@@ -110,7 +104,7 @@ def plan_total(
     rows = []
     for job in jobs:
         facts = base_model_facts(job.base)
-        _check(facts, job.crop_seconds, job.batch_size)
+        _training(facts, job.crop_seconds, job.batch_size, job.steps)
         file_bytes = feasible_design_cost(job.design, facts, job.crop_seconds).file_bytes
         config = step_config(job, hardware.precision)
         cost = _training_cost(config, job.steps, facts.family, hardware, prices, traces)
@@ -190,17 +184,11 @@ def feasible_design_cost(design: Design, base: BaseModelFacts, crop_seconds: flo
 
 
 def check_request(
-    base: str,
-    designs: Sequence[str | Design],
-    crop_seconds: float | None,
-    batch_size: int,
-    data_hours: float,
-    epochs: float,
+    base: str, designs: Sequence[str | Design], crop_seconds: float | None, batch_size: int | None, steps: int | None
 ) -> None:
     """UsageError or TalimError for what `plan_designs` would refuse, before this CPU is timed."""
     facts = base_model_facts(base)
-    seconds = facts.window_seconds if crop_seconds is None else crop_seconds
-    _check(facts, seconds, batch_size, data_hours, epochs)
+    seconds = _training(facts, crop_seconds, batch_size, steps)["crop_seconds"]
     for design in designs:
         feasible_design_cost(Design.parse(design), facts, seconds)
 
@@ -215,11 +203,17 @@ def check_options(precision: str | None, **positive: float | None) -> None:
             raise UsageError(f"--{name.replace('_', '-')} is {value:g}; it must be {limits}")
 
 
-def _check(base: BaseModelFacts, seconds: float, batch_size: int, data_hours: float = 1.0, epochs: float = 1.0) -> None:
+def _training(
+    base: BaseModelFacts, crop_seconds: float | None, batch_size: int | None, steps: int | None
+) -> dict[str, Any]:
+    """The values given, else those of `default_training`. UsageError for values out of range."""
+    given = {"crop_seconds": crop_seconds, "batch_size": batch_size, "steps": steps}
+    training = default_training(base) | {name: value for name, value in given.items() if value is not None}
+    seconds, per_step, count = (training[name] for name in given)
     if not 1 / base.frame_rate_hz <= seconds <= base.window_seconds:
-        raise UsageError(f"--seconds is {seconds:g}; {base.name} takes one frame up to {base.window_seconds:g} s")
-    if not 1 <= batch_size <= MAX_BATCH_SIZE:
-        raise UsageError(f"--batch-size is {shown_value(batch_size)}; a step has 1 to {MAX_BATCH_SIZE:,} clips")
-    for name, value in (("--data-hours", data_hours), ("--epochs", epochs)):
-        if not 0 < value <= MAX_AMOUNT:
-            raise UsageError(f"{name} is {value:g}; it must be more than 0 and at most {MAX_AMOUNT:,}")
+        raise UsageError(f"--clip-seconds is {seconds:g}; {base.name} takes one frame up to {base.window_seconds:g} s")
+    if not 1 <= per_step <= MAX_BATCH_SIZE:
+        raise UsageError(f"--batch-size is {shown_value(per_step)}; a step has 1 to {MAX_BATCH_SIZE:,} clips")
+    if not 1 <= count <= MAX_STEPS:
+        raise UsageError(f"--steps is {shown_value(count)}; a training has 1 to {MAX_STEPS:,} steps")
+    return training

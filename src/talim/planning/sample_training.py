@@ -21,10 +21,11 @@ CLIPS, CLIP_SECONDS, RATE_HZ = 12, 10.0, 16000
 WORDS = ["a", "slow", "piece", "for", "one", "voice", "and", "a", "drone", "played", "very", "softly", "at", "night"]
 
 
-def peak_bytes(config: StepConfig, clip_seconds: float = CLIP_SECONDS) -> int:
+def peak_bytes(config: StepConfig, clip_seconds: float = CLIP_SECONDS, max_seconds: float | None = None) -> int:
     """Peak memory of this process once it has trained for some steps on clips of `clip_seconds`, and stored the result.
 
-    The precision, crop and batch size are those of `config`. Meant for a process that did nothing else.
+    The precision, crop and batch size are those of `config`; after `max_seconds` it ends early. Meant for a process
+    that did nothing else.
     """
     with tempfile.TemporaryDirectory(prefix="talim-") as folder:
         corpus = make_corpus(Path(folder) / "corpus", clip_seconds)
@@ -39,7 +40,7 @@ def peak_bytes(config: StepConfig, clip_seconds: float = CLIP_SECONDS) -> int:
             warmup_steps=1,
         )
         recipe = Recipe(base=config.base, corpus=corpus.folder, design=config.design, training=training)
-        train(recipe, Path(folder) / "run", device="cpu")
+        train(recipe, Path(folder) / "run", device="cpu", seconds=max_seconds)
     return peak_memory_bytes(torch.device("cpu"))
 
 

@@ -16,7 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from talim.backbones import registry
-from talim.html.formatting import GB
+from talim.html.formatting import GB, format_counted, format_memory, format_setting
 from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH, OTHER_DESIGN
 from talim.progress import format_duration
 
@@ -141,8 +141,9 @@ def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
     checkpointed = ", gradient checkpointing" if result["gradient_checkpointing"] else ""
     header = (
         f"{_named_base(result)} on {result['hardware']} ({result['hardware_note']}).\n"
-        f"{result['clips']:,} clips of {result['crop_seconds']:g} s, {result['epochs']:g} epochs, batch size "
-        f"{result['batch_size']}: {result['steps']:,} steps; base in {result['precision']} (numbers of "
+        f"{format_counted(result['steps'], 'step')} of {format_counted(result['batch_size'], 'clip')} of "
+        f"{result['crop_seconds']:g} s"
+        f"{_whose_training(result)}; base in {result['precision']} (numbers of "
         f"{'16' if result['precision'] == 'bf16' else '32'} bits){checkpointed}.\n"
         f"Memory limit: {result['memory_limit_bytes'] / GB:.1f} GB.\n"
     )
@@ -153,7 +154,7 @@ def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
     table = _table(headings, (0, 1))
     for row in rows:
         cells = {
-            "memory": f"{row['memory_bytes'] / GB:.2f} GB{'' if row['fits'] else ' !'}",
+            "memory": f"{format_memory(row['memory_bytes'])}{'' if row['fits'] else ' !'}",
             "step": _format_seconds(row["step_seconds"]),
             "total": format_duration(row["hours"] * 3600),
             "file": f"{format_si(row['file_bytes'])}B",
@@ -162,6 +163,11 @@ def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
         }
         table.add_row(row["design"], *(cells[heading] for heading in headings))
     return [header, table, *_plan_footer(result)]
+
+
+def _whose_training(result: dict[str, Any]) -> str:
+    usual = {name: result[name] for name in result["default_training"]} == result["default_training"]
+    return ", as talim train and talim poc do where nothing else is asked for" if usual else ""
 
 
 def _plan_footer(result: dict[str, Any]) -> list[str]:
@@ -194,7 +200,7 @@ def _misfit(row: dict[str, Any], asked: bool) -> str:
     other = OTHER_DESIGN if suggestion["design"] != row["design"] else ""
     return (
         f"! {row['design']} does not fit. It would with {suggestion['options']} (of talim train: "
-        f"{suggestion['settings']}){other}: {suggestion['memory_bytes'] / GB:.2f} GB, "
+        f"{suggestion['settings']}){other}: {format_memory(suggestion['memory_bytes'])}, "
         f"{_format_seconds(suggestion['step_seconds'])} a step."
     )
 
@@ -202,6 +208,7 @@ def _misfit(row: dict[str, Any], asked: bool) -> str:
 def _next_line(result: dict[str, Any]) -> str:
     """The training of the first design that fits, else with the change that makes it fit; with names to replace."""
     asked = {name: result[name] for name in ("batch_size", "crop_seconds", "gradient_checkpointing")}
+    usual = result["default_training"]
     rows = _asked_designs(result)
     fitting = [(row, asked | {"design": row["design"]}) for row in rows if row["fits"]]
     options = fitting or [(row, row["suggestion"]) for row in rows if row["suggestion"]]
@@ -211,12 +218,19 @@ def _next_line(result: dict[str, Any]) -> str:
     row, chosen = options[0]
     other = OTHER_DESIGN if chosen["design"] != row["design"] else ""
     same_music = asked["batch_size"] * asked["crop_seconds"] / (chosen["batch_size"] * chosen["crop_seconds"])
-    settings = [f"--set training.batch_size={chosen['batch_size']}"]
+    chosen = chosen | {"steps": math.ceil(result["steps"] * same_music)}
+    options = {
+        "batch_size": f"--set training.batch_size={chosen['batch_size']}",
+        "crop_seconds": f"--set training.crop_seconds={format_setting(chosen['crop_seconds'])}",
+        "steps": f"--steps {chosen['steps']}",
+    }
+    settings = [text for name, text in options.items() if chosen[name] != usual[name]]
     settings += ["--set training.gradient_checkpointing=true"] * chosen["gradient_checkpointing"]
+    if result["asked_precision"]:
+        settings.append(f"--set training.precision={result['asked_precision']}")
     return (
         f"{NEXT}talim train --base {shlex.quote(result['base_option'])} --design {shlex.quote(chosen['design'])} "
-        f"{' '.join(settings)} --set training.crop_seconds={chosen['crop_seconds']:g} "
-        f"--steps {math.ceil(result['steps'] * same_music)} "
+        f"{''.join(f'{text} ' for text in settings)}"
         f"--corpus my-corpus --out my-run (my-corpus is made by: talim prepare my-recordings --out my-corpus){other}"
     )
 
@@ -232,7 +246,7 @@ def format_si(number: float) -> str:
 def training_needs(row: dict[str, Any]) -> str:
     """Memory, time and energy of a training that was predicted: "1.20 GB of memory, 12 min of training steps"."""
     energy = f", {format_kwh(row['energy_joules'])}" if row["energy_joules"] is not None else ""
-    needed, hours = f"{row['memory_bytes'] / GB:.2f} GB of memory", format_duration(row["hours"] * 3600)
+    needed, hours = f"{format_memory(row['memory_bytes'])} of memory", format_duration(row["hours"] * 3600)
     return f"{needed}, {hours} of training steps{energy}"
 
 

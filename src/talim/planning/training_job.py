@@ -10,7 +10,9 @@ from typing import Any
 
 from talim.design.expression import Design
 from talim.errors import TalimError
-from talim.planning.base_facts import base_model_facts
+from talim.html.formatting import format_setting
+from talim.planning.base_facts import BaseModelFacts, base_model_facts
+from talim.recipe import CLIP_SECONDS, Training
 
 PRECISIONS = ("bf16", "fp32")
 
@@ -29,13 +31,19 @@ class TrainingJob:
 
     def command(self, gpu: str = "") -> str:
         """The `talim plan` command that predicts it, step for step."""
-        hours = self.steps * self.batch_size * self.crop_seconds / 3600  # of clips, each used once
         return (
             f"talim plan --base {shlex.quote(self.base)} --design {shlex.quote(str(self.design))} "
-            f"--seconds {self.crop_seconds:g} --batch-size {self.batch_size} --data-hours {hours:.8g} --epochs 1"
+            f"--steps {self.steps} --batch-size {self.batch_size} --clip-seconds {format_setting(self.crop_seconds)}"
             f"{f' --precision {self.precision}' if self.precision else ''}"
             f"{' --gradient-checkpointing' * self.gradient_checkpointing}{f' --gpu {shlex.quote(gpu)}' if gpu else ''}"
         )
+
+
+def default_training(base: BaseModelFacts) -> dict[str, Any]:
+    """`crop_seconds`, `batch_size` and `steps` of a recipe that sets none of them, on a corpus of clips as usual."""
+    training = Training()
+    seconds = min(CLIP_SECONDS, base.window_seconds)
+    return {"crop_seconds": seconds, "batch_size": training.batch_size, "steps": training.steps}
 
 
 def training_job(

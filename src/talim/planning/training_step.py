@@ -116,16 +116,24 @@ class StepMeasurement:
     step_seconds: float
 
 
-def measure_step(config: StepConfig, steps: int = 3, clock: Callable[[], float] = time.process_time) -> StepMeasurement:
+def measure_step(
+    config: StepConfig,
+    steps: int = 3,
+    clock: Callable[[], float] = time.process_time,
+    max_seconds: float = float("inf"),
+) -> StepMeasurement:
     """Execute some steps with random weights and measure the last one, in a process that did little else.
 
+    Once `max_seconds` have gone by on the wall, the second step, or the one that it is at, is the last.
     Where the system has no peak memory (all but Linux), `resident_bytes` is what remains after the step: too little.
     """
     synthetic = SyntheticTrainingStep(config)
     before = resident_bytes()
     synthetic.fill(_random)
-    seconds = 0.0
-    for _ in range(steps):
+    seconds, end = 0.0, time.monotonic() + max_seconds
+    for number in range(steps):
+        if number > 1 and time.monotonic() > end:
+            break
         reset_peak_memory()
         start = clock()
         synthetic.take_step()

@@ -14,7 +14,8 @@ from talim.backbones.resolve import family_by_name
 from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.evaluation.intervals import mean_interval, two_way_effect
-from talim.html.formatting import format_bytes, format_ci, format_count, format_counted, format_number
+from talim.evaluation.predictor_comparison import may_be_chance
+from talim.html.formatting import format_bytes, format_ci, format_count, format_counted, format_memory, format_number
 from talim.poc import cost_stage, state
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import folder_name
@@ -113,8 +114,10 @@ def _over_seeds(runs: list[Run], thresholds: GateThresholds) -> tuple[bool | Non
     effect = two_way_effect(np.array([[row[name] for name in names] for row in reductions], float))
     low, high = effect.interval()
     by_seed = ", ".join(format_number(float(np.mean(list(row.values())))) for row in reductions)
+    ends = (low, high) if np.isfinite(low) else None
+    over = "It may be chance that over" if may_be_chance({"mean": effect.mean, "ci95": ends}) else "Over"
     text = (
-        f"Over {format_counted(len(runs), 'seed')} the loss reduction was {by_seed}, in the mean "
+        f"{over} {format_counted(len(runs), 'seed')} the loss reduction was {by_seed}, in the mean "
         f"{format_number(effect.mean)}"
     )
     if not np.isfinite(low):
@@ -138,7 +141,9 @@ def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
     gains = {name: values[name] - reference[name] for name in reference}
     gain, ends = float(np.mean(list(gains.values()))), mean_interval(gains)
     side = "larger" if gain >= 0 else "smaller"
-    text = f"{label} the loss reduction on validation was {format_number(abs(gain))} {side}"
+    chance = "It may be chance that " if may_be_chance({"mean": gain, "ci95": ends}) else ""
+    label = f"{label[0].lower()}{label[1:]}" if chance else label
+    text = f"{chance}{label} the loss reduction on validation was {format_number(abs(gain))} {side}"
     if ends is None:
         return None, f"{text}; one validation recording gives no interval."
     low, high = ends
@@ -160,7 +165,8 @@ def _hybrid(context: PocContext, selected: Run, thresholds: GateThresholds) -> d
     row = cost_stage.trace_designs({str(design): hybrid}, context.corpus, device, context.progress)[0]
     limit = memory_limit_bytes(thresholds, cost_stage.gpu_memory_bytes(device))
     if row["memory_bytes"] is not None and row["memory_bytes"] > limit:
-        sentence = f"{design} needs {format_bytes(row['memory_bytes'])} of memory; the limit is {format_bytes(limit)}."
+        needed = format_memory(row["memory_bytes"])
+        sentence = f"{design} needs {needed} of memory; the limit is {format_memory(limit)}."
         return {"passed": False, "sentences": [sentence], "runs": []}
     name = f"{selected.folder.name}-{folder_name(partial)}"
     done, skipped = _run_within_budget(context, selected, {name: hybrid})

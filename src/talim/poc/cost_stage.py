@@ -13,7 +13,7 @@ from talim.corpus.manifest import Corpus
 from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.experiments.tuning import TunedFamily
-from talim.html.formatting import format_bytes, format_count, format_counted, format_duration, format_percent
+from talim.html.formatting import format_count, format_counted, format_duration, format_memory, format_percent
 from talim.planning.training_job import training_job
 from talim.poc import budget, rate_search
 from talim.poc.fitting import fitting_advice, machine_profile, step_config
@@ -134,7 +134,7 @@ def plan_runs(
         plan["short_steps"] = int(training.steps * rate_search.STEPS_FRACTION)
     if not fitting:
         advice = fitting_advice(by_design, rows, corpus, options, limit, progress)
-        plan["stopped"] = f"no design fits into {format_bytes(limit)} of memory; {advice}"
+        plan["stopped"] = f"no design fits into {format_memory(limit)} of memory; {advice}"
     else:
         try:
             planned = _fit_to_budget(planned, corpus, options, gates, progress, start - used_seconds, plan)
@@ -349,7 +349,7 @@ def cost_summary(plan: Mapping[str, Any], options: PocOptions) -> list[str]:
                 f"{format_percent(ratios['disk'])} of the disk space"
             )
         excluded = "" if design in plan["fitting"] else "; it does not fit and is left out"
-        lines.append(f"{design}: {format_bytes(row['memory_bytes'])} of memory{step}{relative}{excluded}.")
+        lines.append(f"{design}: {format_memory(row['memory_bytes'])} of memory{step}{relative}{excluded}.")
     if plan["stopped"]:
         return lines
     steps = max((recipe["training"]["steps"] for recipe in plan["recipes"].values()), default=0)

@@ -13,6 +13,7 @@ from talim.poc.options import PocOptions
 from talim.poc.pipeline import poc
 from talim.progress import Progress
 from talim.reporting.commands import REFERENCE_BASE, quoted
+from talim.reporting.human_ratings import listen_command
 
 RECORDINGS, SECONDS = 24, 24.0  # ten for the test, three for validation: trained on six it overfits in 30 steps
 
@@ -60,7 +61,7 @@ def demo(out: Path, progress: Progress | None = None, options: PocOptions = DEMO
     own = f"talim poc my-recordings --base {registry.MODELS[REFERENCE_BASE].hub_id} --out my-poc"
     return result | {
         "next_step": f"Next, with a folder of your own recordings: {own}",
-        "listen": f"talim listen {quoted(out)} --invites 12",
+        "listen": listen_command(quoted(out)),
     }
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from talim.backbones import registry
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
-from talim.html.formatting import format_bytes
+from talim.html.formatting import format_memory
 from talim.licences import allows_commercial_use
 from talim.planning.training_job import training_job
 from talim.poc.options import PocOptions
@@ -17,11 +16,6 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 
 MAX_TRACED = 6  # changes that are tried: a trace of a large base takes half a minute
-OPTIONS = (  # what talim plan prints, as options of talim poc
-    (re.compile(r"--gradient-checkpointing"), "--set training.gradient_checkpointing=true"),
-    (re.compile(r"--batch-size (\d+)"), r"--set training.batch_size=\1"),
-    (re.compile(r"--seconds ([\d.]+)"), r"--set training.crop_seconds=\1"),
-)
 
 
 def fitting_advice(
@@ -38,7 +32,7 @@ def fitting_advice(
         return "see what would fit with talim plan"
     design = min(memory, key=lambda each: memory[each])
     recipe = by_design[design]
-    parts = [f"{design} alone needs {format_bytes(memory[design])}"]
+    parts = [f"{design} alone needs {format_memory(memory[design])}"]
     if change := _fitting_change(recipe, corpus, options.device, limit_bytes, progress):
         parts.append(f"with {change} it fits")
     else:
@@ -52,7 +46,7 @@ def fitting_advice(
 def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: float, progress: Progress) -> str:
     """The first change of the training step that fits, as options of talim poc; empty if none does."""
     from talim.planning.design_costs import OTHER_DESIGN
-    from talim.planning.fit_memory import describe_change, smaller_configs
+    from talim.planning.fit_memory import as_settings, smaller_configs
     from talim.planning.trace_cache import TraceCache, default_cache_folder
 
     try:
@@ -62,11 +56,9 @@ def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: fl
         for candidate in list(smaller_configs(config, base))[:MAX_TRACED]:
             needed = machine.needed_bytes(traces.trace(candidate), base.family, candidate.precision)
             if needed <= limit_bytes:
-                text = describe_change(config, candidate)
-                for pattern, replacement in OPTIONS:
-                    text = pattern.sub(replacement, text)
+                text = as_settings(config, candidate.to_json())
                 other = OTHER_DESIGN if candidate.design != config.design else ""
-                return f"{text} ({format_bytes(needed)}{other})"
+                return f"{text} ({format_memory(needed)}{other})"
     except TalimError as error:
         progress.log(f"what would fit could not be traced: {error}")
     return ""

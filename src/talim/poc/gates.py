@@ -10,7 +10,7 @@ from pydantic import Field
 
 from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
-from talim.html.formatting import GB, format_duration
+from talim.html.formatting import GB, format_counted, format_duration
 from talim.reporting.catalogue import words
 from talim.strict_yaml import StrictModel, build, read_yaml
 
@@ -97,7 +97,7 @@ def saved_gates(out: Path, given: Path | None) -> GateThresholds:
 def gate_summary(gates: GateThresholds, hours: float | None, memory_bytes: float) -> dict[str, Any]:
     """{"thresholds": numbers, and for each stage as text "measured", "threshold", "reason"}."""
     steps = (
-        f", and at least {gates.cost.min_steps} steps of each within {format_duration(hours * 3600)}"
+        f", and at least {format_counted(gates.cost.min_steps, 'step')} of each within {format_duration(hours * 3600)}"
         if hours is not None
         else ""
     )

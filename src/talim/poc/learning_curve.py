@@ -92,16 +92,17 @@ def curve_sentence(points: Sequence[Mapping[str, Any]], tolerance_fraction: floa
     gains = {name: value - half["per_recording"][name] for name, value in full["per_recording"].items()}
     gain, ends = float(np.mean(list(gains.values()))), mean_interval(gains)
     text = (
-        f"From {half['recordings']} to {format_counted(full['recordings'], 'recording')}, with the same number of "
+        f"from {half['recordings']} to {format_counted(full['recordings'], 'recording')}, with the same number of "
         f"steps, the loss reduction on validation grew by {format_number(gain)}"
     )
     if ends is None:
-        return f"{text}; with one validation recording this may be chance, so whether more would help is open."
+        return f"With one validation recording it may be chance that {text}; whether more would help is open."
     low, high = ends
     text += f" (95\u202f% interval {format_ci(low, high)})"
     caveat = "One seed and one order of the recordings were tried."
+    shown = f"{text[0].upper()}{text[1:]}"
     if low > 0:
-        return f"{text}: more recordings would likely help; the next doubling usually brings less. {caveat}"
+        return f"{shown}: more recordings would likely help; the next doubling usually brings less. {caveat}"
     if high < tolerance_fraction * max(full["mean"], 0.0):
-        return f"{text}: more recordings of the same kind would hardly help. {caveat}"
-    return f"{text}: whether more recordings would help cannot be decided with these. {caveat}"
+        return f"{shown}: more recordings of the same kind would hardly help. {caveat}"
+    return f"Whether more recordings would help cannot be decided with these: {text}. {caveat}"

@@ -14,9 +14,9 @@ from talim import recipe as recipes
 from talim.backbones import registry, resolve
 from talim.corpus.prepare import LICENCE_USES
 from talim.errors import UsageError
-from talim.html.formatting import format_counted, format_duration
+from talim.html.formatting import format_counted, format_duration, format_setting
 from talim.licences import allows_commercial_use, commercial_use_objection
-from talim.recipe import Recipe
+from talim.recipe import CLIP_SECONDS, Recipe
 
 STEPS, FRACTION = "training.steps", "training.train_fraction"
 OWN_OPTIONS = {
@@ -53,7 +53,7 @@ class PocOptions:
     caption: str | None = None
     held_out: tuple[str, ...] = ()
     held_out_fraction: float | None = None  # as `talim prepare` has it
-    clip_seconds: float = 10.0
+    clip_seconds: float = CLIP_SECONDS
     sample_seconds: float = 10.0
     settings: tuple[tuple[str, Any], ...] = ()  # dotted recipe keys, as after --set
     generation_options: tuple[tuple[str, Any], ...] = ()  # fields of generation.generate.GenerationOptions
@@ -138,7 +138,7 @@ def poc_command(folder: Path, out: Path, options: PocOptions, *more: str) -> str
     for name, option in VALUE_OPTIONS.items():
         value = getattr(options, name)
         if value != getattr(default, name):
-            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [option, format_setting(value) if isinstance(value, float) else str(value)]
     if options.designs != default.designs:
         words += [word for design in options.designs for word in ("--design", design)]
     words += [word for name in options.held_out for word in ("--held-out", name)]
@@ -152,8 +152,8 @@ def hours_option(seconds: float) -> str:
     """A time budget as the option to type, rounded up to two digits, and as a duration."""
     hours = seconds / 3600
     unit = 10.0 ** (math.floor(math.log10(hours)) - 1)
-    rounded = math.ceil(hours / unit - 1e-9) * unit
-    return f"--hours {rounded:.2g} ({format_duration(rounded * 3600)})"
+    rounded = float(f"{math.ceil(hours / unit - 1e-9) * unit:.2g}")
+    return f"--hours {format_setting(rounded)} ({format_duration(rounded * 3600)})"
 
 
 def check_budget(options: PocOptions, min_steps: int) -> None:

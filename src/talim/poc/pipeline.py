@@ -22,7 +22,16 @@ from talim.licences import allows_commercial_use
 from talim.poc import continue_stage, cost_stage, gates, quality_stage, rate_search, report_section, state, task_stage
 from talim.poc.gates import GateThresholds
 from talim.poc.learning_curve import learning_curve
-from talim.poc.options import DESIGNS, PocOptions, build_recipes, channels_of, check_base, check_budget, poc_command
+from talim.poc.options import (
+    DESIGNS,
+    STEPS,
+    PocOptions,
+    build_recipes,
+    channels_of,
+    check_base,
+    check_budget,
+    poc_command,
+)
 from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
@@ -342,9 +351,14 @@ def suggested_next_step(
         as_before = replace(options, base=larger, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
         beside = out.resolve().with_name(f"{out.resolve().name}-{larger.rpartition('/')[2]}")
         return texts["better_miniature"].format(larger=poc_command(folder, beside, as_before))
+    if quality_stage.too_short(result.steps_asked, result.cost):
+        settings = {**dict(options.settings), STEPS: rate_search.MIN_STEPS}
+        more = {"hours": 2 * options.hours} if options.hours else {"settings": tuple(settings.items())}
+        steps = format_counted(result.steps_asked or 0, "training step")
+        return texts["longer"].format(steps=steps, longer=poc_command(folder, out, replace(options, **more)))
     steps = []
     if not human_ratings.find_result_files(out, human_ratings.RATINGS):
-        steps.append(texts["listen"].format(listen=f"talim listen {quoted(out)} --invites 12"))
+        steps.append(texts["listen"].format(listen=human_ratings.listen_command(quoted(out))))
     if "extend" not in continued:
         steps.append(texts["extend"].format(extend=poc_command(folder, out, options, "--continue", "extend")))
     return "\n".join(steps)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
 from talim.evaluation.copy_scores import copies_sentence
 from talim.evaluation.intervals import FEW_RECORDINGS
-from talim.evaluation.predictor_comparison import KEY
+from talim.evaluation.predictor_comparison import KEY, may_be_chance
 from talim.experiments.preliminary_rules import RATE
 from talim.experiments.recommend import DesignChoice, choose_design
-from talim.html.formatting import format_ci, format_number, format_setting
+from talim.html.formatting import format_ci, format_counted, format_number, format_setting
 from talim.poc import budget
 from talim.poc.gates import GateThresholds
 from talim.poc.options import STEPS, PocOptions
+from talim.poc.rate_search import MIN_STEPS
 from talim.poc.runs import ends_below_predictors, held_out_loss_of, loss_reduction_of, validation_reduction_of
-from talim.reporting.catalogue import words
 from talim.reporting.predictor_sentences import calibration_sentence, not_shown_sentence, standing_sentences
+from talim.reporting.sample_changes import can_be_held_out, hold_out_more
 from talim.run import Run
 
 ENOUGH_SECONDS = 3600.0  # of music, from which on nobody is told to record an hour
@@ -60,7 +61,8 @@ def undecidable_note(corpus: Corpus) -> str:
         return ""
     if count > 1:
         return (
-            f"note: the quality gate asks for an interval over {count} held-out recordings, which is wide: unless they "
+            "note: the quality gate asks for an interval over "
+            f"{format_counted(count, 'held-out recording')}, which is wide: unless they "
             f"gain alike, it is not met; {FEW_RECORDINGS} or more would decide better"
         )
     return (
@@ -77,9 +79,9 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
     compared = any(validation_reduction_of(run) for run in runs.values())
     lines = [choice.sentence if compared else _unseen_sentence(runs, choice.design)]
     test = _value(loss_reduction_of(runs[choice.design]))
-    lines.append(
-        f"On held-out recordings, which no choice has seen, the loss reduction is {test} with {choice.design}."
-    )
+    told = f"on held-out recordings, which no choice has seen, the loss reduction is {test} with {choice.design}."
+    by_chance = may_be_chance(loss_reduction_of(runs[choice.design]))
+    lines.append(f"It may be chance that {told}" if by_chance else f"O{told[1:]}")
     lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
     lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]
@@ -120,21 +122,31 @@ def stop_reason(
     low, high = reduction["ci95"]
     if KEY not in losses:
         return f"its scores are older than the predictors that the loss has to end below: talim evaluate {run.folder}"
-    if low > gates.quality.min_loss_reduction:
-        text = (calibration_sentence(losses) or not_shown_sentence(losses))["en"].rstrip(".")
-        return f"{text[0].lower()}{text[1:]}; next: {words('poc')['next_steps']['calibration']}"
     count, least = len(reduction["per_recording"]), gates.quality.min_loss_reduction
+    is_calibration = low > least
     text = f"the interval of the loss reduction, {format_ci(low, high)}, is not above {least:g}"
+    if is_calibration:
+        text = (calibration_sentence(losses) or not_shown_sentence(losses))["en"].rstrip(".")
+        text = f"{text[0].lower()}{text[1:]}"
+    steps = run.recipe.training.steps
+    if too_short(steps, read_json(run.cost)):
+        return f"{text}; next: {_longer(run, options)}, as {format_counted(steps, 'step')} show little"
+    if is_calibration:
+        tries = ["a base that knows music of this kind better", *_more_steps(run, options), "a larger design"]
+        return f"{text}; next: {_any_of(tries)}, until the loss is below that of guesses that need no model"
     if count < FEW_RECORDINGS and reduction["mean"] > least:
-        return f"{text}: {count} held-out recordings are too few to tell; next: {_hold_out_more(corpus, count + 1)}"
+        return (
+            f"{text}: {format_counted(count, 'held-out recording')}, too few to tell; next: "
+            f"{_hold_out_more(corpus, count + 1)}"
+        )
     return f"{text}; next: {_to_try(run, corpus, options, rates_tried)}"
 
 
 def _hold_out_more(corpus: Corpus, wanted: int = 2) -> str:
     """How to have that many held-out recordings: by naming them, where half are left to train on, else by adding."""
     count = len({clip.sound_group for clip in corpus.clips})
-    if count > wanted and 2 * wanted <= count + 1:
-        return f"name {wanted} or more of the {count} recordings with --held-out, or add recordings"
+    if can_be_held_out(count, wanted):
+        return hold_out_more(count, wanted)["en"]
     return f"{_more_recordings(corpus)}, so that {wanted} or more can be held out"
 
 
@@ -147,15 +159,36 @@ def _more_recordings(corpus: Corpus) -> str:
 
 def _to_try(run: Run, corpus: Corpus, options: PocOptions, rates_tried: bool) -> str:
     """What may lower the loss and was not done yet, most useful first, with the options to type."""
-    training, cost = run.recipe.training, read_json(run.cost)
-    tries = [_more_recordings(corpus)]
-    if not cost.get("stopped_early") or cost.get("stopped_for_time"):  # else more steps were there and did not help
-        longer = f"more than --hours {options.hours:g}" if options.hours else f"--set {STEPS}={2 * training.steps}"
-        tries.append(f"more steps ({longer})")
-    lower = float(f"{0.3 * training.learning_rate:.2g}")
+    tries = [_more_recordings(corpus), *_more_steps(run, options)]
+    lower = float(f"{0.3 * run.recipe.training.learning_rate:.2g}")
     if not rates_tried:
         tries.append(f"a lower learning rate (--set {RATE}={format_setting(lower)})")
-    return f"{', '.join(tries)} or a smaller design"
+    return _any_of([*tries, "a smaller design"])
+
+
+def _any_of(tries: Sequence[str]) -> str:
+    return f"{', '.join(tries[:-1])} or {tries[-1]}"
+
+
+def too_short(steps: int | None, cost: Mapping[str, Any]) -> bool:
+    """Whether a training of so many steps says nothing on what else would help: only more steps are advised then."""
+    return steps is not None and steps < MIN_STEPS and _took_all_steps(cost)
+
+
+def _took_all_steps(cost: Mapping[str, Any]) -> bool:
+    """Whether there were no more steps; a training that stopped early left some, and they would not have helped."""
+    return not cost.get("stopped_early") or bool(cost.get("stopped_for_time"))
+
+
+def _more_steps(run: Run, options: PocOptions) -> list[str]:
+    return [_longer(run, options)] if _took_all_steps(read_json(run.cost)) else []
+
+
+def _longer(run: Run, options: PocOptions) -> str:
+    """More steps, with the option to type: at least as many as show something."""
+    steps = max(MIN_STEPS, 2 * run.recipe.training.steps)
+    option = f"more than --hours {options.hours:g}" if options.hours else f"--set {STEPS}={steps}"
+    return f"more steps ({option})"
 
 
 def design_rows(runs: Mapping[str, Run], traced: list[dict[str, Any]]) -> list[dict[str, Any]]:

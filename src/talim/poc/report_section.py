@@ -138,7 +138,7 @@ def _design_row(row: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dic
         else formatting.format_number(row["loss_reduction"]),
         "ci95": formatting.format_ci(*row["ci95"]) if row["ci95"] else NOT_MEASURED,
         "time": formatting.format_duration(row["seconds"]),
-        "memory": formatting.format_bytes(memory) if memory else NOT_MEASURED,
+        "memory": formatting.format_memory(memory) if memory else NOT_MEASURED,
         "ratios": {
             name: formatting.format_percent(ratios[name]) if ratios.get(name) else NOT_MEASURED
             for name in ("memory", "flops", "disk")

@@ -15,6 +15,7 @@ from talim.errors import TalimError
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.predictor_comparison import BELOW, KEY
 from talim.experiments.trial import train_and_evaluate
+from talim.html.formatting import format_counted
 from talim.poc import budget, state
 from talim.poc.options import PocOptions, folder_name
 from talim.poc.state import StageCache, TimeLog
@@ -63,7 +64,8 @@ def run_all(
         recipe = _recipe_within_budget(context, remaining, run, runs, plan)
         if recipe.training.steps < planned.training.steps:
             notes.append(
-                f"{design} was trained in {recipe.training.steps} of {planned.training.steps} steps, as training took "
+                f"{design} was trained in {recipe.training.steps} of "
+                f"{format_counted(planned.training.steps, 'step')}, as training took "
                 "longer than it was timed; its result is not to be compared with that of more steps."
             )
             context.progress.log(notes[-1])
@@ -77,7 +79,8 @@ def run_all(
             continue
         if (steps := budget.steps_allowed(run)) < recipe.training.steps:
             notes.append(
-                f"{design} was stopped after {steps} of {recipe.training.steps} steps, as its time was over; its "
+                f"{design} was stopped after {steps} of {format_counted(recipe.training.steps, 'step')}, as "
+                "its time was over; its "
                 "result is not to be compared with that of more steps."
             )
         runs[design] = run

@@ -14,7 +14,7 @@ from talim.html.formatting import format_ci, format_percent
 from talim.poc.state import BRIEF
 from talim.reporting import human_ratings
 from talim.reporting.commands import quoted
-from talim.reporting.sample_changes import MIN_RECORDINGS
+from talim.reporting.sample_changes import MIN_RECORDINGS, remedy
 
 CANDIDATES = 12
 CHANCE = 0.5
@@ -46,17 +46,19 @@ def adherence_lines(scores: Mapping[str, Any]) -> list[str]:
         label = name.removeprefix("adherence_")
         lines.append(
             f"{MATCH_PREFIX} their own prompt's {label} more closely than other prompts' in "
-            f"{format_percent(row['value'])}{ends} of comparisons; chance is 50\u202f%{others}{_against_chance(row)}."
+            f"{format_percent(row['value'])}{ends} of comparisons; chance is 50\u202f%{others}"
+            f"{_against_chance(row, scores)}."
         )
     return lines or [NOT_MEASURED]
 
 
-def _against_chance(row: Mapping[str, Any]) -> str:
+def _against_chance(row: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     """Says so where the rate is not shown to be above chance."""
     if row.get("undecided"):
         return f"; {row['undecided']}"
     if row.get("low") is None or int(row.get("gain_recordings") or 0) < MIN_RECORDINGS:
-        return f"; prompts of {MIN_RECORDINGS} recordings or more are needed to tell whether that is above chance"
+        used = len({prompt["recording"] for prompt in scores.get("prompts") or []})
+        return f"; whether that is above chance cannot be told: {remedy(scores, 'prompts', used)['en']}"
     return "" if row["low"] > CHANCE else "; not shown to be above chance"
 
 
@@ -64,7 +66,7 @@ def review_commands(out: Path, run: Path) -> list[str]:
     """The commands of a blind listening test and of a review of candidates for the task; they run from anywhere."""
     folder, brief, made = quoted(out), quoted(out / BRIEF), quoted(out / "brief")
     return [
-        f"talim listen {folder} --invites 12",
+        human_ratings.listen_command(folder),
         f"talim ratings {folder}",
         f"talim brief {brief} --run {quoted(run)} --out {made} --invites 2",
         f"talim brief report {brief} --out {made}",
@@ -82,7 +84,8 @@ def write_brief_draft(out: Path, corpus: Corpus, seconds: float, min_acceptance_
         return
     brief = {
         "name": "proof-of-concept",
-        "prompt": str(corpus.summary.get("example_caption") or corpus.held_out[0].caption or "music")[:500],
+        # of a corpus without captions the adapter is asked for without words
+        "prompt": str(corpus.summary.get("example_caption") or "")[:500],
         "seconds": float(seconds),
         "candidates": CANDIDATES,
         "accepted_by": "majority",

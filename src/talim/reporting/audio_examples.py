@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from talim.errors import TalimError
 from talim.experiments.results import BaseModelResults, StudyResults, TrialResult
 from talim.html.audio_player import DecodedAudio, audio_player, read_audio
-from talim.html.formatting import format_duration, format_percent
+from talim.html.formatting import format_counted, format_duration, format_percent
 from talim.html.spectrogram import spectrogram
 from talim.inside_folder import resolve_inside
 from talim.reporting.run_results import RunResults, SavedSample, read_result
@@ -135,6 +135,7 @@ class ComparisonRow:
     corpus: str
     prompt: str
     cards: Sequence[AudioExample]
+    note: str = ""  # what is not played
 
 
 def example_runs(study: StudyResults) -> dict[str, RunResults]:
@@ -155,7 +156,11 @@ def side_by_side(study: StudyResults, runs: Mapping[str, RunResults], designs: S
     Pitch is not drawn: tracking takes more than a second per file, and each run's own page has it.
     """
     found = [(table, with_audio) for table in study.tables if (with_audio := _runs_with_audio(table, runs, designs))]
-    return [_comparison_row(table, with_audio) for table, with_audio in found[:MAX_CORPORA]]
+    rows = [_comparison_row(table, with_audio) for table, with_audio in found[:MAX_CORPORA]]
+    if len(found) > MAX_CORPORA:
+        said = f"{rows[-1].note} {MAX_CORPORA} of {len(found)} corpora are played here."
+        rows[-1] = replace(rows[-1], note=said.strip())
+    return rows
 
 
 def _runs_with_audio(
@@ -163,7 +168,7 @@ def _runs_with_audio(
 ) -> list[tuple[TrialResult, RunResults]]:
     trials = [trial for trial in table.trials if trial.id in runs and runs[trial.id].samples]
     trials.sort(key=lambda trial: designs.index(trial.design) if trial.design in designs else len(designs))
-    return [(trial, runs[trial.id]) for trial in trials[:MAX_DESIGNS]]
+    return [(trial, runs[trial.id]) for trial in trials]
 
 
 def _comparison_row(table: BaseModelResults, with_audio: Sequence[tuple[TrialResult, RunResults]]) -> ComparisonRow:
@@ -173,11 +178,14 @@ def _comparison_row(table: BaseModelResults, with_audio: Sequence[tuple[TrialRes
     for role, title in (("real", "Real"), ("before", f"{table.base} alone")):
         if sample := _matching_sample(first, role, lead):
             cards.append(_card(role, title, sample))
-    for trial, result in with_audio:
+    for trial, result in with_audio[:MAX_DESIGNS]:
         missing = AudioExample("after", trial.design, "", problem="no audio for this prompt")
         sample = _matching_sample(result.samples, "after", lead)
         cards.append(_card("after", trial.design, sample) if sample else missing)
-    return ComparisonRow(table.corpus, lead.prompt, cards)
+    more = len(with_audio) > MAX_DESIGNS
+    of = f"{MAX_DESIGNS} of {format_counted(len(with_audio), 'design')}"
+    note = f"{of} are played here; each run's own page has its audio." * more
+    return ComparisonRow(table.corpus, lead.prompt, cards, note)
 
 
 def _matching_sample(samples: Sequence[SavedSample], role: str, lead: SavedSample) -> SavedSample | None:

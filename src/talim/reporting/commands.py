@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from talim.errors import TalimError
+from talim.html.formatting import format_setting
 from talim.planning.training_job import training_job
 from talim.reporting.run_results import RunResults
+from talim.training.model_card import prompt_option
 
 # keys of a recipe that may be folders, with files of which one is in them
 PLACES = {
@@ -73,8 +76,8 @@ def _find(run: Path, name: str, markers: Sequence[str]) -> Path | None:
     )
 
 
-def generate_command(run: Path, prompt: str, seconds: float = 10.0) -> str:
-    """The command that makes music with a finished run, into the folder `music` beside it."""
-    words = " ".join(prompt.split())[:MAX_PROMPT].strip()
+def generate_command(run: Path, adapter: Mapping[str, Any], example: str, seconds: float = 10.0) -> str:
+    """The command that makes music with a finished run, whose talim.json is `adapter`, into the folder beside it."""
+    prompt = prompt_option(adapter, " ".join(example.split())[:MAX_PROMPT].strip())
     out = quoted(run.resolve().parent / MUSIC_FOLDER / f"{run.resolve().name}.flac")
-    return f"talim generate --run {quoted(run)} --prompt={shlex.quote(words)} --seconds {seconds:g} --out {out}"
+    return f"talim generate --run {quoted(run)} {prompt} --seconds {format_setting(seconds)} --out {out}"

@@ -88,10 +88,8 @@ def continuation_sentence(scores: Mapping[str, Any]) -> str:
     if shown:
         return f"{begun}the adapter is {'. '.join([shown[0], *(part.capitalize() for part in shown[1:])])}."
     if any(change.verdict == sample_changes.TOO_FEW for change in changes):
-        return (
-            f"{begun}whether the adapter is better or worse cannot be told: phrases of {sample_changes.MIN_RECORDINGS} "
-            "held-out recordings or more are needed (talim evaluate --num-continuations). The values are below: listen."
-        )
+        needed = sample_changes.remedy(scores, "phrases", int(results["recordings"]))["en"]
+        return f"{begun}whether the adapter is better or worse cannot be told: {needed}. The values are below: listen."
     return f"{begun}no score shows a difference between the adapter and the base alone."
 
 

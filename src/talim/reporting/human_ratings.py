@@ -11,6 +11,8 @@ from typing import Any
 from talim.html.formatting import format_counted
 from talim.reporting.run_results import read_mapping
 
+# of a listening test: without the first no interval, without the second one with a warning
+MIN_LISTENERS, ENOUGH_LISTENERS = 6, 12
 NO_LISTENERS = "Nobody has answered yet."
 RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 
@@ -50,7 +52,13 @@ def _summarize_ratings(result: Mapping[str, Any]) -> tuple[str, list[str]]:
     counted, answered = listeners.get("counted", 0), listeners.get("answered", 0)
     verb = "is" if answered == 1 else "are"
     sentence = f"{counted} of {format_counted(answered, 'listener')} {verb} counted." if answered else NO_LISTENERS
-    return f"Blind listening: {result.get('name', 'a test')}", [*_texts(result.get("verdict")), sentence]
+    texts = _texts(result.get("verdict"), sentence, *(result.get("left_out") or ()))
+    return f"Blind listening: {result.get('name', 'a test')}", texts
+
+
+def listen_command(folder: str) -> str:
+    """The command that serves a listening test of a folder (one word of a shell) to enough listeners."""
+    return f"talim listen {folder} --invites {ENOUGH_LISTENERS}"
 
 
 def _summarize_usefulness(result: Mapping[str, Any]) -> tuple[str, list[str]]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from talim.corpus.generated_recordings import COLUMN
+from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
 from talim.evaluation.intervals import interval_note
 from talim.html import formatting
 from talim.reporting import (
     continuation_section,
+    human_ratings,
     predictor_sentences,
     run_results,
     sample_changes,
@@ -47,6 +49,8 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
             f"{counted} {have} no caption: the sound is learned, but no words of a prompt call for it; to let words "
             f"choose, add captions to {table} and run this again"
         )
+    doubts = [row["note"] for row in summary["notes"] if row["file"] == UNKNOWN_NAMES]
+    lines += [_printable(f"unknown name, used as written: {line}") for line in doubts]
     lines += [_printable(line) for line in sound_group_lines(summary)]
     alone = [row for row in summary["skipped"] if not row.get("copy_of") and COLUMN not in row]
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
@@ -154,7 +158,7 @@ def report_message(page: Path, folder: Path, study: Mapping[str, Any] | None = N
         return f"{page}\n{sentences.stage_of(result)}; next: talim train --out {named}"
     if not result.scores:
         return f"{page}\nnext: talim evaluate {named}"
-    return f"{page}\n{browser}; a blind test of its audio: talim listen {named} --invites 12"
+    return f"{page}\n{browser}; a blind test of its audio: {human_ratings.listen_command(named)}"
 
 
 def _study_lines(study: Mapping[str, Any]) -> list[str]:

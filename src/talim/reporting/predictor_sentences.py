@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from talim.evaluation.predictor_comparison import ABOVE, KEY, NOT_SHOWN, is_calibration
+from talim.evaluation.predictor_comparison import ABOVE, KEY, NOT_SHOWN, is_calibration, may_be_chance
 from talim.html.formatting import format_ci, format_number, format_percent
 from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, interval_in_languages, join, listed, words
 
 
-def predictor_name(name: str) -> Texts:
-    """A predictor of scores.json in words."""
-    key = f"predictor_{name}"
-    return in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, name.replace("_", " "))
+def predictor_name(name: str, with_term: bool = False) -> Texts:
+    """A predictor of scores.json in words; `with_term` adds what researchers call it."""
+    key, term = f"predictor_{name}", f"predictor_term_{name}"
+    text = in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, name.replace("_", " "))
+    return (
+        in_languages("predictor_term", name=text, term=in_languages(term))
+        if with_term and term in words("en")
+        else text
+    )
 
 
 def standing_sentences(losses: Mapping[str, Any], with_levels: bool = True) -> Texts:
@@ -48,7 +53,7 @@ def predictor_rows(losses: Mapping[str, Any]) -> list[dict[str, str]]:
     known = losses.get(KEY)
     if not known:
         return []
-    named = {predictor_name(name)["en"]: values for name, values in known["losses"].items()}
+    named = {predictor_name(name, with_term=True)["en"]: values for name, values in known["losses"].items()}
     named |= {words("en")[f"predictor_{name}"]: losses[f"{name}_loss"] for name in ("base", "adapted")}
     rows = [
         {
@@ -65,7 +70,10 @@ def predictor_rows(losses: Mapping[str, Any]) -> list[dict[str, str]]:
 def _levels(losses: Mapping[str, Any], known: Mapping[str, Any], unit: str) -> Texts:
     values = sorted(known["losses"].items(), key=lambda item: -item[1]["mean"])
     levels = [
-        {language: f"{name} {format_number(each['mean'])}" for language, name in predictor_name(key).items()}
+        {
+            language: f"{name} {format_number(each['mean'])}"
+            for language, name in predictor_name(key, with_term=True).items()
+        }
         for key, each in values
     ]
     ends = (losses["base_loss"]["mean"], losses["adapted_loss"]["mean"])
@@ -88,9 +96,12 @@ def _standing(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
     base, adapted = known["base_margin"]["mean"], known["adapted_margin"]["mean"]
     change, best = adapted - base, predictor_name(known["best"])
     figures = {"base": format_number(abs(base)), "adapted": format_number(abs(adapted)), "best": best}
+    by_chance = may_be_chance(losses.get("loss_reduction") or known["adapted_margin"])
     figures |= {"change": format_number(abs(change)), "interval": _interval(known)}
+    figures |= {"chance": in_languages("maybe_chance") if by_chance else ""}
     if known["verdict"] == ABOVE:
         if is_calibration(losses):
+            figures["fell"] = in_languages("standing_fell_by_chance" if by_chance else "standing_fell")
             return in_languages("standing_calibration", share=format_percent(change / -base), **figures)
         return in_languages("standing_lost" if base > 0 else "standing_both_above", **figures)
     if base <= 0:
@@ -100,7 +111,7 @@ def _standing(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
         figures["share"] = format_percent(abs(change) / base)
     texts = in_languages(key, **figures)
     doubt = not_shown_sentence(losses)
-    return {language: join([texts[language], doubt.get(language, "")], language) for language in LANGUAGES}
+    return {language: join([doubt.get(language, ""), texts[language]], language) for language in LANGUAGES}
 
 
 def _interval(known: Mapping[str, Any]) -> Texts:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from talim.atomic_io import write_text
 from talim.backbones import registry
 from talim.errors import UsageError
+from talim.evaluation.predictor_comparison import may_be_chance
 from talim.evaluation.protocol import require_same_protocol
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import RESULTS, is_study
@@ -97,7 +98,7 @@ def context(
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result),
         "points": cost_quality_use.points(result, price_per_hour, judged),
-        "details": details(result),
+        "details": details(result, with_copies=not extra_sections),  # those of a proof of concept have them
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
@@ -122,12 +123,13 @@ def context(
     }
 
 
-def details(result: RunResults) -> list[str]:
-    """The loss and what the adapter changes, in sentences; nothing before training is finished."""
+def details(result: RunResults, with_copies: bool = True) -> list[str]:
+    """The loss, what the adapter changes and what was found of copies; nothing before training is finished."""
     if not result.finished:
         return []
     of = (sentences.loss_sentence, sentences.melody_sentence, sentences.start_sentence, sentences.effect_sentence)
-    return [text for sentence in of if (text := sentence(result))]
+    copies = [str((result.scores.get("copies") or {}).get("sentence") or "")] if with_copies else []
+    return [text for text in [*(sentence(result) for sentence in of), *copies] if text]
 
 
 def heading(result: RunResults) -> str:
@@ -192,8 +194,7 @@ def make_music_commands(result: RunResults) -> list[str]:
     if not (result.folder / "adapter").is_dir() or not result.recipe or not result.finished:
         return []
     prompt = result.corpus.get("example_caption") or next((each.prompt for each in result.samples if each.prompt), "")
-    learnt_words = {*(result.corpus.get("captions") or ("unknown",))} != {"none"}  # else the empty prompt is its own
-    return [commands.generate_command(result.folder, prompt or ("music" if learnt_words else ""))]
+    return [commands.generate_command(result.folder, result.adapter, prompt or "music")]
 
 
 def key_figures(result: RunResults) -> list[tuple[str, str]]:
@@ -204,7 +205,10 @@ def key_figures(result: RunResults) -> list[tuple[str, str]]:
     if mean is not None:
         change = f"{'+' if mean < 0 else ''}{formatting.format_number(-mean, 2)}"
         unit = LOSS_UNITS.get(result.loss_unit, result.loss_unit)
-        figures.append((change, f"change of the prediction error (loss) on held-out recordings, in {unit}"))
+        meaning = f"change of the prediction error (loss) on held-out recordings, in {unit}"
+        figures.append(
+            (change, f"may be chance: {meaning}" if may_be_chance(result.losses["loss_reduction"]) else meaning)
+        )
     if fraction is not None:
         figures.append((formatting.format_percent(fraction), "of the base's size was trained"))
     if seconds is not None:

@@ -156,7 +156,7 @@ def samples_sentence(scores: Mapping[str, Any]) -> Texts:
         "en": f"{where['en']}, {'. '.join(_begun([part['en'] for part in parts]))}." if parts else "",
         "ja": f"{where['ja']}、{'。'.join(part['ja'] for part in parts)}。" if parts else "",
     }
-    rest = _too_few_sentence(too_few, where)
+    rest = _too_few_sentence(too_few, where, scores)
     return {language: join([shown[language], rest.get(language, "")], language) for language in LANGUAGES}
 
 
@@ -170,14 +170,41 @@ def _listed(names: Sequence[str]) -> Texts:
     return {"en": "; ".join(names), "ja": "、".join(_IN_JAPANESE[name] for name in names)}
 
 
-def _too_few_sentence(changes: Sequence[SampleChange], where: Texts) -> Texts:
+def _too_few_sentence(changes: Sequence[SampleChange], where: Texts, scores: Mapping[str, Any]) -> Texts:
     """That the comparison rests on too few recordings; empty for no such changes."""
     if not changes:
         return {}
     known = max(each.recordings for each in changes)
     rests = in_languages("point_rests", recordings=counted(known, "recording")) if known else None
     rests = rests or in_languages("point_rests_unknown")
-    return in_languages("point_too_few", where=where, rests=rests, needed=MIN_RECORDINGS)
+    used = len({prompt["recording"] for prompt in scores.get("prompts") or []})
+    return in_languages("point_too_few", where=where, rests=rests, remedy=remedy(scores, "prompts", used))
+
+
+def remedy(scores: Mapping[str, Any], of: str, used: int) -> Texts:
+    """What it takes to tell whether a score became better: more "prompts" or "phrases", where recordings are there.
+
+    `used` are the recordings that they came from.
+    """
+    recordings = ((scores.get("split") or {}).get("held_out") or {}).get("recordings")
+    if isinstance(recordings, int) and recordings < MIN_RECORDINGS:
+        more = hold_out_more(int((scores.get("corpus") or {}).get("recordings") or recordings), MIN_RECORDINGS)
+        return in_languages("too_few_held_out", needed=MIN_RECORDINGS, held_out=recordings, more=more)
+    if used >= MIN_RECORDINGS:
+        return in_languages("too_few_measured", needed=MIN_RECORDINGS, used=used)
+    return in_languages(f"too_few_{of}", needed=MIN_RECORDINGS)
+
+
+def hold_out_more(recordings: int, wanted: int) -> Texts:
+    """How to have so many held-out recordings: by naming them, where half are left to train on, else by adding."""
+    if can_be_held_out(recordings, wanted):
+        return in_languages("hold_out_named", wanted=wanted, count=recordings)
+    return in_languages("hold_out_added", wanted=wanted)
+
+
+def can_be_held_out(recordings: int, wanted: int) -> bool:
+    """Whether so many `recordings` let `wanted` be held out, with half left to train on."""
+    return recordings > wanted and 2 * wanted <= recordings + 1
 
 
 def samples_table(scores: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import shlex
 from typing import Any, TypeGuard
 
-from talim.evaluation.predictor_comparison import is_calibration
+from talim.evaluation.predictor_comparison import is_calibration, may_be_chance
 from talim.html.formatting import format_change, format_ci, format_count, format_counted, format_number, format_percent
 from talim.reporting.catalogue import words
 from talim.reporting.run_results import RunResults
@@ -69,7 +69,7 @@ def loss_verdict(result: RunResults) -> StatedVerdict:
     if low is None or high is None:
         return "unclear", "Too few held-out recordings to tell whether it predicts new music better."
     if low > 0 and is_calibration(result.losses):
-        return "calibration", "Its loss fell, but not below that of a predictor that needs no model: calibration."
+        return "calibration", "Its loss fell, but not below that of a guess that needs no model (calibration)."
     if low > 0:
         return "better", _better(result)
     if high < 0:
@@ -124,7 +124,8 @@ def loss_sentence(result: RunResults) -> str:
         interval = f"its interval was {NOT_MEASURED}"
     strategy = result.split.get("strategy")
     split = f"; split by {strategy}" if strategy else ""
-    return f"On {recordings} the loss {verb}{amount}{change} ({interval}{split})."
+    chance = "It may be chance that on" if may_be_chance(reduction) else "On"
+    return f"{chance} {recordings} the loss {verb}{amount}{change} ({interval}{split})."
 
 
 def start_sentence(result: RunResults) -> str:
@@ -153,8 +154,9 @@ def melody_sentence(result: RunResults) -> str:
     interval = "" if low is None or high is None else f"; 95\u202f% interval of the reduction {format_ci(low, high)}"
     before, after, _ = format_change(base, adapted)
     change = f"{verb} from {before} to {after}{interval}" if mean else verb
+    without = "It may be chance that without it" if may_be_chance(losses["loss_reduction"]) else "Without it"
     return (
-        f"There the model was given the melody of each clip. Without it the loss {change}: what the adapter knows of "
+        f"There the model was given the melody of each clip. {without} the loss {change}: what the adapter knows of "
         "the music beyond its melody."
     )
 

@@ -12,8 +12,13 @@ from talim.reporting.study_sentences import measure_name
 Summary = Mapping[str, Any]
 OUTCOMES = {True: "passed", False: "not passed", None: "not known"}
 ASKED = {  # what a control asks
-    "unigram": "the loss ends below the unigram (diffusion: the best constant)",
-    "last token": "the loss ends below the unigram mixed with the last token (diffusion: the best linear prediction)",
+    "unigram": (
+        "the loss ends below that of a guess by how often each sound occurs (unigram; diffusion: the best constant)"
+    ),
+    "last token": (
+        "the loss ends below that of a guess that the last sound goes on (unigram with last token; diffusion: the best "
+        "linear prediction)"
+    ),
     "curve": "the last fifth of the steps brings less than 2 % of the gain",
     "rate": "each learning rate lies inside the grid it was chosen from",
     "planted": "a difference that was put in is found",

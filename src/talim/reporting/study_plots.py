@@ -10,7 +10,7 @@ from markupsafe import Markup
 from talim.experiments.comparison import levels_text
 from talim.html import plots
 from talim.html.design_charts import DesignPoint, ErrorBarSeries, pareto_plot, size_curve_plot
-from talim.html.formatting import GB, format_number, format_percent
+from talim.html.formatting import GB, format_counted, format_number, format_percent
 from talim.reporting.study_sentences import COSTS, measure_name
 
 Summary = Mapping[str, Any]
@@ -43,7 +43,7 @@ def pareto_plots(base: Summary) -> list[Markup]:
             marker, quality = markers[design] if on_front else "", row["measures"][LOSS]["mean"]
             points.append(DesignPoint(row["costs"][cost] / unit, quality, marker, on_front, design == recommended))
         name, front = COSTS[cost][0], ", ".join(row["design"] for row in rows if cost in row["fronts"])
-        alt = f"Loss reduction against {name} of {len(rows)} designs. On the Pareto front: {front}."
+        alt = f"Loss reduction against {name} of {format_counted(len(rows), 'design')}. On the Pareto front: {front}."
         y_label = _with_unit("loss reduction", base)
         drawings.append(pareto_plot(points, alt=alt, title=name.capitalize(), x_label=label, y_label=y_label))
     return drawings

@@ -90,7 +90,6 @@ def context(
         "result_text": study_sentences.result_text,
         "number": formatting.format_number,
         "percent": formatting.format_percent,
-        "counted": formatting.format_counted,
         "ci": formatting.format_ci,
     }
 

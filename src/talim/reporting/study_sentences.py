@@ -72,9 +72,10 @@ def controls_text(controls: Sequence[Mapping[str, Any]]) -> str:
     if not controls:
         return ""
     if not failed:
-        return f"All {len(controls)} controls passed."
+        return f"{'All' if len(controls) > 1 else 'The'} {format_counted(len(controls), 'control')} passed."
     return (
-        f"{len(controls) - len(failed)} of {len(controls)} controls passed; not {listed(list(dict.fromkeys(failed)))}."
+        f"{len(controls) - len(failed)} of {format_counted(len(controls), 'control')} passed; not "
+        f"{listed(list(dict.fromkeys(failed)))}."
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from talim.atomic_io import to_jsonable
-from talim.evaluation.intervals import Effect, two_way_effect
+from talim.evaluation.intervals import NOT_NEGATIVE, UNBOUNDED, Effect, two_way_effect, within
 from talim.experiments.advice import Advice, advise
 from talim.experiments.comparison import (
     CONFIDENCE,
@@ -114,7 +114,7 @@ def _copies(study: StudyResults) -> dict[str, Any]:
     checked, copies = 0, []
     for trial in study.trials:
         fractions = [trial.measures[name]["run"] for name in COPY_SCORES if name in trial.measures]
-        checked += bool(fractions)
+        checked += COPY_SCORES[0] in trial.measures  # runs of tokens miss most copies, so their absence clears nothing
         if any(fractions):
             copies.append(_trial(trial) | {"copied_fraction": max(fractions)})
     return {"checked": checked, "copies": copies}
@@ -145,7 +145,7 @@ def _base_summary(
     return {
         "base": tables[0].base,
         "unit": unit,
-        "overall": [_design(row) for row in summarize_designs(tables, np.random.default_rng(SEED))],
+        "overall": [_design(row, tables) for row in summarize_designs(tables, np.random.default_rng(SEED))],
         "tables": [_table(table) for table in tables],
         "questions": [_question(question, own) for question in factor_questions(tables, criteria.tolerance)],
         "recommendations": recommendations,
@@ -161,7 +161,7 @@ def _table(table: BaseModelResults) -> dict[str, Any]:
         "settings": table.settings,
         "seeds": sorted({trial.seed for trial in table.trials}),
         "recordings": max((effect.recordings for row in rows for effect in row.measures.values()), default=0),
-        "designs": [_design(row) | _curve(table.of_design(row.design)) for row in rows],
+        "designs": [_design(row, [table]) | _curve(table.of_design(row.design)) for row in rows],
         "directions": {name: way for trial in table.trials for name, way in trial.directions.items()},
     }
 
@@ -172,7 +172,7 @@ def _curve(trials: Sequence[TrialResult]) -> dict[str, Any]:
     return {"curve": curve, "last_fifth": plateau_fraction(curve)} if curve else {}
 
 
-def _design(row: DesignSummary) -> dict[str, Any]:
+def _design(row: DesignSummary, tables: Sequence[BaseModelResults]) -> dict[str, Any]:
     return {
         "design": row.design,
         **{name: row.factors.get(name) for name in ("kind", "site", "size_fraction")},
@@ -180,13 +180,24 @@ def _design(row: DesignSummary) -> dict[str, Any]:
         "costs": dict(row.costs),
         "fronts": row.fronts,
         "front_fractions": dict(row.front_fractions or {}),
-        "measures": {name: _effect(effect) for name, effect in row.measures.items()},
+        "measures": {name: _effect(effect, _bounds(name, tables)) for name, effect in row.measures.items()},
     }
 
 
-def _effect(effect: Effect) -> dict[str, Any]:
+def _bounds(measure: str, tables: Sequence[BaseModelResults]) -> tuple[float, float]:
+    """The values that a measure can have: a loss is never below 0, and a score within its range."""
+    if measure.endswith("_loss"):
+        return NOT_NEGATIVE
+    name = measure.removeprefix("score.")
+    facts = next((trial.scores[name] for table in tables for trial in table.trials if name in trial.scores), {})
+    floor, ceiling = facts.get("floor"), facts.get("ceiling")
+    # the floor of a distance is what the base's codec leaves; the distance itself may be less, to 0
+    return UNBOUNDED[0] if floor is None else min(floor, 0.0), UNBOUNDED[1] if ceiling is None else ceiling
+
+
+def _effect(effect: Effect, bounds: tuple[float, float]) -> dict[str, Any]:
     """A mean with its 95 % interval."""
-    low, high = effect.interval(CONFIDENCE)
+    low, high = within(effect.interval(CONFIDENCE), bounds)
     return {"mean": effect.mean, "low": low, "high": high, "trials": effect.seeds, "recordings": effect.recordings}
 
 
@@ -208,7 +219,7 @@ def _recommendation(advice: Advice, tables: Sequence[BaseModelResults]) -> dict[
     reference, best_mean = _reference(found, tables), None
     if found.comparisons:  # the best design's own mean over the tables, with equal weights
         means = [table.design_effect(found.best) for table in found.comparisons[0].tables]
-        best_mean = _effect(pooled_effect(means))
+        best_mean = _effect(pooled_effect(means), _bounds(found.comparisons[0].objective.measure, tables))
     percents = (trial.trained_percent for table in tables for trial in table.of_design(found.design))
     return {
         "goal": found.criteria.goal,

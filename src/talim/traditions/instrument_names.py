@@ -26,15 +26,22 @@ def resolve_instrument(name: str) -> str:
     for candidate in (key, key.removesuffix("s")):
         if candidate in keys:
             return keys[candidate]
-    words = key.split()
+    if near := near_instruments(text):
+        raise TalimError(f"no instrument is called {name!r}: did you mean {', '.join(near)}?")
+    return text
+
+
+def near_instruments(name: str) -> list[str] | None:
+    """The usual names of the instruments that an unknown one resembles; None if one of the words in it is known."""
+    keys, key = _instrument_keys(), normalize_words(name)
+    words = [*key.split(), key]
     if any(word in keys or word.removesuffix("s") in keys for word in words):
-        return text
-    for word in [*words, key]:
+        return None
+    for word in words:
         near = difflib.get_close_matches(word, keys, 3, _MIN_SIMILARITY) if len(word) >= _MIN_LETTERS else []
         if near:
-            offers = ", ".join(dict.fromkeys(keys[match] for match in near))
-            raise TalimError(f"no instrument is called {name!r}: did you mean {offers}?")
-    return text
+            return list(dict.fromkeys(keys[match] for match in near))
+    return []
 
 
 @cache

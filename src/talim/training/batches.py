@@ -62,7 +62,8 @@ def encode_clips(
     longer = sum(clip.seconds > backbone.window_seconds + 0.01 for clip in clips)
     if longer:
         progress.log(
-            f"{longer} of {len(clips)} clips are longer than the {backbone.window_seconds:g} s that the base takes: "
+            f"{longer} of {format_counted(len(clips), 'clip')} are longer than the "
+            f"{backbone.window_seconds:g} s that the base takes: "
             f"the rest of each is left out; talim prepare --clip-seconds {backbone.window_seconds:g} uses all of it"
         )
     return items
@@ -149,7 +150,8 @@ def unusual_settings(items: Sequence[EncodedClip], training: Training, frame_rat
     lines = []
     if training.batch_size > len(items):
         lines.append(
-            f"training.batch_size is {training.batch_size}, but there are {len(items)} training clips: "
+            f"training.batch_size is {training.batch_size}, but there are "
+            f"{format_counted(len(items), 'training clip')}: "
             f"each step holds every clip about {training.batch_size / len(items):.3g} times"
         )
     longest = max(item.targets.shape[1] for item in items) / frame_rate_hz
@@ -167,7 +169,7 @@ def beats_chords_summary(items: Sequence[EncodedClip]) -> str:
     chords = sum(bool(item.beats_chords.chords) for item in items)
     if not beats and not chords:
         return ""
-    return f"beats are known for {beats} of {len(items)} clips, chords for {chords}"
+    return f"beats are known for {beats} of {format_counted(len(items), 'clip')}, chords for {chords}"
 
 
 def make_rng(seed: int, purpose: int, number: int, rank: int = 0) -> np.random.Generator:

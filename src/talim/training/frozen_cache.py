@@ -17,7 +17,7 @@ from torch import Tensor
 from talim.backbones.protocol import Batch, CachedBatch
 from talim.corpus.feature_cache import FeatureCache
 from talim.design import site_selection
-from talim.html.formatting import GB
+from talim.html.formatting import GB, format_counted
 from talim.progress import Progress
 
 if TYPE_CHECKING:
@@ -175,7 +175,8 @@ def make_frozen_cache(
     planned_bytes, existing_bytes = _required_bytes(cache, entries)
     room_bytes = store.available_bytes()
     note = (
-        f"the first {frozen} of {total} layers are frozen for {recipe.design}; caching their activations "
+        f"the first {frozen} of {format_counted(total, 'layer')} are frozen for {recipe.design}; caching "
+        "their activations "
         f"({cache.precision}) takes {planned_bytes / GB:.2f} GB, of which {existing_bytes / GB:.2f} GB exist"
     )
     if planned_bytes - existing_bytes > room_bytes:
@@ -221,7 +222,10 @@ def _reason_not_cached(recipe: Recipe, total: int, frozen: int, cropped: bool) -
     if training.frozen_cache_gb == 0:
         return "training.frozen_cache_gb is 0"
     if frozen < MIN_FROZEN_FRACTION * total:
-        return f"only {frozen} of {total} layers are frozen for {recipe.design} (training.frozen_cache=on caches them)"
+        return (
+            f"only {frozen} of {format_counted(total, 'layer')} are frozen for {recipe.design} "
+            "(training.frozen_cache=on caches them)"
+        )
     return ""
 
 

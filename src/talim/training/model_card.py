@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Facts = Mapping[str, Any]
 LICENCE_FILE = "LICENSE.md"
+CAPTIONED = "captioned"  # key of talim.json: false where no clip that was trained on had a caption
 # The Hub's identifiers from the least to the most restrictive; with one further down, the whole may be published.
 HUB_LICENCES = (
     *("cc0-1.0", "mit", "bsd-2-clause", "bsd-3-clause", "apache-2.0"),
@@ -38,12 +40,19 @@ GUIDELINE = """\
 
 
 def render_card(
-    recipe: Recipe, base: Facts, music: Facts, cost: Facts, scores: Facts | None, *, start: Facts | None = None
+    recipe: Recipe,
+    base: Facts,
+    music: Facts,
+    cost: Facts,
+    scores: Facts | None,
+    *,
+    start: Facts | None = None,
+    adapter: Facts = MappingProxyType({}),
 ) -> str:
     """The card as Markdown with a YAML header for the Hub.
 
     `base` holds `base_facts`, `music` is of `talim.corpus.attribution.training_music`, as in run.json; `scores` is None
-    before `talim evaluate`; `start` are the facts of the adapter that training began from.
+    before `talim evaluate`; `start` are the facts of the adapter that training began from; `adapter` is its talim.json.
     """
     parts = [
         _header(base, music, start),
@@ -54,7 +63,7 @@ def render_card(
         "## Recordings, licences, consent\n\n" + _recordings(music),
         "## Measures\n\n" + _measures(scores, cost),
         "## Usage guideline\n\n" + GUIDELINE + "\n",
-        "## How to load it\n\n" + _loading(base),
+        "## How to load it\n\n" + _loading(base, prompt_option(adapter)),
         "## Cost of training\n\n" + _cost(cost),
     ]
     return "\n".join(parts)
@@ -158,7 +167,8 @@ def _adapter_section(recipe: Recipe, base: Facts, cost: Facts) -> str:
     fraction = cost["trainable_parameters"] / cost["total_parameters"]
     text = (
         f"A `{recipe.design}` adapter with {cost['trainable_parameters']:,} trained parameters, {fraction:.2%} "
-        f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, {cost['steps']} steps; "
+        f"of the {cost['total_parameters']:,} of the frozen base. Seed {recipe.seed}, "
+        f"{format_counted(cost['steps'], 'step')}; "
         f"stored are {stored}.\n"
     )
     if recipe.design.is_stored:
@@ -216,7 +226,7 @@ def _recordings(music: Facts) -> str:
     rights = trained_on.get("rights") or {}
     lines = [
         f"- trained on {_total(trained_on, 'recording')}, {_total(trained_on, 'performer')}, "
-        f"{_total(trained_on, 'clip')}, {float(trained_on.get('seconds', 0)) / 60:.1f} minutes",
+        f"{_total(trained_on, 'clip')}, {_minutes(trained_on)}",
         f"- licences: {_counts(rights.get('licences'))}",
         f"- consent of the performers: {_counts(rights.get('consent'))}",
         f"- performer, title, source and licence of each: [{LICENCE_FILE}]({LICENCE_FILE})",
@@ -235,6 +245,11 @@ def _total(trained_on: Facts, noun: str) -> str:
     return format_counted(known if isinstance(known, int) else len(known), noun)
 
 
+def _minutes(trained_on: Facts) -> str:
+    seconds = trained_on.get("seconds")
+    return "an unknown number of minutes" if seconds is None else f"{float(seconds) / 60:.1f} minutes"
+
+
 def _counts(counts: Facts | None) -> str:
     return ", ".join(f"{name} ({number})" for name, number in (counts or {"unknown": "all"}).items())
 
@@ -251,6 +266,8 @@ def _measures(scores: Facts | None, cost: Facts) -> str:
     else:
         change = f"the latents change by {effect['latent_change']:.0%} of their size"
     reduction = loss["loss_reduction"]
+    ends = reduction.get("ci95")
+    chance = " (may be chance)" if not ends or ends[0] <= 0 <= ends[1] else ""
     adapted, base, difference = format_change(loss["adapted_loss"]["mean"], loss["base_loss"]["mean"], digits=4)
     lines = [
         "| measure (held-out recordings) | without adapter | with adapter |",
@@ -258,9 +275,10 @@ def _measures(scores: Facts | None, cost: Facts) -> str:
         f"| loss, {unit}, lower is better | {base} | {adapted} |",
         "",
         *_predictors(loss.get("reference_predictors") or {}, unit),
-        f"Loss reduction: {difference} {unit}, {_interval(reduction)}. "
+        f"Loss reduction{chance}: {difference} {unit}, {_interval(reduction)}. "
         f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
         f"Same seed, with and without adapter: {change}, log-mel distance {effect['log_mel_distance_db']:.1f} dB.",
+        *(f"\nCopies: {text}" for text in [(scores.get("copies") or {}).get("sentence")] if text),
     ]
     return "\n".join(lines) + "\n"
 
@@ -280,12 +298,20 @@ def _interval(measure: Facts) -> str:
     return f"95 % interval {low:.4f} to {high:.4f} over {format_counted(len(measure['per_recording']), 'recording')}"
 
 
-def _loading(base: Facts) -> str:
+def prompt_option(adapter: Facts, example: str = "your text") -> str:
+    """The option `--prompt` of a command that generates with an adapter, by its talim.json.
+
+    It holds the `example`; nothing for an adapter that was trained without captions, which no words ask for.
+    """
+    return f"--prompt={shlex.quote('' if adapter.get(CAPTIONED) is False else example)}"
+
+
+def _loading(base: Facts, prompt: str) -> str:
     # a local folder is written as a path: its bare name may be another model's on the Hub
     name = f"./{base['name']}" if base.get("is_local") else base["name"]
     revision = base.get("revision")
     pinned = f"{name}@{revision}" if revision else name
-    command = f"talim generate --base {shlex.quote(pinned)} --adapter THIS_FOLDER --prompt 'your text' --out music.flac"
+    command = f"talim generate --base {shlex.quote(pinned)} --adapter THIS_FOLDER {prompt} --out music.flac"
     if cls := base.get("transformers_class"):
         at = f", revision={revision!r}" if revision else ""
         # stereo models are stored in fp16, in which the activations overflow

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from talim.adapters import injection
+from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone, Batch
@@ -82,7 +83,10 @@ def _trace(backbone: Backbone, batch: Batch, weights: Mapping[str, nn.Parameter]
     if not bad:
         return Cause("the same step run again is finite: the hardware or a kernel does not give the same twice", False)
     names = ", ".join(bad[-MAX_NAMED:])
-    return Cause(f"the loss is finite, and {len(bad)} of {len(weights)} gradients are not (such as {names})", True)
+    return Cause(
+        f"the loss is finite, and {len(bad)} of {format_counted(len(weights), 'gradient')} are not (such as {names})",
+        True,
+    )
 
 
 def _finite_without_adapter(backbone: Backbone, batch: Batch) -> bool:

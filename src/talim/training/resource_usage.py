@@ -16,6 +16,8 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from talim.html.formatting import format_counted
+
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
@@ -169,7 +171,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "mps":
         return f"Apple GPU ({platform.processor() or platform.machine()})"
     cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else psutil.cpu_count()
-    return f"CPU, {cores} cores" if device.type == "cpu" else str(device)
+    return f"CPU, {format_counted(cores, 'core')}" if device.type == "cpu" else str(device)
 
 
 class MemoryGrowth:

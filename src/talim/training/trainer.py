@@ -248,7 +248,8 @@ class Trainer:
         if state.evals_without_improvement >= patience and state.step < self.training.steps:
             state.stopped_early = True
             self.progress.log(
-                f"stopping early at step {state.step}: no better validation loss in {patience} evaluations; "
+                f"stopping early at step {state.step}: no better validation loss in "
+                f"{format_counted(patience, 'evaluation')}; "
                 f"the best was at step {state.best_step}"
             )
 
@@ -300,13 +301,13 @@ class Trainer:
         base |= {"revision": self.backbone.revision} if self.backbone.revision else {}
         facts, start = model_card.base_facts(self.backbone), None if self.start is None else self.start.facts()
         music = read_json(self.run.facts_file)
-        card = model_card.render_card(self.recipe, facts, music, cost, scores=None, start=start)
-        licence = model_card.render_licence(facts, music, start)
         stored: dict[str, Any] = {serialization.TRANSLITERATED: self.backbone.transliterate}
         stored |= {} if start is None else {start_adapter.START: start}
         clips = [item.clip for item in self.train_items]
         stored |= {start_adapter.TRAINED_ON: start_adapter.trained_sources(clips, self.start)}
-        stored |= {} if any(item.clip.caption for item in self.train_items) else {serialization.CAPTIONED: False}
+        stored |= {} if any(clip.caption for clip in clips) else {model_card.CAPTIONED: False}
+        card = model_card.render_card(self.recipe, facts, music, cost, scores=None, start=start, adapter=stored)
+        licence = model_card.render_licence(facts, music, start)
         begun_unchanged = self.start is None or serialization.changes_nothing(self.start.folder)
         stored |= {serialization.UNTRAINED: True} if begun_unchanged and cost["stored_step"] == 0 else {}
         serialization.save(self.peft, self.run.adapter, base=base, card=card, licence=licence, facts=stored)

@@ -238,7 +238,7 @@ def test_generate_variations_in_batches_are_those_of_each_start(
 
 
 def test_generate_with_too_few_seeds_raises_usage_error(tiny: Mustango) -> None:
-    with pytest.raises(UsageError, match="1 seeds arrived for 2 clips"):
+    with pytest.raises(UsageError, match="1 seed for 2 clips"):
         tiny.generate_tokens(PROMPTS, 0.3, seed=[1])
 
 

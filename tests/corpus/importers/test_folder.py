@@ -126,3 +126,64 @@ def test_list_recordings_names_texts_that_differ_from_a_recording_in_case(folder
         "yaman.TXT": "not read: for Yaman.wav it must be called Yaman.txt",
         "deep/B.beats": "not read: for b.flac it must be called b.beats",
     }
+
+
+ODD_FILES: list[tuple[str, str]] = [  # a file, why it is not read ("" where it is)
+    (".hidden.wav", "hidden, as its name begins with a dot"),
+    (".take.wav.icloud", "in iCloud and not on this machine; download it first"),
+    ("take.wav.lnk", "a shortcut of Windows, not the sound itself; copy that here"),
+    ("take.mp3.crdownload", "an unfinished download"),
+    ("take.flac.part", "an unfinished download"),
+    ("take.wav.gz", "packed; unpack it"),
+    ("takes.zip", "an archive, into which talim does not look; unpack it"),
+    ("session.aup3", "talim does not read .aup3 files; export it as WAV or FLAC"),
+    ("song.mid", "talim does not read .mid files; export it as WAV or FLAC"),
+    ("TAKE.AIFF", ""), ("take.wma", ""), ("take.opus", ""), ("concert.mts", ""), ("take.1.wav", ""),
+    ("take.wav ", ""), ("نغمة.wav", ""), ("a\nb.wav", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "reason"), ODD_FILES)
+def test_list_recordings_reads_or_names_every_file_of_sound(
+    folder: Path, tmp_path: Path, name: str, reason: str
+) -> None:
+    touch(folder, "a.wav", name)
+    imported = list_recordings(folder, tmp_path / "out")
+    assert {file.name for file in imported.files} == {"a.wav"} | ({name} if not reason else set())
+    assert imported.skipped == (({"file": name, "reason": reason},) if reason else ())
+
+
+def test_list_recordings_names_folders_that_it_does_not_enter(folder: Path, tmp_path: Path) -> None:
+    touch(folder, "a.wav", "old/corpus.jsonl", "old/clips/y.flac", "out/corpus.jsonl")
+    touch(tmp_path, "elsewhere/b.wav")
+    os.symlink(tmp_path / "elsewhere", folder / "linked")
+    os.symlink(folder, folder / "circle")  # all in it is read anyway
+    imported = list_recordings(folder, folder / "out")
+    assert [file.name for file in imported.files] == ["a.wav"]
+    assert {row["file"]: row["reason"] for row in imported.skipped} == {
+        "linked": "a link to a folder, which is not followed; give that folder, or copy it",
+        "old": "a corpus of talim prepare, not recordings",
+    }
+
+
+def test_list_recordings_of_one_name_in_two_unicode_forms_names_the_second(folder: Path, tmp_path: Path) -> None:
+    touch(folder, "\u00e9.wav", "e\u0301.wav")
+    imported = list_recordings(folder, tmp_path / "out")
+    assert [file.name for file in imported.files] == ["\u00e9.wav"]
+    assert [row["file"] for row in imported.skipped] == ["\u00e9.wav"]
+    assert "another file has this name too" in imported.skipped[0]["reason"]
+
+
+def test_list_recordings_keeps_names_that_differ_in_case_only(folder: Path, tmp_path: Path) -> None:
+    touch(folder, "Take.wav", "take.wav")
+    assert [file.name for file in find_recordings(folder, tmp_path / "out")] == ["Take.wav", "take.wav"]
+
+
+def test_list_recordings_names_texts_that_are_nearly_called_like_a_recording(folder: Path, tmp_path: Path) -> None:
+    touch(folder, "yaman slow.wav", "bhairav.wav", "bhairav.txt")
+    touch(folder, "yaman_slow.txt", "README.txt", "bhairav2.txt", "lost.beats")
+    notes = {row["file"]: row["note"] for row in list_recordings(folder, tmp_path / "out").notes}
+    assert notes == {
+        "yaman_slow.txt": "not read: for yaman slow.wav it must be called yaman slow.txt",
+        "lost.beats": "not read: no recording has this name",
+    }

@@ -29,6 +29,7 @@ from talim.backbones.musicgen.audiocraft_settings import (
 from talim.backbones.pickled_weights import read_pickled
 from talim.backbones.registry import released_configs
 from talim.errors import TalimError
+from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,7 +140,8 @@ class AudiocraftCheckpoint:
         model, report = model_class.from_pretrained(self._fetched(name), output_loading_info=True)
         if missing := sorted(report["missing_keys"]):
             examples = ", ".join(missing[:3])
-            raise TalimError(f"{name} lacks {len(missing)} weights ({examples} ...); is the download complete?")
+            lost = format_counted(len(missing), "weight")
+            raise TalimError(f"{name} lacks {lost} ({examples} ...); is the download complete?")
         return {f"{part}.{key}": weight for key, weight in model.state_dict().items()}
 
     def _fetched(self, name: str, whole: bool = True) -> Path:

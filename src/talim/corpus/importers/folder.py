@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,18 @@ from talim.path_suggestions import did_you_mean
 # Sound and scores of kinds that are not read, so that each is told by name.
 UNREAD_SUFFIXES = frozenset(
     {".aax", ".aa", ".mid", ".midi", ".kar", ".ra", ".rm", ".dsf", ".dff", ".dss", ".ds2", ".vox", ".gsm", ".msv"}
-    | {".shn", ".mpc", ".voc", ".cda", ".m4u", ".dvf"}
+    | {".shn", ".mpc", ".voc", ".cda", ".m4u", ".dvf", ".sd2", ".aup", ".aup3", ".als", ".cpr", ".flp", ".ptx", ".rpp"}
 )
+_ARCHIVES = frozenset({".zip", ".rar", ".7z", ".tar", ".tgz"})
+_STAND_INS = {  # endings behind the name of a sound file
+    ".icloud": "in iCloud and not on this machine; download it first",
+    ".lnk": "a shortcut of Windows, not the sound itself; copy that here",
+    ".url": "a link, not the sound itself; download that",
+    ".gz": "packed; unpack it",
+    **dict.fromkeys((".part", ".partial", ".crdownload", ".download", ".opdownload"), "an unfinished download"),
+}
+_MAX_COMPARED = 500  # recordings without a text: looking for similar names among more takes too long
+_MIN_SIMILARITY = 0.85  # of the names of a text and of the recording that it may belong to
 _MP4_BRANDS = (b"M4A ", b"M4B ", b"M4V ", b"mp4", b"isom", b"iso", b"dash", b"qt  ", b"3gp", b"3g2")  # no pictures
 _MPEG_SYNC = frozenset(
     {b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2", b"\xff\xf1", b"\xff\xf9"}
@@ -38,7 +49,12 @@ def list_recordings(source: Path, out: Path) -> ImportResult:
         suffixes = ", ".join(sorted(SOUNDFILE_SUFFIXES | PHONE_SUFFIXES))
         first = f"; {skipped[0]['file']}: {skipped[0]['reason']}" if skipped else ""
         raise TalimError(f"{source}: no audio file in it or below it; files ending in {suffixes} are read{first}")
-    names = {normalize_path(path.relative_to(source)): path for path in paths}
+    names: dict[str, Path] = {}
+    for path in paths:
+        name = normalize_path(path.relative_to(source))
+        if names.setdefault(name, path) is not path:
+            reason = "another file has this name too, in other forms of its letters; rename one of them"
+            skipped.append({"file": name, "reason": reason})
     folders = list(walk_folders(source, out))
     rows, notes = read_metadata(source, folders, set(names))
     sections, section_notes = read_sections(source, folders, set(names))
@@ -83,16 +99,35 @@ def _candidates(source: Path, out: Path, skipped: list[dict[str, str]]) -> Itera
         except OSError:
             continue  # os.walk has reported it
         for path in entries:
-            if path.name.startswith("."):
-                continue
-            if is_audio_name(path) or _has_audio_header(path):
-                yield path
-            elif path.suffix.lower() in UNREAD_SUFFIXES and path.is_file():
-                reason = f"talim does not read {path.suffix.lower()} files; export it as WAV or FLAC"
+            if reason := _why_unread(path, source, out):
                 skipped.append({"file": normalize_path(path.relative_to(source)), "reason": reason})
+            elif not path.name.startswith(".") and (is_audio_name(path) or _has_audio_header(path)):
+                yield path
     for error in unreadable:
         name = normalize_path(Path(str(error.filename)).relative_to(source))
         skipped.append({"file": name, "reason": f"a folder that cannot be read: {error.strerror or error}"})
+
+
+def _why_unread(path: Path, source: Path, out: Path) -> str:
+    """Why an entry that holds sound, or may hold it, is not read; empty for all others."""
+    suffix = path.suffix.lower()
+    if suffix in _STAND_INS and is_audio_name(path.stem):
+        return _STAND_INS[suffix]
+    if path.name.startswith("."):
+        return "" if path.name.startswith("._") or not is_audio_name(path) else "hidden, as its name begins with a dot"
+    try:
+        if path.is_dir():
+            if path.is_symlink() and not path.resolve().is_relative_to(source.resolve()):
+                return "a link to a folder, which is not followed; give that folder, or copy it"
+            corpus = (path / "corpus.jsonl").exists() and path.resolve() != out.resolve()
+            return "a corpus of talim prepare, not recordings" if corpus else ""
+        if not path.is_file():
+            return ""
+    except OSError:  # told as a folder that cannot be read, or as a file
+        return ""
+    if suffix in _ARCHIVES:
+        return "an archive, into which talim does not look; unpack it"
+    return f"talim does not read {suffix} files; export it as WAV or FLAC" if suffix in UNREAD_SUFFIXES else ""
 
 
 def _is_readable_file(source: Path, path: Path, skipped: list[dict[str, str]]) -> bool:
@@ -127,7 +162,7 @@ def _has_audio_header(path: Path) -> bool:
 
 
 def _misnamed_companions(source: Path, folders: list[Path], names: dict[str, Path]) -> Iterator[dict[str, str]]:
-    """Notes on texts, beats and chords whose names differ from a recording's in case only, so that none is read."""
+    """Notes on texts, beats and chords whose names are nearly a recording's, so that they are not read for it."""
     stems = {normalize_path(path.with_suffix("").relative_to(source)).casefold(): path for path in names.values()}
     read = {path.with_suffix(suffix) for path in names.values() for suffix in _COMPANION_SUFFIXES}
     for folder in folders:
@@ -138,7 +173,12 @@ def _misnamed_companions(source: Path, folders: list[Path], names: dict[str, Pat
         for path in entries:
             if path.suffix.lower() not in _COMPANION_SUFFIXES or path in read:
                 continue
-            name = normalize_path(path.relative_to(source))
-            if recording := stems.get(name.rpartition(".")[0].casefold()):
-                wanted = recording.with_suffix(path.suffix.lower()).name
+            name, suffix = normalize_path(path.relative_to(source)), path.suffix.lower()
+            stem = name.rpartition(".")[0].casefold()
+            without = [each for each, sound in stems.items() if not sound.with_suffix(suffix).exists()]
+            near = difflib.get_close_matches(stem, without, 1, _MIN_SIMILARITY) if len(without) <= _MAX_COMPARED else []
+            if recording := stems.get(stem) or (stems[near[0]] if near else None):
+                wanted = recording.with_suffix(suffix).name
                 yield {"file": name, "note": f"not read: for {recording.name} it must be called {wanted}"}
+            elif suffix != ".txt":
+                yield {"file": name, "note": "not read: no recording has this name"}

@@ -11,7 +11,7 @@ function welcome() {
   const familiarities = page.words.familiarities.map((text, index) => [String(index + 1), text]);
   show(
     make("h1", {}, page.words.welcome),
-    make("p", {}, fill(page.words[`welcome_text_${page.session.kind}`], { count: page.session.trials })),
+    make("p", {}, fill(page.words[`welcome_text_${page.session.kind}`], welcomed())),
     make("p", {}, time()),
     make("p", {}, page.words.advice),
     make("h2", {}, page.words.about_you),
@@ -23,6 +23,10 @@ function welcome() {
     make("label", { class: "agree" }, agree, make("span", {}, page.words.agree)),
     make("div", { class: "actions" }, make("button", { type: "button", class: "main", onclick: begin }, page.words.begin)),
   );
+}
+
+function welcomed() {
+  return { count: page.session.trials, checks: page.session.checks ? page.words.checks : "" };
 }
 
 function time() {
