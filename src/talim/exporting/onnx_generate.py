@@ -107,7 +107,7 @@ class Decoding:
         self.conditions["text_mask"] = np.ones((rows, length), bool)
         sizes: dict[Any, int] = {"batch": rows, "past": 0}
         self.state = {  # nothing before the first step
-            each.name: np.zeros([sizes.get(size, size) for size in each.shape], np.float32)
+            each.name: np.zeros([sizes[size] if isinstance(size, str) else size for size in each.shape], np.float32)
             for each in decoder.get_inputs()
             if each.name.startswith("past.")
         }

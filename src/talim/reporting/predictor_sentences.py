@@ -13,12 +13,10 @@ from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, interval_i
 def predictor_name(name: str, with_term: bool = False) -> Texts:
     """A predictor of scores.json in words; `with_term` adds what researchers call it."""
     key, term = f"predictor_{name}", f"predictor_term_{name}"
-    text = in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, name.replace("_", " "))
-    return (
-        in_languages("predictor_term", name=text, term=in_languages(term))
-        if with_term and term in words("en")
-        else text
-    )
+    text: Texts = in_languages(key) if key in words("en") else {each: name.replace("_", " ") for each in LANGUAGES}
+    if with_term and term in words("en"):
+        return in_languages("predictor_term", name=text, term=in_languages(term))
+    return text
 
 
 def standing_sentences(losses: Mapping[str, Any], with_levels: bool = True) -> Texts:
