@@ -128,6 +128,7 @@ def prepare(page: Any, files: list[Path]) -> None:
 def plan(page: Any) -> None:
     go(page, "plan")
     page.fill('input[name="steps"]', "6")
+    page.select_option('select[name="gpu"]', "l4")  # this computer would first be timed
     run_form(page, "見積もる")
     finished(page)
     page.check('input[type="radio"][value="linear@all:2.7%"]')
