@@ -45,3 +45,4 @@ def test_token_of_a_folder_stays_and_is_the_owners_alone(tmp_path: Path) -> None
     assert len(first.token) >= 32
     assert Workspace(tmp_path / "work").token == first.token
     assert stat.S_IMODE(os.stat(first.own / "token").st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(first.own).st_mode) == 0o700

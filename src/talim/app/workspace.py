@@ -43,8 +43,8 @@ class Workspace:
         self.folder = folder.resolve()
         self.recordings, self.corpus = self.folder / "recordings", self.folder / "corpus"
         self.own = self.folder / ".talim-app"
-        for path in (self.recordings, self.own):
-            path.mkdir(parents=True, exist_ok=True)
+        self.recordings.mkdir(parents=True, exist_ok=True)
+        self.own.mkdir(mode=0o700, exist_ok=True)  # outputs of commands may hold links of reviewers
         self.token = self._token()
         self._files_key = hmac.new(self.token.encode(), b"files", hashlib.sha256).hexdigest()[:32]
 
