@@ -68,7 +68,7 @@ function recording(row, columns, changed) {
       `${text("suggestion")} · ${text(key, found)}`);
     return make("div", {}, label, take);
   });
-  const aside = make("button", { type: "button", class: "suggested", "aria-label": text("set_aside_label", { name: row.file }),
+  const aside = make("button", { type: "button", class: "small", "aria-label": text("set_aside_label", { name: row.file }),
     onclick: () => send("DELETE", `/api/files/recordings/${encodeURIComponent(row.file)}`).then(draw, tell) }, text("set_aside"));
   return make("fieldset", { class: "recording", "data-file": row.file }, make("legend", {}, row.file), player(row.audio, row.file), make("div", { class: "fields" }, ...fields), aside);
 }
@@ -239,7 +239,7 @@ function example(group, index, blind) {
   const cards = roles.map((role, place) => {
     const name = blind ? "ABC"[place] : text(role);
     const shown = make("p", {}, make("strong", {}, name));
-    const reveal = make("button", { type: "button", class: "suggested", onclick: () => { shown.append(`: ${text(role)}`); reveal.remove(); } }, text("reveal"));
+    const reveal = make("button", { type: "button", class: "small", onclick: () => { shown.append(`: ${text(role)}`); reveal.remove(); } }, text("reveal"));
     return make("div", { class: "card" }, shown, player(group.sounds[role], text("sound_label", { name, number: index + 1 })), blind ? reveal : null);
   });
   return [make("h2", {}, text("example", { number: index + 1 })), make("p", {}, group.prompt || text("no_prompt")), make("div", { class: "cards" }, ...cards)];
