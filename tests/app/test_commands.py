@@ -36,7 +36,7 @@ def command(work: Workspace, name: str, **asked: Any) -> str:
         (
             "make",
             {"strength": 0.5, "count": 2, "phrase": "my phrase.wav"},
-            "generate --run run-1 --prompt= --continue 'phrases/my phrase.wav' --adapter-scale 0.5 --seconds 10 "
+            "generate --run run-1 --prompt '' --continue 'phrases/my phrase.wav' --adapter-scale 0.5 --seconds 10 "
             "--seed 0 --num-samples 2 --out music-1",
         ),
         ("brief", {"prompt": "calm"}, "brief review brief-1.yaml --out brief-1 --run run-1 --invites 1 --port 0"),

@@ -46,10 +46,12 @@ def test_last_of_a_new_folder_is_none(runner: JobRunner) -> None:
 def test_start_of_a_command_that_succeeds_and_of_one_that_fails(runner: JobRunner, work: Workspace) -> None:
     (work.folder / "talim.py").write_text("raise SystemExit('a module of the user is no part of talim')")
     runner.start("plan", ["--version"])
-    job = ended(runner)
+    wait(lambda: "status" in json.loads((work.own / "plan.json").read_text()))
+    job = runner.find("plan")
+    assert job is not None
     assert (job.state, job.status, job.command, job.log) == (DONE, 0, "talim --version", ())
     assert runner.output("plan").startswith("talim ")
-    runner.start("prepare", ["prepare", "it's not there", "--out", "x" * 300])
+    runner.start("prepare", ["prepare", "it's not there", "--out", "x" * 300])  # though the first may not be gone yet
     job = ended(runner)
     assert (job.name, job.state, job.status) == ("prepare", FAILED, 2)
     assert job.command.startswith("""talim prepare 'it'"'"'s not there' --out x""")

@@ -42,6 +42,8 @@ def test_serve_app_of_a_folder_of_recordings_or_a_file_says_what_to_give(tmp_pat
 
 def test_token_of_a_folder_stays_and_is_the_owners_alone(tmp_path: Path) -> None:
     first = Workspace(tmp_path / "work")
+    (first.folder / "music-1.flac").touch()  # a piece that was made there is no recording to begin with
     assert len(first.token) >= 32
     assert Workspace(tmp_path / "work").token == first.token
     assert stat.S_IMODE(os.stat(first.own / "token").st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(first.own).st_mode) == 0o700

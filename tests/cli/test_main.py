@@ -51,6 +51,7 @@ def test_commands_are_listed_in_the_order_of_the_work() -> None:
         "study",
         "poc",
         "demo",
+        "app",
         "modes",
         "copies",
         "origin",

@@ -138,7 +138,9 @@ class MakeRequest(CommandRequest):
     count: int = Field(default=1, ge=1, le=20)
 
     def arguments(self, work: Workspace) -> list[str]:
-        arguments = ["generate", "--run", _run(work), f"--prompt={' '.join(self.prompt.split())}"]
+        words = " ".join(self.prompt.split())
+        prompt = [f"--prompt={words}"] if words.startswith("-") else ["--prompt", words]
+        arguments = ["generate", "--run", _run(work), *prompt]
         if self.phrase:
             if self.phrase not in work.files("phrases"):
                 raise UsageError("not_found")

@@ -28,6 +28,7 @@ except ImportError:  # Windows
     fcntl = None
 
 LOG_LINES, LOG_BYTES = 12, 20_000
+ENDING_SECONDS = 10.0  # that a process which has written how it ended may still take
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 STOP_STATUSES = (130, -signal.SIGTERM)
 
@@ -67,8 +68,11 @@ class JobRunner:
     def start(self, name: str, arguments: Sequence[str], before: Callable[[], None] = lambda: None) -> None:
         """Start `talim ARGUMENTS` in the folder after calling `before`; BusyError while another command runs there."""
         with self._mutex, self._open_lock() as lock:
-            if not _take(lock):
-                raise BusyError("busy")
+            end = time.monotonic() + ENDING_SECONDS
+            while not _take(lock):
+                if not self._has_ended() or time.monotonic() > end:
+                    raise BusyError("busy")
+                time.sleep(0.05)
             before()
             record = self._path(name, "json")
             write_json(record, {"name": name, "arguments": [*arguments], "began": time.time()})
@@ -124,6 +128,11 @@ class JobRunner:
         """What the last command of a step printed on standard output; empty where there is nothing."""
         path = self._path(name, "out")
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def _has_ended(self) -> bool:
+        """Whether the last command has written its status, after which its process goes away at once."""
+        last = self.own / "last.json"
+        return last.is_file() and "status" in read_json(self._path(read_json(last)["name"], "json"))
 
     def _path(self, name: str, ending: str) -> Path:
         return self.own / f"{name}.{ending}"

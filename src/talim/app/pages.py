@@ -194,7 +194,6 @@ class PageReader:
             for prompt, _, samples in group_samples(result.samples)
         ]
         said = [self._text(cost_quality_use.quality_point(result))] if result.scores else []
-        said += filter(None, [self._text(predictor_sentences.standing_sentences(result.losses, with_levels=True))])
         return {"run": result.folder.name, "groups": groups, "sentences": said, "page": self._page(result.folder)}
 
     # Make

@@ -24,6 +24,7 @@ from talim.inside_folder import resolve_inside
 MAX_FILE_BYTES = 4_000_000_000
 MAX_NAME_BYTES = 180
 METADATA = "metadata.csv"
+OWN = ".talim-app"
 UPLOADS = ("recordings", "phrases")
 COLUMNS = ("text", "instruments", "performer", "licence")  # that everybody is asked for
 _NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\:]")
@@ -35,16 +36,17 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give the folder in which the app shall work")
-        if folder.is_dir() and any(is_audio_name(path) for path in folder.iterdir()):
+        known = (folder / OWN).is_dir()  # where pieces lie that it made
+        if folder.is_dir() and not known and any(is_audio_name(path) for path in folder.iterdir()):
             raise UsageError(
                 f"{folder} holds recordings; give another folder, in which the app shall work, and drop the recordings "
                 "onto its first page"
             )
         self.folder = folder.resolve()
         self.recordings, self.corpus = self.folder / "recordings", self.folder / "corpus"
-        self.own = self.folder / ".talim-app"
-        for path in (self.recordings, self.own):
-            path.mkdir(parents=True, exist_ok=True)
+        self.own = self.folder / OWN
+        self.recordings.mkdir(parents=True, exist_ok=True)
+        self.own.mkdir(mode=0o700, exist_ok=True)  # outputs of commands may hold links of reviewers
         self.token = self._token()
         self._files_key = hmac.new(self.token.encode(), b"files", hashlib.sha256).hexdigest()[:32]
 

@@ -68,7 +68,7 @@ function recording(row, columns, changed) {
       `${text("suggestion")} · ${text(key, found)}`);
     return make("div", {}, label, take);
   });
-  const aside = make("button", { type: "button", class: "suggested", "aria-label": text("set_aside_label", { name: row.file }),
+  const aside = make("button", { type: "button", class: "small", "aria-label": text("set_aside_label", { name: row.file }),
     onclick: () => send("DELETE", `/api/files/recordings/${encodeURIComponent(row.file)}`).then(draw, tell) }, text("set_aside"));
   return make("fieldset", { class: "recording", "data-file": row.file }, make("legend", {}, row.file), player(row.audio, row.file), make("div", { class: "fields" }, ...fields), aside);
 }
@@ -167,7 +167,8 @@ function plan(state) {
 
 // Curves of the loss in the page's colours; the sentence below says the same.
 function curve(run) {
-  const [width, height, left, bottom, right] = [640, 260, 46, 24, 120];
+  const narrow = window.matchMedia("(max-width: 38rem)").matches;
+  const [width, height, left, bottom, right] = [narrow ? 350 : 640, 260, 46, 24, 74];
   const svg = (tag, attributes, ...children) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -187,7 +188,7 @@ function curve(run) {
   drawing.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }),
     label(left - 6, said(high), y(high) + 4), label(left - 6, said(low), y(low) + 4), label(left, "0", height - 8), label(width - right - 20, String(run.asked), height - 8));
   run.references.forEach((each) => drawing.append(svg("line", { class: "reference", x1: left, x2: width - right, y1: y(each.loss), y2: y(each.loss) })));
-  const ends = run.references.map((each) => [y(each.loss), each.name]);
+  const ends = run.references.map((each) => [y(each.loss), said(each.loss)]); // the sentence below names them
   if (run.train.length) {
     drawing.append(line(run.train, "train"));
     ends.push([y(run.train.at(-1)[1]), text("curve_train")]);
@@ -199,9 +200,9 @@ function curve(run) {
   let above = -20;
   for (const [at, words] of ends.sort((one, other) => one[0] - other[0])) {
     above = Math.max(at, above + 13);
-    drawing.append(label(width - right + 8, words.length > 18 ? `${words.slice(0, 17)}…` : words, above + 4));
+    drawing.append(label(width - right + 8, words, above + 4));
   }
-  const references = run.references.map((each) => `${each.name} ${said(each.loss)}`).join(", ");
+  const references = new Intl.ListFormat(document.documentElement.lang).format(run.references.map((each) => `${each.name} ${said(each.loss)}`));
   const sentence = run.validation.length ? p("curve_text", { first: said(run.validation[0][1]), last: said(run.validation.at(-1)[1]) }) : null;
   return [make("p", { class: "note" }, text("curve", run)), drawing, sentence, references ? p("curve_references", { references }) : null];
 }
@@ -238,7 +239,7 @@ function example(group, index, blind) {
   const cards = roles.map((role, place) => {
     const name = blind ? "ABC"[place] : text(role);
     const shown = make("p", {}, make("strong", {}, name));
-    const reveal = make("button", { type: "button", class: "suggested", onclick: () => { shown.append(`: ${text(role)}`); reveal.remove(); } }, text("reveal"));
+    const reveal = make("button", { type: "button", class: "small", onclick: () => { shown.append(`: ${text(role)}`); reveal.remove(); } }, text("reveal"));
     return make("div", { class: "card" }, shown, player(group.sounds[role], text("sound_label", { name, number: index + 1 })), blind ? reveal : null);
   });
   return [make("h2", {}, text("example", { number: index + 1 })), make("p", {}, group.prompt || text("no_prompt")), make("div", { class: "cards" }, ...cards)];
