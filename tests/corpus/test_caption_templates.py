@@ -34,9 +34,10 @@ def test_caption_phrase_of_known_labels_gives_known_captions() -> None:
     assert caption_phrase(labels, np.random.default_rng(3)) == caption_phrase(labels, np.random.default_rng(3))
     assert (
         "Hindustani classical music in raga Yaman Kalyan, tala Jhaptāl, medium-paced (madhya) laya, khayal; "
-        "voice, tabla and harmonium, performed by Asha Rao and Ravi Sen"
+        "voice, tabla and harmonium"
     ) in captions(HINDUSTANI)
-    assert "A sarki in makam Hicaz by Zeki Müren, usul Aksak: voice and ney" in captions(
+    assert not any("Asha Rao" in text for text in captions(HINDUSTANI))  # no performer is named
+    assert "A sarki in makam Hicaz, usul Aksak: voice and ney" in captions(
         {"makam": "Hicaz", "usul": "Aksak", "instrument": "voice,ney", "artists": "Zeki Müren", "form": "sarki"}
     )
     assert "Western music in F# minor, string orchestra" in captions(

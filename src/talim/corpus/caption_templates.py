@@ -62,7 +62,6 @@ def _fields(labels: Labels) -> dict[str, str]:
         "laya": _LAYA_PHRASES.get(normalize_words(labels.laya[0]), labels.laya[0]) if labels.laya else "",
         "form": form,
         "instruments": join_list(labels.instruments),
-        "performers": join_list(labels.performers, limit=3),
         "tempo": _tempo(labels),
         "mood": labels.mood[0].lower() if labels.mood else "",
         "unmetered": "in free rhythm" if labels.unmetered else "",
