@@ -83,19 +83,20 @@ def test_token_copy_scores_of_memorised_run_find_it() -> None:
 
 def test_copy_scores_of_too_few_or_too_short_clips_give_the_reason() -> None:
     few, short = (clips(*(melody(100 + n, 2.0) for n in range(count))) for count in (3, 10))
-    generated = clips(melody(50, 10.0))
+    generated, pieces = clips(melody(50, 10.0)), clips(melody(50, 1.0))
     whole, brief = corpus(melody(0), melody(1)), corpus(melody(0, 3.0), melody(1, 2.5))
     needed = (
         "how much alike unrelated music is (the null distribution) has to be measured on 10 clips of other recordings, "
         "of at least 3.2 s each, and there are {}: add recordings, or longer ones"
     )
-    for training, real, reason in (
-        (whole, few, needed.format(0)),
-        (whole, short, needed.format(0)),
-        (whole, clips(*(melody(100 + n) for n in range(3))), needed.format(3)),
-        (brief, short, "a passage lasts 4 s, and the longest training clip 3 s"),
+    for training, outputs, real, reason in (
+        (whole, generated, few, needed.format(0)),
+        (whole, generated, short, needed.format(0)),
+        (whole, generated, clips(*(melody(100 + n) for n in range(3))), needed.format(3)),
+        (brief, generated, short, "a passage lasts 4 s, and the longest training clip 3 s"),
+        (whole, pieces, short, "pieces of 1 s are too short to be compared: --seconds 4 or more"),
     ):
-        rows, copies = copy_scores.copy_scores(training, generated, generated, real, "none", MetricCache(None))
+        rows, copies = copy_scores.copy_scores(training, outputs, outputs, real, "none", MetricCache(None))
         assert rows[0].value is None
         assert reason in rows[0].sentence
         assert (copies["copied"], copies["checked"]) == (0, 0)

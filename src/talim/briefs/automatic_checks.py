@@ -251,7 +251,7 @@ def originality_check(run: Run, seconds: float) -> OriginalityCheck:
     except TalimError as error:
         return _unchecked(str(error))
     if null.size < copy_scores.MIN_NULL_CLIPS:
-        return _unchecked(copy_scores.null_shortfall(corpus, null.size))
+        return _unchecked(copy_scores.null_shortfall(corpus, null.size, seconds, "seconds:"))
 
     def check(path: Path) -> CheckResult:
         piece = audio.read(path)

@@ -8,6 +8,7 @@ everything that a run generates: what it could not be applied to does not count 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -197,7 +198,8 @@ def audio_copy_scores(
         null = null_similarities(corpus, sources, known, others, seconds, cache)
     except TalimError as error:  # what else was measured is kept
         return f"the sound of the training clips cannot be read ({error})"
-    return with_p_values(matches, null_shortfall(corpus, len(null)), null[len(known) :])
+    longest = max((clip.seconds for clip in generated.clips), default=seconds)
+    return with_p_values(matches, null_shortfall(corpus, len(null), longest, "--seconds"), null[len(known) :])
 
 
 def null_similarities(
@@ -239,8 +241,16 @@ def similarity_of(
     return None if match is None else match.similarity
 
 
-def null_shortfall(corpus: Corpus, given: int) -> str:
-    """Why so few null clips as are `given` could be compared with the training clips, and what would help."""
+def null_shortfall(corpus: Corpus, given: int, seconds: float, setting: str) -> str:
+    """Why so few null clips as are `given` could be compared with the training clips, and what would help.
+
+    They are cut to the `seconds` of the generated pieces, which `setting` gives.
+    """
+    if seconds < audio_matching.MIN_CLIP_SECONDS:
+        return (
+            f"pieces of {seconds:.3g} s are too short to be compared: "
+            f"{setting} {math.ceil(audio_matching.MIN_CLIP_SECONDS)} or more"
+        )
     longest = max((clip.seconds for clip in corpus.train), default=0.0)
     if longest < audio_matching.PASSAGE_SECONDS:
         return f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s, and the longest training clip {longest:.3g} s"
