@@ -53,7 +53,10 @@ def log() -> Lines:
 
 @pytest.fixture(scope="module")
 def rows(folder: Path, log: Lines) -> list[dict[str, str]]:
-    return suggested_labels.suggest_labels(folder, "hindustani", log)
+    """Suggestions as for modes that are likely: nobody plays a scale for long enough."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(suggested_labels, "LIKELY_MODE", 0.0)
+        return suggested_labels.suggest_labels(folder, "hindustani", log)
 
 
 def test_rows_tell_mode_tonic_and_tempo_or_why_not(folder: Path, rows: list[dict[str, str]], log: Lines) -> None:
@@ -73,6 +76,18 @@ def test_rows_tell_mode_tonic_and_tempo_or_why_not(folder: Path, rows: list[dict
         notes_per_minute * factor / float(row["suggested_tempo_bpm"]) == pytest.approx(1, rel=0.03)
         for factor in (0.5, 1)
     )
+
+
+def test_a_mode_that_is_less_likely_than_not_is_among_the_others_only(
+    folder: Path, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suggested_labels, "LIKELY_MODE", 1.01)
+    found = {row["file_name"]: row for row in suggested_labels.suggest_labels(folder, "hindustani")}["tune.wav"]
+    likely = next(row for row in rows if row["file_name"] == "tune.wav")
+    assert "suggested_raga" not in found
+    assert found["suggested_other_modes"].startswith(f"{likely['suggested_raga']} ")
+    assert found["suggested_other_modes"].count("%") == 3
+    assert found["suggested_mode_probability"] == likely["suggested_mode_probability"]
 
 
 def test_rows_hold_the_cycle_and_the_instruments_that_were_found(
@@ -140,7 +155,8 @@ def test_cycle_is_not_told_of_an_even_pulse_nor_where_it_was_not_measured_to_be_
     assert suggested_labels.suggested_cycle(tmp_path / "c.wav", load("hindustani")) == {}
 
 
-def test_without_a_tradition_the_column_is_that_of_the_best_mode(folder: Path) -> None:
+def test_without_a_tradition_the_column_is_that_of_the_best_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suggested_labels, "LIKELY_MODE", 0.0)
     (row,) = [row for row in suggested_labels.suggest_labels(folder) if row["file_name"] == "tune.wav"]
     word = load(row["suggested_tradition"]).mode_word
     assert row[f"suggested_{word}"]
@@ -194,8 +210,9 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 
 
 def test_command_writes_the_table_and_says_what_it_does(
-    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(suggested_labels, "LIKELY_MODE", 0.0)
     out = tmp_path / "suggested.csv"
     status, said, _ = command(capsys, folder, "--tradition", "hindustani", "--suggest", out)
     assert status == 0

@@ -37,6 +37,7 @@ TEMPO_SECONDS = 60.0  # of a recording that are listened to for its tempo
 MIN_COHERENCE = (
     0.62  # of onsets with a beat: below it no tempo is suggested; how often it is right: docs/guides/modes.md
 )
+LIKELY_MODE = 0.5  # below it no mode is suggested, which a confirmed column would take over for every recording
 NUM_OTHERS = 2
 CYCLE_TRADITIONS = ("hindustani",)  # where a suggested cycle was measured to be better than the commonest one
 MIN_CYCLE_PROBABILITY = 0.25  # below it no cycle is suggested; how often it is right: docs/reports/cycle-fit.md
@@ -76,11 +77,12 @@ def suggest_labels(
         row = {FILE: file.relative_to(folder).as_posix()}
         try:
             found = recognize_mode(file, tradition, progress=progress, fitted=fitted)
-            row |= _mode_cells(found["modes"], known, tradition and next(iter(known)))
+            slug = next(iter(known)) if tradition else found["modes"][0]["tradition"]
+            row |= _mode_cells(found["modes"], known[slug])
             row[TONIC] = f"{found['tonic_hz']:.1f}"
             if tempo := suggested_tempo(file):
                 row[TEMPO] = f"{tempo:.0f}"
-            row |= suggested_cycle(file, known[row[TRADITION]])
+            row |= suggested_cycle(file, known[slug])
         except TalimError as error:
             progress.log(f"no suggestion: {error}")
         if named := instruments.get(file) or _instruments_by_sound(by_sound, file):
@@ -156,14 +158,14 @@ def write_suggestions(out: Path, rows: Sequence[Mapping[str, str]]) -> None:
 def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     """What was written, what it does, and how it is confirmed."""
     described = sum(len(row) > 1 for row in rows)
-    likely = sum(float(row.get(PROBABILITY, 0)) >= 0.5 for row in rows)
+    likely = sum(float(row.get(PROBABILITY, 0)) >= LIKELY_MODE for row in rows)
     if not described:
         return (
             f"{out}: the names of {format_counted(len(rows), 'recording')} alone; of none could anything "
             "be told (reasons above)."
         )
     # the column of the mode, which its tradition has a word for, stands after the tradition's
-    modes = [name for row in rows for before, name in pairwise(row) if before == TRADITION]
+    modes = [name for row in rows for before, name in pairwise(row) if before == TRADITION and name != PROBABILITY]
     example = [*modes, *(column for column in (TONIC, INSTRUMENTS) if any(column in row for row in rows))][0]
     return (
         f"{out}: suggestions for {described} of {format_counted(len(rows), 'recording')}, {likely} of them "
@@ -174,17 +176,19 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
     )
 
 
-def _mode_cells(modes: Sequence[Mapping[str, Any]], known: Mapping[str, Tradition], only: str | None) -> dict[str, str]:
+def _mode_cells(modes: Sequence[Mapping[str, Any]], tradition: Tradition) -> dict[str, str]:
     """The best mode in the column of its tradition's word (suggested_raga), its probability, and the next ones.
 
-    Where no table has a column of that word, the mode is in suggested_mode and the word in suggested_mode_kind.
+    Where no table has a column of that word, the mode is in suggested_mode and the word in suggested_mode_kind. A mode
+    that is less likely than not is among the others only.
     """
     best, *others = modes
-    slug = only or best["tradition"]
-    next_ones = [f"{mode['name']} {mode['score']:.0%}" for mode in others[:NUM_OTHERS]]
-    word = known[slug].mode_word
-    named = {f"{PREFIX}{word}": best["name"]}
-    if word not in recording_columns().names:
+    likely = best["score"] >= LIKELY_MODE
+    shown = others[:NUM_OTHERS] if likely else modes[: NUM_OTHERS + 1]
+    word, named = tradition.mode_word, {}
+    if likely and word in recording_columns().names:
+        named = {f"{PREFIX}{word}": best["name"]}
+    elif likely:
         named = {f"{PREFIX}mode": best["name"], f"{PREFIX}mode_kind": word}
-    cells = {TRADITION: slug, **named}
-    return cells | {PROBABILITY: f"{best['score']:.2f}", OTHERS: "; ".join(next_ones)}
+    cells = {TRADITION: tradition.slug, **named, PROBABILITY: f"{best['score']:.2f}"}
+    return cells | {OTHERS: "; ".join(f"{mode['name']} {mode['score']:.0%}" for mode in shown)}
