@@ -235,7 +235,35 @@ def test_make_split_with_invalid_names_raises() -> None:
 
 @pytest.mark.parametrize(
     ("cell", "expected"),
-    [("A | b", ("a", "b")), ("A;A", ("a",)), ("unknown", ()), (" Ṣafiye  Ayla ", ("safiye ayla",))],
+    [
+        ("A | b", ("a", "b")),
+        ("A;A", ("a",)),
+        ("unknown", ()),
+        (" Ṣafiye  Ayla ", ("safiye ayla",)),
+        ("山田太郎 | 山田　太郎 | 山田 太郎", ("山田太郎",)),
+        ("なし", ()),
+        ("Meera | 不明", ("meera",)),
+        ("김 철수;김철수", ("김철수",)),
+        ("N/A", ()),
+        ("－", ()),
+        ("Yok", ()),
+    ],
 )
 def test_performer_names_splits_and_folds_case_and_accents(cell: str, expected: tuple[str, ...]) -> None:
     assert performer_names(cell) == expected
+
+
+@pytest.mark.parametrize(
+    ("performers", "told"),
+    [
+        (["Me"] * 6 + ["unknown"], "Nothing of the test is known to be by Me: to test on them too, write train,"),
+        (["A"] * 6 + ["B"], "Nothing of the test is known to be by A: "),
+        (["A", "A", "B", "B", "C", "C", "D", "D", "E", "E", "F"], ""),
+        (["unknown"] * 7, ""),
+    ],
+)
+def test_make_split_whose_test_lacks_those_trained_on_says_so(performers: list[str], told: str) -> None:
+    items = items_of(*(recording(f"r{n}", performer) for n, performer in enumerate(performers)))
+    explanation = make_split(items, held_out_fraction=0.2).explanation
+    assert told in explanation
+    assert ("Nothing of the test" in explanation) == bool(told)

@@ -138,5 +138,6 @@ def _name_notes(clips: Sequence[Clip], column: str) -> list[str]:
         cell = str(getattr(clip, column))
         for text in cell.replace(";", "|").split("|") if cell != UNKNOWN else ():
             if name := " ".join(text.split()):
-                spellings[performer_names(name)[0]][name] = None
+                for key in performer_names(name):
+                    spellings[key][name] = None
     return [f"{column}: {', '.join(texts)} are one for the split" for texts in spellings.values() if len(texts) > 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -146,11 +147,11 @@ def _split_by_groups(
     drawn = _draw_recordings(strategy, items, held_out_fraction, seed, duplicates, {})
     sides = _sides(items, lambda item: item.recording in drawn)
     names = sorted(drawn)
-    performers, note = "", ""
+    performers, note = "", _unheard_performers_note(items, sides)
     if strategy == "performer":
         known = {item.performer for item in items if item.recording in names} - {UNKNOWN}
         performers = f" ({list_names(sorted(known))})" if known else ""
-        note = _unknown_performers_note(items)
+        note = _unknown_performers_note(items) + note
     return Split(strategy, sides, f"{HELD_OUT_WORDS}: {list_names(names)}{performers}. {_GUARANTEES[strategy]}{note}")
 
 
@@ -415,6 +416,27 @@ def _sides(items: Sequence[SplitItem], is_held_out: Callable[[SplitItem], bool])
 def list_names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:4])
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
+
+
+def _unheard_performers_note(items: Sequence[SplitItem], sides: Mapping[str, str]) -> str:
+    """A sentence where the test may have nothing of those who are trained on: it names none, or training one only."""
+    held_out = [performer_names(item.performer) for item in items if sides[item.id] == HELD_OUT]
+    seconds: dict[str, float] = defaultdict(float)
+    written: dict[str, str] = {}
+    for item in sorted(items, key=lambda item: item.id):
+        if sides[item.id] != HELD_OUT:
+            for name in re.split(r"\s*[;|]\s*", item.performer):
+                for key in performer_names(name):
+                    seconds[key] += item.seconds
+                    written.setdefault(key, name)
+    if not seconds or any({*names} & {*seconds} for names in held_out) or (all(held_out) and len(seconds) > 1):
+        return ""
+    names = [written[key] for key in sorted(seconds, key=lambda key: (-seconds[key], key))]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f" Nothing of the test is known to be by {', '.join(names[:3])}{more}: to test on them too, write train, "
+        "validation or test for recordings into the column split, or leave performer empty."
+    )
 
 
 def _unknown_performers_note(items: Sequence[SplitItem]) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from talim.corpus.manifest import UNKNOWN, Clip
+from talim.corpus.tables import is_missing
 from talim.traditions.name_matching import UNDECOMPOSED
 
 _FIRST_ACCENT = 200  # combining class; below it are marks that belong to a letter, such as the Japanese voicing mark
+_CJK = "\u3005-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+_BLANK_IN_NAME = re.compile(f"(?<=[{_CJK}]) (?=[{_CJK}])")  # these scripts write a name with or without one
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held_out"  # the last one is the test side
 LEAKAGE_KEYS = ("performer", "release", "work")
 DuplicatePairs = Sequence[tuple[str, str]]  # source files with a common stretch of audio
@@ -33,21 +37,20 @@ class SplitItem:
 
 def performer_names(performer: str) -> tuple[str, ...]:
     """The performers of a cell such as "A | B", as `folded_name` has them; none where unknown."""
-    if performer == UNKNOWN:
-        return ()
-    names = (folded_name(part) or part.strip() for part in performer.replace(";", "|").split("|"))
-    return tuple(dict.fromkeys(name for name in names if name))
+    parts = (part.strip() for part in performer.replace(";", "|").split("|"))
+    return tuple(dict.fromkeys(folded_name(part) or part for part in parts if not is_missing(part)))
 
 
 def folded_name(text: str) -> str:
     """A name without case, accents and punctuation, so that "Zeki Müren" and "zeki muren" are one.
 
-    Letters of other scripts keep all marks that make another letter of them.
+    Chinese, Japanese and Korean names are the same with blanks and without. Letters of other scripts keep all marks
+    that make another letter of them.
     """
     plain = unicodedata.normalize("NFKD", text).casefold().translate(UNDECOMPOSED)
     bare = "".join(letter for letter in plain if unicodedata.combining(letter) < _FIRST_ACCENT)
     kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in bare)
-    return unicodedata.normalize("NFC", " ".join(kept.split()))
+    return _BLANK_IN_NAME.sub("", unicodedata.normalize("NFC", " ".join(kept.split())))
 
 
 GROUPING_FUNCTIONS: dict[str, Callable[[SplitItem], tuple[str, ...]]] = {

@@ -23,7 +23,9 @@ from talim.html.formatting import format_counted
 from talim.inside_folder import read_inside
 
 FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "audio_path")
-MISSING_VALUES = frozenset({"", "unknown", "-", "?", "n/a", "na", "nan", "none", "null"})
+MISSING_VALUES = frozenset(["", "unknown", "-", "--", "—", "?", "n/a", "na", "nan", "none", "null"]).union(
+    ["yok", "bilinmiyor", "bilinmeyen", "なし", "無し", "不明", "不詳", "未詳", "अज्ञात"]
+)
 DELIMITERS = ",;\t|"
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _MAX_LISTED = 6
@@ -107,10 +109,15 @@ def plain_row(row: Mapping[str, object]) -> MetadataRow:
             text = texts[0].strip() if texts else ""
         else:
             texts = [" ".join(text.split()) for text in texts]
-            text = " | ".join(text for text in texts if text.lower() not in MISSING_VALUES)
+            text = " | ".join(text for text in texts if not is_missing(text))
         if column and text:
             cells[column] = text
     return cells
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell, or one of its values, is empty or a word for "unknown", in any case and width of letters."""
+    return unicodedata.normalize("NFKC", text).strip().casefold() in MISSING_VALUES
 
 
 def plain_column(name: str) -> str:
