@@ -126,3 +126,15 @@ def test_provenance_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) 
     words = ["talim", "generate", "--prompt", "raga Yaman, slow", "--out", "my music/a.flac"]
     monkeypatch.setattr("sys.argv", ["/somewhere/bin/talim", *words[1:]])
     assert shlex.split(run.provenance()["command"]) == words
+
+
+@pytest.mark.parametrize("file", ["", run.POC_DECISIONS, run.POC_STAGE_CACHE])
+def test_resume_command_of_a_run_in_a_proof_of_concept_is_that_of_the_whole(tmp_path: Path, file: str) -> None:
+    if file:
+        atomic_io.write_json(tmp_path / file, {})
+    expected = (
+        f"the same talim poc command as before, with --out {tmp_path}"
+        if file
+        else f"talim train --out {tmp_path / 'r'}"
+    )
+    assert Run(tmp_path / "r").resume_command == expected

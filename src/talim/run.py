@@ -22,7 +22,14 @@ from talim.errors import TalimError
 from talim.recipe import Recipe
 
 OWN_BASE = "./base/"  # of an exported run: the folder for a base that was a folder on another machine
+POC_DECISIONS = "stages.json"  # in the folder of a proof of concept: its stages, and the design that it chose
+POC_STAGE_CACHE = "stage_cache.json"  # likewise, from its first stage on
 LOCKED_BY_ANOTHER = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+def is_poc(folder: Path) -> bool:
+    """Whether a proof of concept was begun in this folder."""
+    return (folder / POC_DECISIONS).is_file() or (folder / POC_STAGE_CACHE).is_file()
 
 
 class Run:
@@ -43,6 +50,14 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
+
+    @property
+    def resume_command(self) -> str:
+        """What goes on with an unfinished training: the proof of concept that the run is part of, else talim train."""
+        above = self.folder.resolve().parent
+        if is_poc(above):  # alone it would be given more time, and other steps than its rivals
+            return f"the same talim poc command as before, with --out {shlex.quote(str(above))}"
+        return f"talim train --out {shlex.quote(str(self.folder))}"
 
     @property
     def recipe(self) -> Recipe:

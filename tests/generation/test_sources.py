@@ -63,7 +63,12 @@ def test_largest_scale_is_that_of_the_adapters() -> None:
         ({"stages.json": {"chosen": None}}, "has chosen no design yet"),
         (
             {"stages.json": {"chosen": None, "stages": [{"stopped": ""}, {"stopped": "Stopped here: 0 steps fit."}]}},
-            r"chosen no design\. Stopped here: 0 steps fit; or give one of its runs",
+            r"chosen no design\. Stopped here: 0 steps fit$",
+        ),
+        ({"stage_cache.json": {}}, "has chosen no design yet; the same talim poc command goes on$"),
+        (
+            {"stages.json": {}, "a/recipe.yaml": {}, "b/recipe.yaml": {}, "b/cost.json": {}, "b/adapter/x.json": {}},
+            r"goes on; or give one of its runs \(\S+b\)$",  # not one whose training is not finished
         ),
         ({"stages.json": {"chosen": {"run": "../elsewhere", "design": "x"}}}, "has chosen no design yet"),
         ({"stages.json": {"chosen": {"run": 3}}}, "has chosen no design yet"),

@@ -69,7 +69,7 @@ def _in_folder(folder: Path, option: str) -> Path:
     if run.recipe_file.is_file():
         if (run.adapter / CONFIG).is_file():
             return run.adapter
-        raise TalimError(f"{option} {folder}: its training is not finished; continue with: talim train --out {folder}")
+        raise TalimError(f"{option} {folder}: its training is not finished; continue with: {run.resume_command}")
     inside = sorted(file.parent for depth in ("*", "*/*") for file in folder.glob(f"{depth}/{CONFIG}"))[:3]
     named = f", but {' and '.join(map(str, inside))} do" if inside else ""
     raise TalimError(

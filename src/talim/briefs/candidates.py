@@ -58,7 +58,7 @@ def list_contenders(runs: Sequence[Path]) -> list[Contender]:
         raise UsageError("a run is named twice with --run")
     for run in found:
         if not run.finished:
-            raise TalimError(f"{run.folder}: no finished run; train it first: talim train --out {run.folder}")
+            raise TalimError(f"{run.folder}: no finished run; train it first: {run.resume_command}")
     names = unique_names([run.folder.resolve().name for run in found])
     return [Contender(name, run) for name, run in zip(names, found, strict=True)]
 

@@ -314,7 +314,7 @@ def _summary(
 
 def _corpus(run: Run, recipe: Recipe) -> Corpus:
     if not run.finished:
-        raise TalimError(f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}")
+        raise TalimError(f"{run.folder}: training is not finished; resume it with: {run.resume_command}")
     sibling = run.folder.parent / Path(recipe.corpus).name  # if the folder of both was moved
     corpus = Corpus.load(sibling if sibling.is_dir() and not Path(recipe.corpus).is_dir() else recipe.corpus)
     if read_json(run.facts_file)["corpus_hash"] != corpus.hash:

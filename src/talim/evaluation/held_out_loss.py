@@ -67,7 +67,7 @@ def validation_loss(run_folder: Path | str, progress: Progress | None = None, de
     if file.is_file():
         return read_json(file)
     if not run.finished:
-        raise TalimError(f"{run.folder}: training is not finished; resume it with: talim train --out {run.folder}")
+        raise TalimError(f"{run.folder}: training is not finished; resume it with: {run.resume_command}")
     recipe = run.recipe
     corpus = Corpus.load(recipe.corpus)
     backbone = load(run.base, precision=recipe.training.precision, device=device)

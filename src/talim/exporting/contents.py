@@ -136,7 +136,7 @@ def finished_run(folder: Path | str) -> ExportedRun:
     run, note = find_run(path)
     if not run.finished:
         raise TalimError(
-            f"{run.folder}: its training is not finished; continue with: talim train --out {run.folder}, then export it"
+            f"{run.folder}: its training is not finished; continue with: {run.resume_command}, then export it"
         )
     exported = ExportedRun(run, note)
     serialization.check_files(run.adapter, exported.info)

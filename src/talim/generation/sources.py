@@ -15,7 +15,7 @@ from talim.errors import TalimError, UsageError
 from talim.html.formatting import format_counted
 from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
-from talim.run import Run
+from talim.run import POC_DECISIONS, Run, is_poc
 from talim.training.model_card import CAPTIONED
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ MAX_ADAPTER_SCALE = 1.5
 WITHOUT_WORDS = (
     "note: {} was trained without captions: words are left to the base; the adapter itself goes with --prompt ''"
 )
-POC_DECISIONS = "stages.json"  # of a proof of concept: the design that it chose
 MAX_NAMED_RUNS = 8
 
 
@@ -78,7 +77,7 @@ def choose_source(
         base, found = finished.base, [] if no_adapter else [AdapterFolder(finished.adapter)]
         if not no_adapter and not finished.adapter.is_dir():
             raise TalimError(
-                f"{finished.folder}: its training is not finished; continue with: talim train --out {finished.folder}"
+                f"{finished.folder}: its training is not finished; continue with: {finished.resume_command}"
             )
         transliterate = _spelling_of(finished.adapter) if no_adapter else None
     elif adapters and no_adapter:
@@ -121,7 +120,7 @@ def find_run(folder: Path) -> tuple[Run, str]:
         raise TalimError(f"{folder}: no such folder{near}; give that of a run, as talim train --out wrote it")
     if (folder / "recipe.yaml").is_file():
         return Run(folder), ""
-    if (folder / POC_DECISIONS).is_file():
+    if is_poc(folder):
         return _chosen_run(folder)
     if (folder / "adapter_config.json").is_file():
         raise TalimError(f"{folder} is an adapter's folder, not a run's; give it as --adapter {folder}")
@@ -133,7 +132,8 @@ def find_run(folder: Path) -> tuple[Run, str]:
 
 
 def _chosen_run(folder: Path) -> tuple[Run, str]:
-    decided = read_json(folder / POC_DECISIONS)
+    path = folder / POC_DECISIONS
+    decided = read_json(path) if path.is_file() else {}
     chosen = decided.get("chosen") if isinstance(decided, dict) else None
     name = chosen.get("run") if isinstance(chosen, dict) else None
     if (
@@ -142,16 +142,17 @@ def _chosen_run(folder: Path) -> tuple[Run, str]:
         or PurePath(name).name != name
         or not (folder / name / "recipe.yaml").is_file()
     ):
-        runs = ", ".join(str(path.parent) for path in sorted(folder.glob("*/recipe.yaml"))) or "none"
+        runs = ", ".join(str(path.parent) for path in sorted(folder.glob("*/adapter")) if Run(path.parent).finished)
         stages = decided.get("stages") if isinstance(decided, dict) else None
         rows = [row for row in stages if isinstance(row, dict)] if isinstance(stages, list) else []
         stopped = next((str(row["stopped"]) for row in rows if row.get("stopped")), "")
         state = (
             f"has chosen no design. {stopped.rstrip('.')}"
             if stopped
-            else "has chosen no design yet; run talim poc again to go on"
+            else "has chosen no design yet; the same talim poc command goes on"
         )
-        raise TalimError(f"{folder}: this proof of concept {state}; or give one of its runs ({runs})")
+        others = f"; or give one of its runs ({runs})" if runs else ""
+        raise TalimError(f"{folder}: this proof of concept {state}{others}")
     run = Run(folder / name)
     return run, f"{folder} is a proof of concept: its chosen design is used, {chosen.get('design')} in {run.folder}"
 

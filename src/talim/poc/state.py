@@ -18,9 +18,10 @@ from talim.experiments.tuning import RECORD
 from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.reporting import run_results
+from talim.run import POC_DECISIONS, POC_STAGE_CACHE
 
-STAGE_CACHE, TIME_LOG, METRICS_CACHE = "stage_cache.json", "time_log.json", "metrics_cache"
-PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", "stages.json", "earlier"
+STAGE_CACHE, TIME_LOG, METRICS_CACHE = POC_STAGE_CACHE, "time_log.json", "metrics_cache"
+PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", POC_DECISIONS, "earlier"
 PAGE, BRIEF = "report/index.html", "brief.yaml"
 JUDGED = ("listening", "brief", BRIEF)  # what people were asked about these results, and what they answered
 PLAN_FILES = (*JUDGED, GATES, STAGES, RECORD, PLAN)  # they move with the plan; the plan's own file last

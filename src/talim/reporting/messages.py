@@ -20,6 +20,7 @@ from talim.reporting import (
     sentences,
     study_sentences,
 )
+from talim.run import Run
 from talim.terminal_text import printable
 
 MAX_NAMES, MAX_NAME = 4, 50  # in one line on the terminal
@@ -155,7 +156,7 @@ def report_message(page: Path, folder: Path, study: Mapping[str, Any] | None = N
         return f"{page}\n{browser}"
     result = run_results.read_result(folder)
     if not result.finished:
-        return f"{page}\n{sentences.stage_of(result)}; next: talim train --out {named}"
+        return f"{page}\n{sentences.stage_of(result)}; next: {Run(folder).resume_command}"
     if not result.scores:
         return f"{page}\nnext: talim evaluate {named}"
     return f"{page}\n{browser}; a blind test of its audio: {human_ratings.listen_command(named)}"

@@ -11,6 +11,7 @@ from talim.html.formatting import format_change, format_ci, format_count, format
 from talim.reporting.catalogue import words
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import got_worse
+from talim.run import Run
 
 NOT_MEASURED = "not measured"
 MAX_STEPS_NAMED = 4  # at which the validation loss was measured
@@ -33,7 +34,7 @@ def unfinished_sentence(result: RunResults) -> str:
     """What is missing of a training that is not finished, and how to go on; empty for a finished one."""
     if result.finished:
         return ""
-    resume = f"talim train --out {shlex.quote(str(result.folder.resolve()))}"
+    resume = Run(result.folder.resolve()).resume_command
     asked = result.steps_asked
     of_asked = f" of {format_counted(asked, 'step')}" if asked else " steps"
     done = f"{format_count(result.steps_done)}{of_asked}"

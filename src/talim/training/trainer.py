@@ -139,7 +139,7 @@ class Trainer:
                 if self.processes.any_true(interrupt.requested):
                     self._checkpoint()
                     done = f"stopped after step {self.state.step} of {self.training.steps}"
-                    raise Interrupted.saved(done, f"talim train --out {self.run.folder}")
+                    raise Interrupted.saved(done, self.run.resume_command)
             self._checkpoint()
             self._finish()
         if self.processes.any_true(interrupt.requested):  # too late to stop this run, not what would follow it
