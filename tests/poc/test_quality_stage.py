@@ -191,6 +191,8 @@ def test_design_rows_have_costs_and_ratios(tmp_path: Path) -> None:
         ),
         (1, 2, "so that 2 or more can be held out"),
         (1, 5, "name 2 or more of the 5 recordings with --held-out, or add recordings"),
+        (2, 2, "so that 6 or more can be held out"),
+        (2, 20, "gains differ by less than 8 %; name 6 or more of the 20 recordings with --held-out"),
         (3, 9, "note: the quality gate asks for an interval over 3 held-out recordings, which is wide"),
         (6, 20, ""),
     ],
@@ -199,7 +201,8 @@ def test_undecidable_note_tells_before_training_what_would_decide(held_out: int,
     note = quality_stage.undecidable_note(corpus_of(held_out, all_of_them))
     assert told in note
     assert bool(note) == bool(told)
-    assert note.startswith("warning: the quality gate cannot be decided here") == (held_out == 1)
+    assert note.startswith("warning: this run cannot pass the quality stage, whatever is learnt") == (held_out == 1)
+    assert note.startswith("warning: this run can hardly pass the quality stage") == (held_out == 2)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,8 @@ def _run_stages(
     limit = gates.memory_limit_bytes(thresholds, cost_stage.gpu_memory_bytes(options.device))
     already_decided = len(before.get("stages", [])) > 1
     summary = gates.write_gates(out, thresholds, options.hours, limit, already_decided)
+    if note := quality_stage.undecidable_note(context.corpus):
+        context.progress.log(note)
     plan = _load_or_make_plan(context, by_design, thresholds, core, key)
     decided: dict[str, Any] = {
         "plan": key,
@@ -131,8 +133,6 @@ def _run_stages(
     _decide(context, decided, "cost", summary, not plan["stopped"], lines, plan["stopped"])
     if plan["stopped"]:
         return decided
-    if note := quality_stage.undecidable_note(context.corpus):
-        context.progress.log(note)
     if "short_steps" in plan and "tuned" not in plan:
         plan = _try_rates(context, plan, by_design, thresholds)
         decided["stages"][0]["sentences"] = cost_stage.cost_summary(plan, options)

@@ -59,6 +59,12 @@ def undecidable_note(corpus: Corpus) -> str:
     count = len({clip.sound_group for clip in corpus.held_out})
     if count >= FEW_RECORDINGS:
         return ""
+    if count == 2:
+        return (
+            "warning: this run can hardly pass the quality stage, and the stages after it will be left out: the interval "
+            "over two held-out recordings lies above 0 only where their gains differ by less than 8 %; "
+            f"{_hold_out_more(corpus, FEW_RECORDINGS)}"
+        )
     if count > 1:
         return (
             "note: the quality gate asks for an interval over "
@@ -66,7 +72,7 @@ def undecidable_note(corpus: Corpus) -> str:
             f"gain alike, it is not met; {FEW_RECORDINGS} or more would decide better"
         )
     return (
-        "warning: the quality gate cannot be decided here, whatever is learnt, and the stages after it will be left "
+        "warning: this run cannot pass the quality stage, whatever is learnt, and the stages after it will be left "
         f"out: one held-out recording gives no interval, two are the least, {FEW_RECORDINGS} decide better; "
         f"{_hold_out_more(corpus)}"
     )
