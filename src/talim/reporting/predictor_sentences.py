@@ -13,7 +13,7 @@ from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, interval_i
 def predictor_name(name: str, with_term: bool = False) -> Texts:
     """A predictor of scores.json in words; `with_term` adds what researchers call it."""
     key, term = f"predictor_{name}", f"predictor_term_{name}"
-    text = in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, name.replace("_", " "))
+    text: Texts = in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, name.replace("_", " "))
     return (
         in_languages("predictor_term", name=text, term=in_languages(term))
         if with_term and term in words("en")
