@@ -80,8 +80,8 @@ def total_message(total: dict[str, Any]) -> str:
     return (
         f"{format_counted(total['num_runs'], 'trial')}, one after the other on {total['hardware']}: "
         f"{', '.join(parts)}. The largest takes {format_memory(total['memory_bytes'])} of memory. "
-        f"{size}Evaluation, generation and the encoding of the corpora are not included in the time, feature caches not "
-        "in the disk space."
+        f"{size}Evaluation, generation and the encoding of the corpora are not included in the time, feature caches "
+        "not in the disk space."
     )
 
 
