@@ -79,9 +79,9 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
     compared = any(validation_reduction_of(run) for run in runs.values())
     lines = [choice.sentence if compared else _unseen_sentence(runs, choice.design)]
     test = _value(loss_reduction_of(runs[choice.design]))
-    told = f"on held-out recordings, which no choice has seen, the loss reduction is {test} with {choice.design}."
+    sentence = f"on held-out recordings, which no choice has seen, the loss reduction is {test} with {choice.design}."
     by_chance = may_be_chance(loss_reduction_of(runs[choice.design]))
-    lines.append(f"It may be chance that {told}" if by_chance else f"O{told[1:]}")
+    lines.append(f"It may be chance that {sentence}" if by_chance else f"O{sentence[1:]}")
     lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
     lines += [f"Caution: {warning}." for warning in scores.get("warnings") or []]

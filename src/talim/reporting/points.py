@@ -92,8 +92,8 @@ def _learning(result: RunResults) -> Texts:
         amount = in_languages(f"point_just_{key}")
         if is_number(base) and base:
             amount = in_languages(f"point_{key}", percent=format_percent(abs(mean) / base))
-    told = "point_learning_by_chance" if may_be_chance(result.losses["loss_reduction"]) else "point_learning"
-    text = in_languages(told, what=in_languages(f"point_learning_{verdict}"), amount=amount)
+    key = "point_learning_by_chance" if may_be_chance(result.losses["loss_reduction"]) else "point_learning"
+    text = in_languages(key, what=in_languages(f"point_learning_{verdict}"), amount=amount)
     standing = predictor_sentences.standing_sentences(result.losses, with_levels=False)
     return {language: join([text[language], standing.get(language, "")], language) for language in LANGUAGES}
 
