@@ -50,32 +50,44 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     return run_on(index / "run", index / "corpus"), recordings
 
 
-def test_originality_check_copied_passage_fails_with_its_source(trained: tuple[Run, Path], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def check(trained: tuple[Run, Path]) -> automatic_checks.OriginalityCheck:
+    return automatic_checks.originality_check(trained[0], 5.0)
+
+
+def test_originality_check_and_evaluation_of_one_run_call_a_copied_passage_the_same(
+    trained: tuple[Run, Path], check: automatic_checks.OriginalityCheck, tmp_path: Path
+) -> None:
+    """Three held-out clips are too few; the other clips of the corpus make ten for both."""
     run, recordings = trained
     copied = audio.read(recordings / "piece-41.flac").cut(6.5, 5.0)
     audio.write(tmp_path / "copy.flac", Audio(0.5 * copied.samples, copied.rate_hz))
-    output = automatic_checks.originality_check(run, 5.0)(tmp_path / "copy.flac")
+    output = check(tmp_path / "copy.flac")
     assert output.passed is False
     assert "most similar to piece-41 at " in output.measured
     assert float(output.measured.partition("piece-41 at ")[2].partition(" s")[0]) == pytest.approx(6.5, abs=0.8)
+    copies = evaluated(run, tmp_path / "copy.flac", 5.0)
+    assert (copies["copied"], copies["checked"], copies["null_clips"]) == (1, 1, 10)
+    assert f"(p = {copies['clips'][0]['match']['p_value']:.2g})" in output.measured
 
 
-def test_originality_check_new_music_passes(trained: tuple[Run, Path], tmp_path: Path) -> None:
-    run, _ = trained
+def test_originality_check_new_music_passes(check: automatic_checks.OriginalityCheck, tmp_path: Path) -> None:
     piece = perform_western(77, "western", 5.0)
     audio.write(tmp_path / "new.flac", Audio(piece.samples[None], piece.rate_hz))
-    output = automatic_checks.originality_check(run, 5.0)(tmp_path / "new.flac")
+    output = check(tmp_path / "new.flac")
     assert output.passed is True
     assert "p = " in output.measured
 
 
-def test_originality_check_without_corpus_or_nulls_is_not_checked(trained: tuple[Run, Path], tmp_path: Path) -> None:
-    run, recordings = trained
+def test_originality_check_without_corpus_or_nulls_is_not_checked(
+    trained: tuple[Run, Path], check: automatic_checks.OriginalityCheck, tmp_path: Path
+) -> None:
+    _, recordings = trained
     audio.write(tmp_path / "short.flac", audio.read(recordings / "piece-40.flac").cut(0.0, 1.0))
     nowhere = run_on(tmp_path / "alone", tmp_path / "nowhere")
     gone = automatic_checks.originality_check(nowhere, 5.0)(tmp_path / "short.flac")
     assert (gone.passed, gone.measured) == (None, "not checked: the corpus of this run is missing")
-    short = automatic_checks.originality_check(run, 5.0)(tmp_path / "short.flac")
+    short = check(tmp_path / "short.flac")
     assert (short.passed, short.measured) == (None, "not checked: too short: 1 s, and at least 3.2 s are needed")
     first = performed(tmp_path / "one", range(50, 52), 8.0)
     prepare(first, tmp_path / "corpus", clip_seconds=4.0, sample_rate=16000, held_out=("piece-51",))
@@ -95,16 +107,6 @@ def evaluated(run: Run, path: Path, seconds: float) -> dict[str, Any]:
     held_out = ClipSet(sounds, [], [clip.sound_group for clip in real])
     others = music_scores.clips_beside(corpus, seconds)
     return copy_scores.copy_scores(corpus, piece, piece, held_out, "no tokens", MetricCache(None), others)[1]
-
-
-def test_originality_check_and_evaluation_of_one_run_say_the_same(trained: tuple[Run, Path], tmp_path: Path) -> None:
-    """Three held-out clips are too few; the other clips of the corpus make ten for both."""
-    run, recordings = trained
-    audio.write(tmp_path / "copy.flac", audio.read(recordings / "piece-41.flac").cut(6.5, 5.0))
-    output = automatic_checks.originality_check(run, 5.0)(tmp_path / "copy.flac")
-    copies = evaluated(run, tmp_path / "copy.flac", 5.0)
-    assert (output.passed, copies["copied"], copies["checked"], copies["null_clips"]) == (False, 1, 1, 10)
-    assert f"(p = {copies['clips'][0]['match']['p_value']:.2g})" in output.measured
 
 
 def steady(seconds: float = 2.0, hz: float = 220.0, level: float = 0.2) -> np.ndarray:

@@ -112,13 +112,10 @@ def test_copy_scores_of_too_few_held_out_clips_judge_by_training_clips_and_other
     training = corpus(*(melody(n) for n in range(5)))
     copied = melody(50)
     copied[:-RATE_HZ] = 0.5 * melody(2)[RATE_HZ:]
-    pair, real = clips(copied, melody(51)), clips(*(melody(100 + n) for n in range(6)))
-    rows, copies = copy_scores.copy_scores(training, pair, pair, real, "none", MetricCache(None), training.train)
-    assert (copies["null_clips"], copies["checked"], copies["copied"]) == (10, 2, 1)
-    assert (rows[0].value, rows[0].reference) == (0.5, 0.0)
-    few = copy_scores.copy_scores(training, pair, pair, real, "none", MetricCache(None), training.train[:3])
-    assert few[1]["checked"] == 0
-    assert "10 clips of other recordings, of at least 3.2 s each, and there are 9" in few[0][0].sentence
+    one, base, real = clips(copied), clips(melody(51)), clips(*(melody(100 + n) for n in range(6)))
+    rows, copies = copy_scores.copy_scores(training, one, base, real, "none", MetricCache(None), training.train)
+    assert (copies["null_clips"], copies["checked"], copies["copied"]) == (10, 1, 1)
+    assert (rows[0].value, rows[0].baseline, rows[0].reference) == (1.0, 0.0, 0.0)
 
 
 def test_an_output_counts_as_checked_only_if_its_sound_was_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def test_evaluate_folders_counts_clips_but_takes_intervals_by_file(folders: dict
     assert by_name(result)["kernel_distance_timbre"]["low"] is None  # too few files for an interval
 
 
-@pytest.mark.parametrize(("count", "seconds", "message"), [(1, 2.0, "1 audio files"), (2, 0.5, "at least 1 s")])
+@pytest.mark.parametrize(("count", "seconds", "message"), [(1, 2.0, "1 audio file;"), (2, 0.5, "at least 1 s")])
 def test_evaluate_folders_with_too_few_or_too_short_files_raises(
     folders: dict[str, Path], tmp_path: Path, count: int, seconds: float, message: str
 ) -> None:

@@ -38,6 +38,11 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
     assert message.startswith("4 trials, one after the other on rtx-3060: ")
     assert "kWh" in message
     assert "in money" in message
+    sizes = {(row["steps"], row["batch_size"]) for row in found["runs"]}
+    assert len(sizes) == 1
+    assert " of memory. Each {} steps of {} clips of ".format(*sizes.pop()) in message
+    found["runs"][0]["steps"] += 1
+    assert "Each" not in estimates.total_message(found)
 
 
 def test_plan_request_clips_are_no_longer_than_the_context(tmp_path: Path, tiny_base: Path) -> None:

@@ -85,8 +85,11 @@ def test_find_run_of_another_folder_says_what_it_is(tmp_path: Path, files: dict,
 
 
 def test_find_run_of_a_missing_folder_names_it(tmp_path: Path) -> None:
-    with pytest.raises(TalimError, match="no such folder"):
+    with pytest.raises(TalimError, match="no-such: no such folder"):
         find_run(tmp_path / "no-such")
+    (tmp_path / "file").touch()
+    with pytest.raises(TalimError, match="file: is a file; give the folder of a run"):
+        find_run(tmp_path / "file")
 
 
 def test_choose_source_of_a_missing_adapter_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

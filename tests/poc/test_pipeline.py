@@ -53,7 +53,7 @@ def test_poc_a_fall_that_ends_above_the_best_predictor_is_calibration_and_passes
     assert [row["passed"] for row in result["stages"]] == [True, False]
     assert not pipeline.gates_met(result)
     assert result["stopped"].startswith("Stopped here because the loss fell, but it is still 0.500 above")
-    assert "of the way from the base to there the adapter has gone 50\u202f%" in result["stopped"]
+    assert "the adapter closed 50\u202f% of the gap" in result["stopped"]
     assert result["stopped"].endswith("; next: more steps (--set training.steps=200), as 10 steps show little.")
     told = messages.poc_message(result)
     assert told.lower().count("next: ") == 1  # what to do stands once, beside the reason

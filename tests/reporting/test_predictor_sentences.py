@@ -39,8 +39,8 @@ def result(losses: dict[str, Any]) -> RunResults:
     ("base", "adapted", "english"),
     [
         # from 8.10 to 5.40 are 2.70, of which 1.95 were closed: 72 %
-        (8.1, 6.15, f"worse than a uniform guess. The loss fell, but it is still 0.750 above that of {BEST}: of the "
-                    "way from the base to there the adapter has gone 72\u202f%. So the base became less certain"),
+        (8.1, 6.15, f"worse than a uniform guess. The loss fell, but it is still 0.750 above that of {BEST}: the "
+                    "adapter closed 72\u202f% of the gap. So the base became less certain"),
         (5.6, 5.1, f"The loss of the base is 0.200 above that of {BEST}, the best prediction without a model; with the "
                    "adapter it is 0.300 below that."),
         (4.8, 4.5, f"The loss of the base is already 0.600 below that of {BEST}, the best prediction without a model; "
@@ -91,19 +91,19 @@ def test_a_margin_that_chance_may_explain_is_not_claimed() -> None:
             4.8,
             4.7,
             "; it may be chance that the adapter goes 0.100 further",
-            "偶然かもしれませんが、アダプターはさらに",
+            "（偶然かもしれませんが）アダプターはさらに",
         ),
         (
             4.8,
             4.9,
             "; it may be chance that the adapter loses 0.100 of this",
-            "偶然かもしれませんが、アダプターを付けると",
+            "（偶然かもしれませんが）アダプターを付けると",
         ),
         (
             5.2,
             5.5,
             "; it may be chance that with the adapter it is 0.100 above",
-            "偶然かもしれませんが、アダプター付きでは",
+            "（偶然かもしれませんが）アダプター付きでは",
         ),
     ],
 )

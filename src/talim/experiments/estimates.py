@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,24 @@ def total_message(total: dict[str, Any]) -> str:
         parts.append(format_kwh(total["energy_joules"]))
     if total["money"] is not None:
         parts.append(f"{total['money']:.2f} in money")
+    size = _common_size(total["runs"])
+    size = f"{size[0].upper()}{size[1:]}. " if size else ""
     return (
         f"{format_counted(total['num_runs'], 'trial')}, one after the other on {total['hardware']}: "
         f"{', '.join(parts)}. The largest takes {format_memory(total['memory_bytes'])} of memory. "
-        "Evaluation, generation and the encoding of the corpora are not included in the time, feature caches not in "
-        "the disk space."
+        f"{size}Evaluation, generation and the encoding of the corpora are not included in the time, feature caches "
+        "not in the disk space."
     )
+
+
+def _common_size(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The training of each of these runs: "each 50 steps of 4 clips of 10 s"; empty where they differ."""
+    sizes = {
+        f"each {format_counted(run['steps'], 'step')} of {format_counted(run['batch_size'], 'clip')} of "
+        f"{format_setting(run['crop_seconds'])} s"
+        for run in runs
+    }
+    return sizes.pop() if len(sizes) == 1 else ""
 
 
 def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]], growth: int = 0) -> str:
@@ -105,15 +117,9 @@ def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]], gr
     trials = [row for row in rows if row[0].stage == "trial"]
     to_run = [row for row in trials if row[1] != "done"]
     counted = f"{len(to_run)} of {format_counted(len(trials), 'trial')}"
-    sizes = {
-        f", each {format_counted(row['steps'], 'step')} of {format_counted(row['batch_size'], 'clip')} of "
-        f"{format_setting(row['crop_seconds'])} s"
-        for _, _, row in to_run
-        if row is not None
-    }
-    size = sizes.pop() if len(sizes) == 1 else ""
+    size = _common_size([row for _, _, row in to_run if row is not None])
     guess = ", at a first guess of what those choose, with ids to be decided" if preliminary else ""
-    lines.append(f"{counted} to run: {_training_time(to_run)}{size}{guess}")
+    lines.append(f"{counted} to run: {_training_time(to_run)}{size and f', {size}'}{guess}")
     return "\n".join(lines)
 
 

@@ -116,8 +116,8 @@ def find_run(folder: Path) -> tuple[Run, str]:
     TalimError where there is none: it names what the folder holds instead.
     """
     if not folder.is_dir():
-        near = did_you_mean(folder)
-        raise TalimError(f"{folder}: no such folder{near}; give that of a run, as talim train --out wrote it")
+        wrong = "is a file" if folder.exists() else f"no such folder{did_you_mean(folder)}"
+        raise TalimError(f"{folder}: {wrong}; give the folder of a run, as talim train --out wrote it")
     if (folder / "recipe.yaml").is_file():
         return Run(folder), ""
     if is_poc(folder):

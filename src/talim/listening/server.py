@@ -59,8 +59,8 @@ def prepare_session(folder: Path, database: str | None, site: str, log: Callable
     from talim.listening.session import open_test
 
     if not folder.is_dir():
-        near = did_you_mean(folder)
-        raise TalimError(f"{folder}: no such folder{near}; give a run, a folder of runs, or a test's folder")
+        wrong = "is a file" if folder.exists() else f"no such folder{did_you_mean(folder)}"
+        raise TalimError(f"{folder}: {wrong}; give a run, a folder of runs, or a test's folder")
     test_folder = protocol_folder(folder)
     if not (test_folder / FILE).is_file():
         write_draft(folder)

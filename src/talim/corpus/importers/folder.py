@@ -127,7 +127,9 @@ def _why_unread(path: Path, source: Path, out: Path) -> str:
         return ""
     if suffix in _ARCHIVES:
         return "an archive, into which talim does not look; unpack it"
-    return f"talim does not read {suffix} files; export it as WAV or FLAC" if suffix in UNREAD_SUFFIXES else ""
+    if suffix not in UNREAD_SUFFIXES:
+        return ""
+    return f"talim does not read {path.suffix.lower()} files; export it as WAV or FLAC"
 
 
 def _is_readable_file(source: Path, path: Path, skipped: list[dict[str, str]]) -> bool:
