@@ -62,7 +62,7 @@ def test_arguments_are_those_of_a_terminal(work: Workspace, name: str, asked: di
 def test_plan_asks_for_as_many_steps_as_the_training_takes(work: Workspace) -> None:
     found = command(work, "plan", base="musicgen-small", length="base", steps=90, gpu="l4", price_per_hour=0.5)
     assert "--base musicgen-small --design linear@all:2.7% --design conv@all:2.7%" in found
-    assert "--seconds 10 --batch-size 8 --data-hours 2 --epochs 1 --gpu l4 --price-per-hour 0.5 --json" in found
+    assert "--steps 90 --batch-size 8 --clip-seconds 10 --gpu l4 --price-per-hour 0.5 --json" in found
     work.choose(design="conv@deep:1M")
     assert "--design conv@deep:1M" in command(work, "plan")
 

@@ -81,7 +81,7 @@ def test_train_of_a_run_that_goes_on_has_curve_references_and_time_left(reader: 
     assert (run["taken"], run["left"]) == ("2分", "30秒")
     assert run["references"] == [
         {"name": "一様な推測", "loss": 6.9},
-        {"name": "学習用トークンの出現頻度による予測", "loss": 3.5},
+        {"name": "それぞれの音の出現頻度による予測", "loss": 3.5},
     ]
     assert run["validation"][0][0] == 0
     assert len(run["train"]) <= 2 * MAX_POINTS

@@ -15,12 +15,12 @@ from talim.atomic_io import read_json, write_text
 from talim.backbones.registry import MODELS, NANO
 from talim.design.expression import Design
 from talim.errors import UsageError
+from talim.html.formatting import format_setting
 from talim.planning.hardware import gpu_table
 from talim.strict_yaml import StrictModel
 
 DESIGNS = ("linear@all:2.7%", "conv@all:2.7%", "transformer@all:2.7%", "lora@all:2.7%")
 LENGTHS = ("quick", "base", "small-gpu")  # shipped recipes
-CLIP_SECONDS = 10.0
 
 
 class CommandRequest(StrictModel):
@@ -80,13 +80,13 @@ class PlanRequest(TrainingChoice, CommandRequest):
         if self.gpu is not None and self.gpu not in gpu_table():
             raise UsageError(f"{self.gpu[:100]!r} is no GPU of the table")
         summary = work.corpus / "summary.json"
-        clip_seconds = float(read_json(summary)["clip_seconds"]) if summary.is_file() else CLIP_SECONDS
+        clip_seconds = float(read_json(summary)["clip_seconds"]) if summary.is_file() else recipes.CLIP_SECONDS
         designs = dict.fromkeys([*DESIGNS, *filter(None, [work.choices.get("design")])])
         job = training_job(self.recipe(DESIGNS[0]).model_dump(mode="json"), clip_seconds)
-        hours = job.steps * job.batch_size * job.crop_seconds / 3600  # of clips, each used once
         arguments = ["plan", "--base", job.base, *(text for design in designs for text in ("--design", design))]
-        arguments += ["--seconds", f"{job.crop_seconds:g}", "--batch-size", str(job.batch_size)]
-        arguments += ["--data-hours", f"{hours:.8g}", "--epochs", "1"]
+        arguments += ["--steps", str(job.steps), "--batch-size", str(job.batch_size)]
+        arguments += ["--clip-seconds", format_setting(job.crop_seconds)]
+        arguments += ["--precision", job.precision] if job.precision else []
         arguments += ["--gradient-checkpointing"] * job.gradient_checkpointing
         arguments += ["--gpu", self.gpu] if self.gpu else []
         arguments += ["--price-per-hour", f"{self.price_per_hour:g}"] if self.price_per_hour else []
