@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -139,7 +139,8 @@ def _publish(repo: str, kind: str, files: Files, public: bool, progress: Progres
         message = "Adapter trained with talim"
         sent = api.create_commit(repo, operations, commit_message=message, parent_commit=head, repo_type=kind)
         commit = str(sent.oid)
-        arrived = {file.rfilename for file in api.repo_info(repo, revision=commit, repo_type=kind).siblings or ()}
+        there = cast(Any, api.repo_info(repo, revision=commit, repo_type=kind))
+        arrived = {file.rfilename for file in there.siblings or ()}
     if missing := sorted({*files} - arrived):
         raise TalimError(f"--to hub: {place} did not take {', '.join(missing)} (commit {commit}); look at it there")
     return commit
