@@ -460,6 +460,8 @@ def export(
     - "transformers": `out` is a model of transformers with the adapter in its weights, where that is exact (LoRA and
       its like, `full`); else the adapter with the lines that add it to its base;
     - "onnx": `out` holds the base with the adapter as graphs for onnxruntime, and a script that makes music with them;
+    - "space": a page on gradio for a Hugging Face Space, which makes music with these graphs, in the new folder `out`,
+      or sent to the Space `repo` as with "hub";
     - "hub": the adapter with card, conditions and audio examples is sent to the repository `repo` (OWNER/NAME),
       private unless `public`; `dry_run` only says what would be sent. TalimError where rights do not allow publishing,
       unless `permission` says who allowed it.

@@ -16,11 +16,14 @@ from talim.progress import Progress
 @pytest.mark.parametrize(
     ("to", "options", "message"),
     [
-        ("gguf", {"out": Path("x")}, "there is no such target; known: folder, transformers, onnx, hub"),
+        ("gguf", {"out": Path("x")}, "there is no such target; known: folder, transformers, onnx, hub, space"),
         ("folder", {}, "--to folder needs a new folder: --out FOLDER"),
         ("transformers", {}, "--to transformers needs a new folder: --out FOLDER"),
         ("onnx", {}, "--to onnx needs a new folder: --out FOLDER"),
         ("hub", {}, "needs the repository: --repo OWNER/NAME"),
+        ("space", {}, "--to space needs one of --out FOLDER and --repo OWNER/NAME"),
+        ("space", {"out": Path("x"), "repo": "me/x"}, "--to space needs one of --out FOLDER and --repo OWNER/NAME"),
+        ("space", {"out": Path("x"), "public": True}, "--public: only with --to hub, or --to space --repo OWNER/NAME"),
         ("hub", {"repo": "me/x", "out": Path("x")}, "--out x: --to hub writes no folder"),
         ("hub", {"repo": "me/x", "with_base": True}, "--with-base: only with --to folder"),
         ("transformers", {"out": Path("x"), "with_base": True}, "--with-base: only with --to folder"),
@@ -36,4 +39,5 @@ def test_export_options_that_do_not_fit_are_refused(to: str, options: dict[str, 
 
 def test_every_target_takes_what_it_needs() -> None:
     for to in Target:
-        ExportOptions(repo="me/x").check(to) if to == "hub" else ExportOptions(out=Path("x")).check(to)
+        ExportOptions(repo="me/x").check(to) if to in ("hub", "space") else ExportOptions(out=Path("x")).check(to)
+    ExportOptions(out=Path("x")).check("space")

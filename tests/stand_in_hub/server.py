@@ -18,14 +18,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from stand_in_hub import uploads
 
-LARGE_SUFFIXES = (".bin", ".safetensors", ".pt", ".spm", ".model")
+LARGE_SUFFIXES = (".bin", ".safetensors", ".pt", ".spm", ".model", ".onnx")
 CONVERSION_TITLE = "Adding `safetensors` variant of this model"
 BLOCK = 4096
 
 
 @dataclass
 class Repository:
-    """A repository's commits, the newest last, and who may read it."""
+    """A repository's commits, the newest last, and who may read it; a Space's name begins with "spaces/"."""
 
     commits: dict[str, dict[str, bytes]]
     branches: dict[str, str]
@@ -176,6 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(hub.status, b"out of order")
         elif path.startswith("/api/models/"):
             self._api(path.removeprefix("/api/models/"))
+        elif path.startswith("/api/spaces/"):
+            self._api(path.removeprefix("/api/"))
         elif "/resolve/" in path:
             name, rest = path.removeprefix("/").split("/resolve/")
             revision, _, file = rest.partition("/")
@@ -184,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"no such page")
 
     def _api(self, path: str) -> None:
-        name = "/".join(path.split("/")[:2])
+        name = "/".join(path.split("/")[: 3 if path.startswith("spaces/") else 2])
         action, _, rest = path.removeprefix(name).strip("/").partition("/")
         revision, _, inside = map(unquote, rest.partition("/"))
         repository = self._repository(name)

@@ -17,7 +17,7 @@ def answer(handler: Any, path: str, body: bytes) -> bool:
     """Answer a POST request of an upload; False where it is none."""
     steps = {"create": "/api/repos/create", "validate": "/api/validate-yaml"}
     step = next((name for name, address in steps.items() if path == address), "")
-    if not step and path.startswith("/api/models/"):
+    if not step and path.startswith(("/api/models/", "/api/spaces/")):
         step = next((name for name in ("preupload", "commit") if f"/{name}/" in path), "")
     if not step and path.endswith(".git/info/lfs/objects/batch"):
         step = "batch"
@@ -57,14 +57,18 @@ def store(handler: Any, path: str, data: bytes) -> bool:
 
 def _create(handler: Any, path: str, body: bytes) -> None:
     hub, wanted = handler.hub, json.loads(body)
-    name = f"{wanted['organization']}/{wanted['name']}"
+    space = wanted.get("type") == "space"
+    name = f"{'spaces/' * space}{wanted['organization']}/{wanted['name']}"
     url = f"{hub.url}/{name}"
     if wanted["organization"] != hub.owner:
         handler._refuse(403, "", f'You don\'t have the rights to create a model under the namespace "{hub.owner}"')
+    elif space and wanted.get("sdk") != "gradio":
+        handler._send(400, b'{"error": "a Space needs an SDK"}')
     elif name in hub.repositories:
         handler._send(409, json.dumps({"error": "You already created this model repo", "url": url}).encode())
     else:
-        hub.publish(name, dict(NEW_REPOSITORY), private=wanted.get("visibility") == "private")
+        files = NEW_REPOSITORY | ({"README.md": b"---\nsdk: gradio\n---\n"} if space else {})
+        hub.publish(name, files, private=wanted.get("visibility") == "private")
         handler._json({"url": url, "name": name, "id": "0"})
 
 
@@ -132,12 +136,12 @@ def _commit(handler: Any, path: str, body: bytes) -> None:
 
 
 def _name(path: str, step: str) -> str:
-    return unquote(path.removeprefix("/api/models/").split(f"/{step}/")[0])
+    return unquote(path.removeprefix("/api/").removeprefix("models/").split(f"/{step}/")[0])
 
 
 def _repository(handler: Any, path: str, step: str) -> Any:
     name = _name(path, step)
-    if name in handler.hub.repositories and not name.startswith(f"{handler.hub.owner}/"):
+    if name in handler.hub.repositories and not name.removeprefix("spaces/").startswith(f"{handler.hub.owner}/"):
         handler._refuse(403, "", "You do not have the rights to do that")
         return None
     return handler._repository(name)

@@ -25,23 +25,25 @@ def export(
         typer.Option(
             help="folder: for a colleague with talim. transformers: a model with the adapter in its weights where that "
             "is exact. onnx: graphs for onnxruntime with a script, without talim and torch. hub: a repository of the "
-            "Hugging Face Hub."
+            "Hugging Face Hub. space: a page on gradio with these graphs for a Hugging Face Space."
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="New folder (folder, transformers, onnx).")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder (folder, transformers, onnx, space).")] = None,
     with_base: Annotated[
         bool, typer.Option("--with-base", help="Copy a base that is a folder of this machine, too (folder).")
     ] = False,
-    repo: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Repository, made if missing (hub).")] = None,
+    repo: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Repository, made if missing (hub, space).")
+    ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Let everybody see the repository (hub); else it is private.")
+        bool, typer.Option("--public", help="Let everybody see the repository (hub, space); else it is private.")
     ] = False,
     permission: Annotated[
         str | None,
-        typer.Option(help="Who allowed publishing what no licence allows, and when; printed on the card (hub)."),
+        typer.Option(help="Who allowed publishing what no licence allows, and when; printed on the card (hub, space)."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing (hub).")
+        bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing (hub, space).")
     ] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -58,8 +60,9 @@ def export(
 
 def _message(result: dict[str, Any]) -> str:
     files = format_counted(len(result["files"]), "file")
-    if result["to"] == "hub":
+    if "repo" in result:
         if result["commit"] is None:
             return f"{result['repo']}: {files} would be sent"
-        return f"{result['url']}: {files}, commit {result['commit']}\nuse it with: {result['use']}"
+        use = f"\nuse it with: {result['use']}" if "use" in result else ""
+        return f"{result['url']}: {files}, commit {result['commit']}{use}"
     return f"{result['out']}: {files}; how to use it is in {result['out']}/README.md"

@@ -188,6 +188,12 @@ def examples(exported: ExportedRun) -> tuple[Files, list[dict[str, Any]], list[s
     return files, rows, left_out + [f"{EXAMPLES}/{name}: this file of its manifest is missing" for name in missing]
 
 
+def permission_section(permission: str | None) -> str:
+    """A section of a card with who allowed publishing; empty where nobody is named."""
+    stated = one_line((permission or "").strip(), 500)
+    return f"## Permission to publish\n\nAs whoever published this states: {stated}\n\n" if stated else ""
+
+
 def example_links(rows: list[dict[str, Any]]) -> str:
     """A section of a card with a line per audio example; empty where there are none."""
     titles = {"before": "without the adapter", "after": "with it"}

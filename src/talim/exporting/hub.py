@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -15,6 +15,7 @@ from talim.backbones.resolve import HUB_ID
 from talim.errors import TalimError, UsageError
 from talim.exporting import contents, rights
 from talim.exporting.contents import ExportedRun, Files
+from talim.exporting.options import ExportOptions
 from talim.progress import Progress
 from talim.terminal_text import one_line
 from talim.training.model_card import prompt_option
@@ -30,34 +31,61 @@ MAY_NOT_WRITE = (
 )
 
 
-def export_hub(
-    exported: ExportedRun, repo: str, *, public: bool, permission: str | None, dry_run: bool, progress: Progress
-) -> dict[str, Any]:
+def export_hub(exported: ExportedRun, options: ExportOptions, progress: Progress) -> dict[str, Any]:
     """Push the adapter to the repository OWNER/NAME, which is made if it is not there, private unless `public`.
 
-    Everything that is sent is told before; `dry_run` ends there. Either all files arrive in one commit or none; called
-    again after a failure, it goes on. TalimError where rights do not allow publishing, or other files are there.
+    TalimError where rights do not allow publishing, or other files are there.
     """
-    _check_repo(repo)
-    rights.refuse_unless_allowed(exported, permission)
-    files, left_out = repository_files(exported, repo, permission)
-    host, kind = hub_errors.shown_address(), "public" if public else "private"
+    assert options.repo is not None
+    check_repo(options.repo, options.permission, exported)
+    files, left_out = repository_files(exported, options.repo, options.permission)
+    result = {"to": "hub", **send(exported, options, files, left_out, progress)}
+    use = f"talim generate --adapter {options.repo} {prompt_option(exported.info)} --out music.flac"
+    return result | ({"use": use} if result["commit"] else {})
+
+
+def send(
+    exported: ExportedRun,
+    options: ExportOptions,
+    files: Files,
+    left_out: list[str],
+    progress: Progress,
+    kind: str = "model",
+) -> dict[str, Any]:
+    """Push files to the repository, or with the kind "space" to the Space, of the options.
+
+    Everything that is sent is told before; `dry_run` ends there. Either all files arrive in one commit or none; called
+    again after a failure, it goes on.
+    """
+    repo, public = options.repo or "", options.public
+    place = _place(repo, kind)
+    visible = "public" if public else "private"
     licence = licence_of_fields(contents.split_card(_text(files[serialization.CARD_FILE]))[0])
-    progress.log(f"to be sent to {host}/{repo} ({kind}), licence {licence}:")
+    progress.log(f"to be sent to {place} ({visible}), licence {licence}:")
     for line in contents.listing(files):
         progress.log(line)
     for line in left_out:
         progress.log(f"left out: {line}")
     if note := rights.consent_note(exported):
         progress.log(note)
-    result = {"to": "hub", "repo": repo, "public": public, "files": sorted(files), "left_out": left_out, "commit": None}
-    if dry_run:
+    result = {"repo": repo, "public": public, "files": sorted(files), "left_out": left_out, "commit": None}
+    if options.dry_run:
         progress.log("nothing was sent (--dry-run)")
         return result
     with _friendly_errors(repo):
-        commit = _publish(repo, files, public, progress)
-    use = f"talim generate --adapter {repo} {prompt_option(exported.info)} --out music.flac"
-    return result | {"commit": commit, "url": f"{host}/{repo}", "use": use}
+        commit = _publish(repo, kind, files, public, progress)
+    return result | {"commit": commit, "url": place}
+
+
+def check_repo(repo: str, permission: str | None, exported: ExportedRun) -> None:
+    """UsageError for what is no OWNER/NAME, TalimError where rights do not allow publishing."""
+    if not HUB_ID.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith((".git", ".", "-")):
+        raise UsageError(f"--repo {one_line(repo, 100)}: expected OWNER/NAME, such as me/yaman-sitar")
+    rights.refuse_unless_allowed(exported, permission)
+
+
+def _place(repo: str, kind: str) -> str:
+    return f"{hub_errors.shown_address()}/{'spaces/' * (kind == 'space')}{repo}"
 
 
 def repository_files(exported: ExportedRun, repo: str, permission: str | None) -> tuple[Files, list[str]]:
@@ -82,59 +110,58 @@ def _card(exported: ExportedRun, repo: str, rows: list[dict[str, Any]], permissi
     """The adapter's card with the repository's name, links to the audio examples, and a stated permission."""
     header, body = contents.split_card(contents.card_of(exported))
     body = body.replace("THIS_FOLDER", repo)
-    added = contents.example_links(rows)
-    if permission and permission.strip():
-        added += f"## Permission to publish\n\nAs whoever published this states: {one_line(permission, 500)}\n\n"
+    added = contents.example_links(rows) + contents.permission_section(permission)
     before, mark, after = body.partition("## Usage guideline")
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n{before}{added}{mark}{after}"
 
 
-def _publish(repo: str, files: Files, public: bool, progress: Progress) -> str:
+def _publish(repo: str, kind: str, files: Files, public: bool, progress: Progress) -> str:
     """The hash of the commit with the files; TalimError where the repository holds others."""
     from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 
-    host = hub_errors.shown_address()
+    host, place = hub_errors.shown_address(), _place(repo, kind)
     if constants.HF_HUB_OFFLINE:
         raise TalimError(f"--to hub: {hub_errors.SWITCHED_OFF.replace('fetched', 'sent')}; unset it and run this again")
     if not get_token():
         raise TalimError(LOG_IN.format(host=host))
     api = HfApi(endpoint=hub_errors.endpoint())
     with hub_download.quiet_library():
-        there = _repository(api, repo)
-        if there is not None and (commit := _check_there(there, repo, files, public)):
-            progress.log(f"{host}/{repo} holds these files already: nothing was sent")
+        there = _repository(api, repo, kind)
+        if there is not None and (commit := _check_there(there, repo, kind, files, public)):
+            progress.log(f"{place} holds these files already: nothing was sent")
             return commit
         if there is None:
-            api.create_repo(repo, private=not public, exist_ok=True)
-            progress.log(f"{host}/{repo}: made")
-        head = api.model_info(repo).sha
+            sdk = "gradio" if kind == "space" else None
+            api.create_repo(repo, private=not public, exist_ok=True, repo_type=kind, space_sdk=sdk)
+            progress.log(f"{place}: made")
+        head = api.repo_info(repo, repo_type=kind).sha
         operations = [
             CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
             for name, content in sorted(files.items())
         ]
         message = "Adapter trained with talim"
-        commit = str(api.create_commit(repo, operations, commit_message=message, parent_commit=head).oid)
-        arrived = {file.rfilename for file in api.model_info(repo, revision=commit).siblings or ()}
+        sent = api.create_commit(repo, operations, commit_message=message, parent_commit=head, repo_type=kind)
+        commit = str(sent.oid)
+        there = cast(Any, api.repo_info(repo, revision=commit, repo_type=kind))
+        arrived = {file.rfilename for file in there.siblings or ()}
     if missing := sorted({*files} - arrived):
-        raise TalimError(
-            f"--to hub: {host}/{repo} did not take {', '.join(missing)} (commit {commit}); look at it there"
-        )
+        raise TalimError(f"--to hub: {place} did not take {', '.join(missing)} (commit {commit}); look at it there")
     return commit
 
 
-def _repository(api: Any, repo: str) -> Any:
+def _repository(api: Any, repo: str, kind: str) -> Any:
     """What the Hub tells of the repository; None where there is none that this token may see."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return api.model_info(repo, files_metadata=True)
+        return api.repo_info(repo, files_metadata=True, repo_type=kind)
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
         return None
 
 
-def _check_there(there: Any, repo: str, files: Files, public: bool) -> str:
+def _check_there(there: Any, repo: str, kind: str, files: Files, public: bool) -> str:
     """The commit if the repository holds these very files, empty if it holds none; else TalimError."""
     from huggingface_hub.utils.sha import git_hash
 
@@ -145,7 +172,7 @@ def _check_there(there: Any, repo: str, files: Files, public: bool) -> str:
         )
         raise TalimError(f"--to hub: {repo} is there already, and it is {now}; {advice}")
     known = {file.rfilename: file.blob_id for file in there.siblings or () if file.rfilename not in GIT_FILES}
-    if not known:
+    if not {*known} - ({serialization.CARD_FILE} if kind == "space" else set()):  # which the Hub puts into a new Space
         return ""
     sums = files[contents.CHECKSUMS]
     assert isinstance(sums, bytes)
@@ -156,11 +183,6 @@ def _check_there(there: Any, repo: str, files: Files, public: bool) -> str:
         f"--to hub: {repo} holds files already ({names}), which are not overwritten; choose another --repo, or delete "
         "them there"
     )
-
-
-def _check_repo(repo: str) -> None:
-    if not HUB_ID.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith((".git", ".", "-")):
-        raise UsageError(f"--repo {one_line(repo, 100)}: expected OWNER/NAME, such as me/yaman-sitar")
 
 
 @contextmanager

@@ -105,9 +105,9 @@ class Decoding:
         self.decoder, self.conditions, self.rows, self.position = decoder, conditions, rows, 0
         length = next(iter(conditions.values())).shape[2]
         self.conditions["text_mask"] = np.ones((rows, length), bool)
-        sizes: dict[Any, int] = {"batch": rows, "past": 0}
+        sizes: dict[Any, Any] = {"batch": rows, "past": 0}
         self.state = {  # nothing before the first step
-            each.name: np.zeros([sizes[size] if isinstance(size, str) else size for size in each.shape], np.float32)
+            each.name: np.zeros([int(sizes.get(size, size)) for size in each.shape], np.float32)
             for each in decoder.get_inputs()
             if each.name.startswith("past.")
         }

@@ -16,6 +16,7 @@ class Target(StrEnum):
     TRANSFORMERS = "transformers"
     ONNX = "onnx"
     HUB = "hub"
+    SPACE = "space"
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ class ExportOptions:
             raise UsageError(f"--to {to}: there is no such target; known: {', '.join(Target)}")
         if to == "hub" and self.repo is None:
             raise UsageError("--to hub needs the repository: --repo OWNER/NAME")
-        if to != "hub" and self.out is None:
+        if to == "space" and (self.repo is None) == (self.out is None):
+            raise UsageError("--to space needs one of --out FOLDER and --repo OWNER/NAME")
+        if to not in ("hub", "space") and self.out is None:
             raise UsageError(f"--to {to} needs a new folder: --out FOLDER")
         of_hub = {f"--{n.replace('_', '-')}": getattr(self, n) for n in ("repo", "public", "permission", "dry_run")}
-        given = [] if to == "hub" else [name for name, value in of_hub.items() if value]
+        pushed = to == "hub" or (to == "space" and self.repo is not None)
+        given = [] if pushed else [name for name, value in of_hub.items() if value]
         if given:
-            raise UsageError(f"{' and '.join(given)}: only with --to hub")
+            raise UsageError(f"{' and '.join(given)}: only with --to hub, or --to space --repo OWNER/NAME")
         if to == "hub" and self.out is not None:
             raise UsageError(f"--out {self.out}: --to hub writes no folder; leave it out")
         if to != "folder" and self.with_base:

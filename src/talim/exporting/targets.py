@@ -26,9 +26,11 @@ def _export(exported: ExportedRun, to: str, options: ExportOptions, progress: Pr
     if to == "hub":
         from talim.exporting.hub import export_hub
 
-        assert options.repo is not None
-        chosen = {"public": options.public, "permission": options.permission, "dry_run": options.dry_run}
-        return export_hub(exported, options.repo, progress=progress, **chosen)
+        return export_hub(exported, options, progress)
+    if to == "space":
+        from talim.exporting.space import export_space
+
+        return export_space(exported, options, progress)
     assert options.out is not None
     if to == "transformers":
         from talim.exporting.transformers_model import export_transformers
