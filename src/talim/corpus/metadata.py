@@ -43,6 +43,7 @@ _TABLE_SUFFIXES = frozenset(
 _TEXT_SUFFIXES = frozenset(
     [".txt", ".json", ".yaml", ".yml", ".xml", ".doc", ".docx", ".odt", ".rtf", ".pages", ".pdf", ".bak", ".old", ".md"]
 )
+UNMATCHED = "no recording here"  # in notes on rows that match none
 _MAX_LISTED = 5
 _MOVED_LICENCE = re.compile(r"\s*(cc[ -]?(by|0)|creative commons|public domain|all rights reserved)", re.IGNORECASE)
 
@@ -272,9 +273,7 @@ def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]]) -> list[str]:
         ]
         lines = format_lines([line for line, _, _ in absent])
         verb = "matches" if len(absent) == 1 else "match"
-        notes.append(
-            f"{lines} {verb} no recording here and {'is' if len(absent) == 1 else 'are'} not used: {_listed(texts)}"
-        )
+        notes.append(f"{lines} {verb} {UNMATCHED} and {'is' if len(absent) == 1 else 'are'} not used: {_listed(texts)}")
     return notes
 
 
