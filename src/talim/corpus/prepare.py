@@ -30,7 +30,7 @@ from talim.corpus.split_column import given_sides, sides_of_recordings
 from talim.corpus.split_groups import with_sound_groups
 from talim.corpus.summary import caption_table_path, split_item, summarize, with_split
 from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
-from talim.corpus.unknown_names import unknown_names
+from talim.corpus.unknown_names import other_mode_in_caption, unknown_names
 from talim.corpus.validation_side import add_validation
 from talim.corpus.waveform_copies import find_waveform_copies
 from talim.errors import TalimError, UsageError
@@ -267,8 +267,9 @@ def _read_all_metadata(
         except TalimError as error:
             stats.skipped.append({"file": file.name, "reason": f"its metadata: {error}"})
             continue
-        if late := _late_sections(recording, stats.segmented[file.name].levels):
-            recording = metadata[file.name] = replace(recording, notes=(*recording.notes, late))
+        late = _late_sections(recording, stats.segmented[file.name].levels)
+        more = tuple(note for note in (late, other_mode_in_caption(recording)) if note)
+        recording = metadata[file.name] = replace(recording, notes=(*recording.notes, *more))
         for note in recording.notes:
             progress.log(one_line(f"note: {file.name}: {note}"))
     if not metadata:
