@@ -132,8 +132,8 @@ def find_tables(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
         elif path.suffix.lower() in _TABLE_SUFFIXES:
             others.append(path.name)
     if others:
-        listed = _listed(others)
-        notes.append((others[0], f"not read ({listed}): recordings are described in metadata.csv or metadata.jsonl"))
+        listed = f" ({_listed(others)})" if len(others) > 1 else ""
+        notes.append((others[0], f"not read{listed}: recordings are described in metadata.csv or metadata.jsonl"))
     return tables, notes
 
 
@@ -169,7 +169,7 @@ def _rows_from_above(folder: Path, names: Collection[str]) -> tuple[dict[str, Me
             by_name[name] = (line, row)
         rows = {name: by_name[prefix + name] for name in names if prefix + name in by_name}
         if rows:
-            described = with_known_columns(Table(path, [*rows.values()]), recording_columns())
+            described = with_known_columns(Table(path, [*rows.values()], typed=table.typed), recording_columns())
             note = f"in the folder above: it describes {len(rows)} of these {format_counted(len(names), 'recording')}"
             cells = dict(zip(rows, (row for _, row in described.rows), strict=True))
             twice = (
