@@ -148,6 +148,7 @@ def test_duration_bars_groups_the_rest_and_puts_unknown_last() -> None:
     assert rows[0].percent == round(100 * 100 / others, 1)
 
 
-def test_title_of_a_folder_called_corpus_names_the_one_around_it(tmp_path: Path) -> None:
-    assert report.title_of(tmp_path / "sitar" / "corpus") == "Corpus of sitar"
+def test_title_of_a_folder_called_corpus_names_the_folder_of_the_recordings(tmp_path: Path) -> None:
+    assert report.title_of(tmp_path / "manager" / "corpus", "sitar") == "Corpus of sitar"
+    assert report.title_of(tmp_path / "manager" / "corpus") == "corpus"
     assert report.title_of(tmp_path / "sitar-takes") == "sitar-takes"

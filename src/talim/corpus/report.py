@@ -86,7 +86,7 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
     given = list(dict.fromkeys(clip.caption for clip in clips if clip.caption))
     return {
         "version": __version__,
-        "title": title_of(corpus.folder),
+        "title": title_of(corpus.folder, facts.get("source_name", "")),
         "facts": facts,
         "amount": format_duration(facts["seconds"]),
         "deck": subtitle(facts),
@@ -133,10 +133,10 @@ def _leaked(fractions: Mapping[str, float | None], key: str) -> str:
     return f"{text} or more" if least else text
 
 
-def title_of(folder: Path) -> str:
-    """The folder's name; the one around it for a folder that is only called "corpus", as in a proof of concept."""
-    folder = folder.resolve()
-    return f"Corpus of {folder.parent.name}" if folder.name == "corpus" and folder.parent.name else folder.name
+def title_of(folder: Path, source_name: str = "") -> str:
+    """The folder's name; with that of the recordings' folder where it is only called "corpus", as in a PoC."""
+    name = folder.resolve().name
+    return f"Corpus of {source_name}" if name == "corpus" and source_name else name
 
 
 def subtitle(facts: Mapping[str, Any]) -> str:

@@ -60,6 +60,7 @@ def summarize(  # noqa: PLR0913
     return {
         "format_version": FORMAT_VERSION,
         "source_format": imported.format,
+        "source_name": Path(imported.source).resolve().name,
         **_amount(used),
         "performers": len({name for clip in used for name in performer_names(clip.performer)}),
         "recordings_without_performer": len({clip.sound_group for clip in used if clip.performer == UNKNOWN}),
