@@ -472,10 +472,15 @@ def export(
     >>> again = talim.generate("for-a-colleague", "raga Yaman", seconds=1)
     """
     from talim.exporting.options import ExportOptions
-    from talim.exporting.targets import export_run
 
     options = ExportOptions(None if out is None else Path(out), with_base, repo, public, permission, dry_run)
-    return export_run(_folder(run), to, options, progress or progress_module.default())
+    options.check(to)
+    progress = progress or progress_module.default()
+    if to != "hub":  # which lists what is to be sent
+        progress.log(f"exporting {_folder(run)}")  # before torch and the like are loaded
+    from talim.exporting.targets import export_run
+
+    return export_run(_folder(run), to, options, progress)
 
 
 def load_base(name: str, *, precision: str = "auto", device: str = "auto") -> Backbone:

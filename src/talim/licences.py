@@ -70,6 +70,14 @@ def is_own_declaration(licence: str) -> bool:
     return declares_own_recording(str(licence))
 
 
+def licence_remark(licence: str) -> str:
+    """What to add to a licence as it was written: that it is not understood, or a declaration; else empty."""
+    if is_own_declaration(licence):
+        return " (your own recording)"
+    unclear = allows_commercial_use(licence) == "unknown" and plain_name(licence) not in ("", "UNKNOWN")
+    return " (not understood, counts as unknown)" * unclear
+
+
 def commercial_use_objection(licence: str) -> str:
     """Why a licence prevents commercial use; empty where it allows it."""
     use = allows_commercial_use(licence)

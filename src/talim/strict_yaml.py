@@ -127,8 +127,10 @@ _EXPECTED = {  # by pydantic's names of what was found wrong; {names} are its ow
     **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type", "iterable_type"), _LIST),
     **dict.fromkeys(("string_type", "string_unicode", "string_sub_type"), "expected text"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "expected a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(
+        ("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "expected a whole number, such as 80"
+    ),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number, such as 80"),
     **dict.fromkeys(("path_type", "path_exists"), "expected a path"),
     **dict.fromkeys(("literal_error", "enum"), "expected {expected}"),
     "json_invalid": "no JSON: {error}",

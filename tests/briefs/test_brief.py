@@ -50,6 +50,8 @@ def test_prompt_text_prompt_takes_precedence_over_labels() -> None:
     ("values", "message"),
     [
         ({"prompt": "x", "lengthh": 3}, "unknown key lengthh"),
+        ({"tradition": "hindustani", "raga": "Yaman"}, "unknown key raga: did you mean mode?"),
+        ({"tradition": "makam", "Usul": "Aksak"}, "unknown key Usul: did you mean cycle?"),
         ({"prompt": "x", "prices": {"machin_hour": 1}}, "did you mean machine_hour?"),
         ({"prompt": "x", "indicators": [{"name": "a", "beter": "higher", "better": "higher"}]}, "did you mean better?"),
         ({}, "the music is not described"),

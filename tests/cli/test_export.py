@@ -24,6 +24,7 @@ def test_export_prints_the_folder_and_what_it_left_out(
     out = tmp_path / "out"
     status, printed, said = export(capsys, finished_run.folder, "--to", "folder", "--out", out)
     assert (status, printed.endswith(f"how to use it is in {out}/README.md\n")) == (0, True)
+    assert said.startswith(f"exporting {finished_run.folder}\n")
     assert "left out: samples: 2 excerpts of held-out recordings" in said
     assert f"{len([path for path in out.rglob('*') if path.is_file()])} files" in printed
     status, printed, said = export(capsys, finished_run.folder, "--to", "folder", "--out", out)

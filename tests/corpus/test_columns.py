@@ -34,6 +34,9 @@ from talim.errors import UsageError
         ("Performer's name", "performers"),
         ("Time-Signature", "time_signature"),
         ("LicenceURL", "licence"),
+        ("Licence (rights)", "licence"),
+        ("Rights", "rights"),
+        ("Licence terms", ""),  # told, see below
         ("Singers", "singer"),
         ("Keys", ""),  # of a piano
         ("raga2", ""),
@@ -45,6 +48,17 @@ from talim.errors import UsageError
 def test_found_takes_names_as_people_write_them(written: str, column: str) -> None:
     (plain,) = plain_row({written: "x"}) or [""]
     assert recording_columns().found(plain) == column
+
+
+def test_read_metadata_shows_columns_as_typed_and_offers_a_rights_column(tmp_path: Path) -> None:
+    text = "File name,Licence (rights),Licence terms,Where\na.wav,CC0,x,y\n"
+    (tmp_path / "metadata.csv").write_text(text, encoding="utf-8")
+    rows, notes = read_metadata(tmp_path, [tmp_path], {"a.wav"})
+    assert rows["a.wav"]["licence"] == "CC0"
+    assert [note["note"] for note in notes] == [
+        "read as known columns: Licence (rights) as licence",
+        "columns not used, only kept with the clips: Licence terms (is it licence?), Where",
+    ]
 
 
 def test_found_gives_every_known_column_itself() -> None:
@@ -122,9 +136,9 @@ def test_every_table_is_read_with_its_columns_told(tmp_path: Path, place: str) -
         cells = described["a.wav"]
     assert cells["raag"] == "Yaman"
     text = " ".join(note["note"] for note in notes)
-    assert "raag_name as raag" in text
+    assert "Raag Name as raag" in text
     assert "not used" in text
-    assert "venue" in text
+    assert "Venue" in text
     assert "line 3: 'fast' in bpm is not used" in text
     assert "bpm" not in cells
 

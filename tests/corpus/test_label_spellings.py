@@ -35,6 +35,16 @@ def test_unify_labels_of_one_raga_in_several_spellings_and_scripts_says_it_once(
 
 
 @pytest.mark.parametrize(
+    ("written", "counted"),
+    [(["Yamann", "Yamann", "Yaman"], "Yaman"), (["Yamann"], "Yaman"), (["Hindol ?", "Hindol ?", "hindol"], "hindol")],
+)
+def test_unify_labels_of_a_typing_error_takes_the_name_of_the_facts(written: list[str], counted: str) -> None:
+    found, notes = modes(*written)
+    assert {*found} == {counted}
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
     ("tradition", "names"),
     [
         ("hindustani", ("Bhairav", "Bhairavi", "भैरव", "भैरवी", "Ahir Bhairav")),

@@ -596,7 +596,10 @@ def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: P
     (three / "a.txt").write_text("from a text file", encoding="utf-8")
     corpus = make(three, out)
     table = out / "metadata.csv"
-    assert corpus.summary["missing_captions"] == {"file": "metadata.csv", "recordings": 2}
+    missing = corpus.summary["missing_captions"]
+    assert missing["file"] == "metadata.csv"
+    assert missing["recordings"] == len(missing["names"])
+    assert len(missing["names"] + missing["kept_out"]) == 2
     assert {clip.caption for clip in corpus.clips} == {"from a text file", NO_CAPTION}
     text = table.read_text("utf-8")
     assert text.splitlines()[0].startswith("file_name,text,performer")
@@ -609,6 +612,12 @@ def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: P
     assert corpus.summary["captions"] == {"corpus metadata.csv": 1, "none": 1, "text file": 1}
     assert table.read_bytes() == before
     assert make(three, out, caption="all the rest").summary["missing_captions"] is None
+
+
+def test_prepare_with_the_recordings_own_table_names_that_one_for_captions(three: Path, out: Path) -> None:
+    (three / "metadata.csv").write_text("file_name,performer\na.wav,Meera\n", encoding="utf-8")
+    assert make(three, out).summary["missing_captions"]["file"] == f"{three.name}/metadata.csv"
+    assert not (out / "metadata.csv").exists()
 
 
 def test_prepare_tells_what_a_table_says_of_no_recording_before_the_work(three: Path, out: Path) -> None:

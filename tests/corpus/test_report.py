@@ -112,6 +112,7 @@ def test_write_of_a_corpus_without_captions_says_what_they_would_add(folder: Pat
 def test_prepare_with_a_copy_leaves_it_out(corpus: Corpus) -> None:
     row = {"file": "copy.mp3", "reason": "the same sound as take-1.wav", "copy_of": "take-1.wav"}
     assert row in corpus.summary["skipped"]
+    assert "No two files hold the same audio." not in text_of(corpus)
     assert corpus.summary["near_duplicates"] == []
     assert corpus.summary["recordings"] == 4
 
@@ -122,6 +123,19 @@ def test_caveats_name_every_problem(corpus: Corpus) -> None:
     text = " ".join(caveats(facts, levels))
     for part in ("unknown licence", "No consent", "1 recording clipped", "3 files skipped", "without a caption"):
         assert part in text
+    notes = [
+        {"file": "metadata.csv", "note": "line 3 matches no recording here and is not used: 'x.wav'"},
+        {"file": "unknown names", "note": "raga 'Yamna' (1 recording): did you mean Yaman?"},
+    ]
+    lines = caveats({**facts, "notes": [{"file": "a.wav", "note": "ends early"}, *notes]}, levels)
+    assert lines[:2] == [
+        "metadata.csv: line 3 matches no recording here and is not used: 'x.wav'.",
+        "Unknown name: raga 'Yamna' (1 recording): did you mean Yaman?",
+    ]
+    rights = {"licences": {"we paid for it": 2, "unknown": 1, "mine": 1}, "consent": {}, "sources": {}}
+    assert any(
+        line.startswith("3 recordings with an unknown licence") for line in caveats({**facts, "rights": rights}, levels)
+    )
     rights = {"licences": {"CC BY-NC-SA 4.0": 3}, "consent": {}, "sources": {}}
     assert "forbids commercial use" in " ".join(caveats({**facts, "rights": rights}, levels))
 
@@ -134,6 +148,7 @@ def test_duration_bars_groups_the_rest_and_puts_unknown_last() -> None:
     assert rows[0].percent == round(100 * 100 / others, 1)
 
 
-def test_title_of_a_folder_called_corpus_names_the_one_around_it(tmp_path: Path) -> None:
-    assert report.title_of(tmp_path / "sitar" / "corpus") == "Corpus of sitar"
+def test_title_of_a_folder_called_corpus_names_the_folder_of_the_recordings(tmp_path: Path) -> None:
+    assert report.title_of(tmp_path / "manager" / "corpus", "sitar") == "Corpus of sitar"
+    assert report.title_of(tmp_path / "manager" / "corpus") == "corpus"
     assert report.title_of(tmp_path / "sitar-takes") == "sitar-takes"

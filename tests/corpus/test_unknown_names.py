@@ -7,7 +7,7 @@ import pytest
 from talim.corpus.captions import RecordingMetadata
 from talim.corpus.labels import parse_labels
 from talim.corpus.recordings import AnnotatedSection
-from talim.corpus.unknown_names import unknown_names
+from talim.corpus.unknown_names import other_mode_in_caption, unknown_names
 from talim.traditions.instrument_names import list_instruments
 from talim.traditions.tradition import load_all_builtin
 
@@ -36,6 +36,12 @@ def test_unknown_names_tells_each_spelling_once_with_its_recordings() -> None:
         ({"tala": "Tintl"}, "tala 'Tintl' (1 recording): did you mean Teentaal?"),
         ({"usul": "Aksakx"}, "usul 'Aksakx' (1 recording): did you mean Aksak "),
         ({"instruments": "sitra, tabla"}, "instrument 'sitra' (1 recording): did you mean sitar"),
+        ({"raga": "Raag Yamann"}, "raga 'Yamann' (1 recording): did you mean Yaman?"),
+        ({"raga": "Deshkarr"}, "raga 'Deshkarr' (1 recording): did you mean Deshkar?"),
+        ({"raga": "Marwaa"}, "raga 'Marwaa' (1 recording): did you mean Marwa?"),
+        ({"raga": "Hindol ?"}, "raga 'Hindol ?' (1 recording): did you mean Hindol?"),
+        ({"tala": "teentall"}, "tala 'teentall' (1 recording): did you mean Teentaal?"),
+        ({"instruments": "sitarr"}, "instrument 'sitarr' (1 recording): did you mean sitar?"),
         ({"mode": "Yamn"}, "mode 'Yamn' (1 recording): did you mean Yaman?"),
         ({"tradition": "hindustani", "mode": "Xqz"}, "mode in no list here: 'Xqz' (1 recording)"),
         ({"raga": "Xqz"}, "raga in no list here: 'Xqz' (1 recording)"),
@@ -88,6 +94,22 @@ def test_unknown_names_says_nothing_of_any_spelling_in_the_facts() -> None:
 def test_unknown_names_reads_sections_in_the_tradition_of_the_whole() -> None:
     told = unknown_names([recording({"mode": "Bhairvx"}, {"mode": "Yaman"}, tradition="hindustani")])
     assert told == ["mode 'Bhairvx' (1 recording): did you mean Bhairavi or Bhairav?"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "raga", "told"),
+    [
+        ("raga Bhupali, sitar", "Shuddha Kalyan", "its text names raga Bhoopali, its labels Shuddha Kalyan: correct"),
+        ("raga Bhoop, sitar", "Bhupali", ""),
+        ("raga Bhupali, then raga Yaman", "Yaman", ""),
+        ("slow sitar", "Yaman", ""),
+        ("raga Bhupali", "Xqz", ""),
+    ],
+)
+def test_other_mode_in_caption_tells_what_contradicts_the_column(caption: str, raga: str, told: str) -> None:
+    note = other_mode_in_caption(RecordingMetadata(caption, "metadata", labels=parse_labels({"raga": raga})))
+    assert note.startswith(told)
+    assert bool(note) == bool(told)
 
 
 def test_unknown_names_lists_some_and_counts_the_rest() -> None:

@@ -54,6 +54,8 @@ def test_few_recordings_have_named_fallbacks(count: int, kind: str, validation: 
     assert len(names(items, split, "validation")) == validation
     assert ("too few independent recordings remain" in split.validation_note) == (kind != RECORDINGS)
     assert ("weights were chosen on clips of recordings that were also" in split.validation_note) == (kind == PARTS)
+    rest = "the rest of which is trained on" if validation == 1 else "the rest of each of which is trained on"
+    assert (rest in split.explanation) == (kind == PARTS)
     assert "Validation, where weights and designs are chosen" in split.explanation
     assert split.explanation.startswith(two.explanation)
 

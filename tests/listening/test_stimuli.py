@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from talim.atomic_io import read_json, read_jsonl, write_json, write_jsonl
 from talim.audio import Audio
 from talim.errors import TalimError
 from talim.listening import protocol as p
-from talim.listening.stimuli import low_pass_anchor, match_loudness, prepare
+from talim.listening.stimuli import low_pass_anchor, match_loudness, prepare, weak_material
 from talim.strict_yaml import build
 
 Make = Callable[..., Path]
@@ -188,3 +189,18 @@ def test_prepare_of_a_damaged_table_says_what_to_delete(make_test: Make, changes
     table.write_text("[]")
     with pytest.raises(TalimError, match="stimuli is missing or not as talim wrote it"):
         prepare(folder, p.load(folder))
+
+
+@pytest.mark.parametrize(
+    ("items", "seconds", "told"),
+    [
+        (1, 5.0, ["one item only: .* talim evaluate RUN --num-prompts 8"]),
+        (4, 1.024, ["the shortest sounds last 1 s, .* talim evaluate RUN --seconds 8"]),
+        (1, 2.5, ["one item only", "last 2.5 s"]),
+        (4, 3.0, []),
+    ],
+)
+def test_weak_material_says_what_would_help(items: int, seconds: float, told: list[str]) -> None:
+    notes = weak_material([{"seconds": 9.0}, {"seconds": seconds}], items)
+    assert len(notes) == len(told)
+    assert all(re.search(text, note) for text, note in zip(told, notes, strict=True))

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from fixtures.fake_pipeline import short_options
+from fixtures.fake_pipeline import CollectedProgress, short_options
 
 from talim.corpus.manifest import Corpus
 from talim.planning.hardware import HardwareProfile
@@ -28,7 +28,9 @@ def test_plan_runs_traces_designs_relative_to_full_finetuning(
     monkeypatch.setattr("talim.poc.budget.measure_evaluation", lambda *_: 20.0)
     options = short_options(base=str(tiny_base), designs=("linear@post:10%",))
     by_design, corpus = build_recipes(options, tmp_path), Corpus.load(corpus_folder)
-    plan = cost_stage.plan_runs(by_design, corpus, options, GateThresholds(), Progress(), 0.0)
+    said = CollectedProgress()
+    plan = cost_stage.plan_runs(by_design, corpus, options, GateThresholds(), said, 0.0)
+    assert "timing training steps of 1 design" in said.messages
     row, full = plan["rows"]
     assert (row["design"], full["design"]) == ("linear@post:10%", "full@all")
     assert 0 < row["memory_bytes"] < full["memory_bytes"]

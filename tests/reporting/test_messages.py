@@ -41,6 +41,29 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
     assert "unknown name, used as written: raga 'Yamna' (2 recordings): did you mean Yaman?" in doubted
 
 
+def test_corpus_message_names_what_has_no_caption_and_the_table_in_use() -> None:
+    names = [f"{n}.wav" for n in range(7)]
+    for file, told in (
+        ("metadata.csv", f"{Path('corpus') / 'metadata.csv'}"),
+        ("takes/metadata.csv", "takes/metadata.csv"),
+    ):
+        missing = {"file": file, "recordings": 7, "names": names, "kept_out": ["t.wav"]}
+        lines = messages.corpus_message(SUMMARY | {"missing_captions": missing}, Path("corpus")).splitlines()
+        assert (
+            "7 recordings have no caption (0.wav, 1.wav, 2.wav, 3.wav, 4.wav and 2 more): the sound is learned, but no "
+            f"words of a prompt call for it; to let words choose, add captions to {told} and run this again"
+        ) in lines
+        assert any(line.startswith("1 recording kept out of training has no caption (t.wav): what") for line in lines)
+
+
+def test_corpus_message_tells_what_is_not_understood_as_a_licence() -> None:
+    rights = {"licences": {"CC0": 1, "we paid for it": 2, "自作": 3, "unknown": 4}}
+    assert (
+        "licences: CC0 (1), we paid for it (not understood, counts as unknown) (2), 自作 (your own recording) (3), "
+        "unknown (4)"
+    ) in messages.corpus_message(SUMMARY | {"rights": rights}, Path("corpus")).splitlines()
+
+
 def test_corpus_message_of_one_held_out_recording_says_that_it_gives_no_interval() -> None:
     for count, told in ((1, True), (2, False)):
         split = SUMMARY["split"] | {"held_out": {"clips": 4, "recordings": count}}

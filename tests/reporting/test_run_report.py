@@ -309,3 +309,11 @@ def test_write_report_shows_listening_tests_escaped(tmp_path: Path) -> None:
     assert "Listening tests" in page
     assert "Go on, by the rule of the brief." in page
     assert EVIL not in page
+
+
+def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(tmp_path: Path) -> None:
+    page = run_page(tmp_path)
+    inside = page.partition('<details class="ja" lang="ja">')[2].partition("</details>")[0]
+    assert "<summary>日本語</summary>" in inside
+    assert "費用：" in inside
+    assert "費用：" not in page.replace(inside, "")

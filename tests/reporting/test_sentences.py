@@ -114,6 +114,15 @@ def test_a_change_that_may_be_chance_is_told_so_before_its_size() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mean", "sign", "word"), [(0.2, "−", "lower and so better"), (-0.2, "+", "higher and so worse")]
+)
+def test_key_figures_say_in_words_whether_the_loss_got_better(mean: float, sign: str, word: str) -> None:
+    ((change, meaning), *_) = run_report.key_figures(evaluated(mean, mean - 0.1, mean + 0.1))
+    assert change.startswith(sign)
+    assert f"(loss) on held-out recordings, {word}, in nats" in meaning
+
+
+@pytest.mark.parametrize(
     ("base", "adapted", "expected"),
     [
         (1.1164, 0.9496, "fell by 0.1668 nats, from 1.1164 to 0.9496 "),  # three decimals: 0.167, 1.116, 0.950

@@ -190,7 +190,9 @@ class Brief(StrictModel):
 
 def load(path: Path) -> Brief:
     """Read a brief; UsageError for an unknown key, a wrong value or an unknown name, TalimError if it is missing."""
-    brief = build(Brief, read_yaml(path, "docs/guides/briefs.md has an example"), str(path))
+    values = read_yaml(path, "docs/guides/briefs.md has an example")
+    _check_words(values, path)
+    brief = build(Brief, values, str(path))
     brief._folder = path.parent
     try:
         tradition = brief.load_tradition()
@@ -203,6 +205,15 @@ def load(path: Path) -> Brief:
     except TalimError as error:
         raise UsageError(f"{path}: {error}") from None
     return brief
+
+
+def _check_words(values: Any, path: Path) -> None:
+    """UsageError for a key that is a tradition's own word, such as raga or usul, with the key that is meant."""
+    for key in values if isinstance(values, dict) else ():
+        for tradition in traditions.load_all_builtin() if key not in Brief.model_fields else ():
+            for meant, words in (("mode", tradition.mode_words), ("cycle", tradition.cycle_words)):
+                if str(key).casefold() in words:
+                    raise UsageError(f"{path}: unknown key {key}: did you mean {meant}?")
 
 
 def brief_hash(brief: Brief, content_hashes: Mapping[str, str]) -> str:

@@ -57,6 +57,11 @@ def _fail_unexpectedly(error: Exception) -> int:
     """One line for errors of the command line, of the machine and for bugs; TALIM_DEBUG=1 prints the traceback."""
     format_message = getattr(error, "format_message", None)
     if format_message is not None:
+        if getattr(error.__cause__, "errors", None) is not None:  # pydantic's, in the words of settings files
+            from talim.strict_yaml import expected, shown_value
+
+            fault = error.__cause__.errors()[0]  # type: ignore[union-attr]
+            error.message = f"{shown_value(fault['input'])}: {expected(fault)}"  # type: ignore[attr-defined]
         status, message = getattr(error, "exit_code", 2), format_message()
         return _fail(f"{message} (see {_help_command(error)})", status) if message else status  # the help was printed
     if type(error).__name__ == "Abort":

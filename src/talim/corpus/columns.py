@@ -31,6 +31,7 @@ _ALIASES = {"rag": "raga", "ragam": "raga", "makami": "makam", "tal": "tala", "t
             "songtitle": "title", "tracktitle": "title", "piece": "title", "link": "url", "sourceurl": "url",
             "licenceurl": "licence", "licenseurl": "license"}  # fmt: skip
 _NAME_WORDS = frozenset({"name", "names"})
+_RIGHTS = frozenset(COLUMN_ALIASES["licence"])
 SUGGESTION_PREFIX = "suggested_"  # of columns that nothing reads until they are renamed
 _MIN_PLURAL = 5  # letters of a name that may be meant where another one lacks or has an s: not key and keys
 _MAX_LISTED = 20
@@ -61,7 +62,8 @@ class ColumnSet:
             spellings = [key] if len(key) < _MIN_PLURAL else [key, key.removesuffix("s"), f"{key}s"]
             if column := next((self._by_key[text] for text in spellings if text in self._by_key), ""):
                 return column
-        return ""
+        rights = [self.found(word) for word in words] if len(words) > 1 else [""]
+        return rights[0] if {*rights} <= _RIGHTS else ""  # "Licence (rights)"
 
 
 def _key(name: str) -> str:
@@ -90,12 +92,16 @@ def with_known_columns(table: Table, known: ColumnSet) -> Table:
     """
     columns = [column for column in dict.fromkeys(column for _, cells in table.rows for column in cells) if column]
     renamed: dict[str, str] = {}
+
+    def typed(column: str) -> str:
+        return table.typed.get(column, column)
+
     for column in columns:
         name = known.found(column)
         if name and name not in (*columns, *renamed.values()):  # of two columns for one the first counts
             renamed[column] = name
     rows = [(line, {renamed.get(column, column): text for column, text in cells.items()}) for line, cells in table.rows]
-    notes = [f"read as known columns: {_listed([f'{c} as {n}' for c, n in renamed.items()])}"] if renamed else []
+    notes = [f"read as known columns: {_listed([f'{typed(c)} as {n}' for c, n in renamed.items()])}"] if renamed else []
     unused = [column for column in columns if column not in known.names and column not in renamed]
     only_kept = [column for column in columns if column in _ONLY_KEPT]
     if suggested := [column for column in unused if column.startswith(SUGGESTION_PREFIX)]:
@@ -106,7 +112,7 @@ def with_known_columns(table: Table, known: ColumnSet) -> Table:
         notes.append(f"suggestions that nobody has confirmed, not used: {_listed(suggested)}{advice}")
         unused = [column for column in unused if column not in suggested]
     if unused or only_kept:
-        texts = [*(f"{column}{_nearest(column, known)}" for column in unused), *only_kept]
+        texts = [*(f"{typed(column)}{_nearest(column, known)}" for column in unused), *map(typed, only_kept)]
         notes.append(f"columns not used, only kept with the clips: {_listed(texts)}")
     if table.unit == "line" and SPLIT_COLUMN in known.names:
         _check_sides(table.path, rows)
@@ -160,6 +166,7 @@ def _nearest(column: str, known: ColumnSet) -> str:
     if means := known.found(column):
         return f" (there is {means} too)"
     near = difflib.get_close_matches(column, known.names, 1, cutoff=0.75)
+    near = near or [name for word in split_ascii_words(column) if (name := known.found(word)) in _RIGHTS]
     return f" (is it {near[0]}?)" if near else ""
 
 

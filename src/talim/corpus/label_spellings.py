@@ -6,10 +6,11 @@ accents, hyphens and blanks. Captions keep the words that their source has.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.corpus.split_groups import folded_name, performer_names
@@ -29,13 +30,17 @@ _UNNAMED = (UNKNOWN, NO_CYCLE, "")
 class _Spellings:
     """The spellings of one kind of label by what they mean: seconds of music of each."""
 
+    kind: str
     seconds: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
 
     def usual(self, meaning: str) -> str:
-        """The spelling of most music, the first of equal ones; of an entry of the facts in Latin letters, as there."""
-        spellings = self.seconds[meaning]
-        text = max(spellings, key=lambda text: spellings[text])
-        return romanize_devanagari(text) if _ENTRY in meaning else text
+        """The spelling of most music, the first of equal ones; of an entry of the facts one that they have."""
+        spellings, listed = self.seconds[meaning], _listed_names(self.kind, meaning)
+        known = [text for text in spellings if is_listed(romanize_devanagari(text), listed)]
+        if listed and not known:
+            return listed[0]
+        text = max(known or spellings, key=lambda text: spellings[text])
+        return romanize_devanagari(text) if listed else text
 
 
 def unify_labels(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
@@ -52,7 +57,7 @@ def unify_labels(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
     }
     updates: list[dict[str, str]] = [{} for _ in clips]
     for column, meaning in meanings.items():
-        found = _Spellings()
+        found = _Spellings(column)
         values = [_values(getattr(clip, column)) for clip in clips]
         for clip, texts in zip(clips, values, strict=True):
             for text in texts:
@@ -104,6 +109,22 @@ def _entry_meaning(kind: str, clip: Clip, text: str) -> str:
             continue
         entries.append(f"{tradition.slug}{_ENTRY}{entry.slug}")
     return entries[0] if len(entries) == 1 else f"named {folded_name(text).replace(' ', '')}"
+
+
+@cache
+def _listed_names(kind: str, meaning: str) -> tuple[str, ...]:
+    """The spellings of an entry of the facts, the usual one first; none where the meaning is no entry."""
+    for tradition in load_all_builtin():
+        for entry in {"mode": tradition.modes, "cycle": tradition.cycles}.get(kind, ()):
+            if meaning == f"{tradition.slug}{_ENTRY}{entry.slug}":
+                return entry.name, *entry.aliases
+    return ()
+
+
+def is_listed(text: str, names: Iterable[str]) -> bool:
+    """Whether a name is one of `names` but for case, accents, hyphens and blanks; one with a question mark is not."""
+    joined = folded_name(text).replace(" ", "")
+    return not re.search("[?？]", text) and any(joined == folded_name(name).replace(" ", "") for name in names)
 
 
 def _instrument(text: str) -> str:

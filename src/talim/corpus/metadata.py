@@ -43,6 +43,7 @@ _TABLE_SUFFIXES = frozenset(
 _TEXT_SUFFIXES = frozenset(
     [".txt", ".json", ".yaml", ".yml", ".xml", ".doc", ".docx", ".odt", ".rtf", ".pages", ".pdf", ".bak", ".old", ".md"]
 )
+UNMATCHED = "no recording here"  # in notes on rows that match none
 _MAX_LISTED = 5
 _MOVED_LICENCE = re.compile(r"\s*(cc[ -]?(by|0)|creative commons|public domain|all rights reserved)", re.IGNORECASE)
 
@@ -131,8 +132,8 @@ def find_tables(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
         elif path.suffix.lower() in _TABLE_SUFFIXES:
             others.append(path.name)
     if others:
-        listed = _listed(others)
-        notes.append((others[0], f"not read ({listed}): recordings are described in metadata.csv or metadata.jsonl"))
+        listed = f" ({_listed(others)})" if len(others) > 1 else ""
+        notes.append((others[0], f"not read{listed}: recordings are described in metadata.csv or metadata.jsonl"))
     return tables, notes
 
 
@@ -168,7 +169,7 @@ def _rows_from_above(folder: Path, names: Collection[str]) -> tuple[dict[str, Me
             by_name[name] = (line, row)
         rows = {name: by_name[prefix + name] for name in names if prefix + name in by_name}
         if rows:
-            described = with_known_columns(Table(path, [*rows.values()]), recording_columns())
+            described = with_known_columns(Table(path, [*rows.values()], typed=table.typed), recording_columns())
             note = f"in the folder above: it describes {len(rows)} of these {format_counted(len(names), 'recording')}"
             cells = dict(zip(rows, (row for _, row in described.rows), strict=True))
             twice = (
@@ -272,9 +273,7 @@ def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]]) -> list[str]:
         ]
         lines = format_lines([line for line, _, _ in absent])
         verb = "matches" if len(absent) == 1 else "match"
-        notes.append(
-            f"{lines} {verb} no recording here and {'is' if len(absent) == 1 else 'are'} not used: {_listed(texts)}"
-        )
+        notes.append(f"{lines} {verb} {UNMATCHED} and {'is' if len(absent) == 1 else 'are'} not used: {_listed(texts)}")
     return notes
 
 

@@ -20,6 +20,7 @@ from talim.corpus.generated_recordings import generated_lines, leave_out_generat
 from talim.corpus.importers import registry
 from talim.corpus.label_spellings import unify_labels
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
+from talim.corpus.metadata import find_tables
 from talim.corpus.near_duplicates import NearDuplicate, copies_of, find_near_duplicates
 from talim.corpus.recordings import ImportResult, SourceFile
 from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfig, copy_row, load_landmarks, segment_all
@@ -27,9 +28,9 @@ from talim.corpus.split import default_fraction, make_split, random_split_leakag
 from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
 from talim.corpus.split_column import given_sides, sides_of_recordings
 from talim.corpus.split_groups import with_sound_groups
-from talim.corpus.summary import split_item, summarize, with_split
+from talim.corpus.summary import caption_table_path, split_item, summarize, with_split
 from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
-from talim.corpus.unknown_names import unknown_names
+from talim.corpus.unknown_names import other_mode_in_caption, unknown_names
 from talim.corpus.validation_side import add_validation
 from talim.corpus.waveform_copies import find_waveform_copies
 from talim.errors import TalimError, UsageError
@@ -41,6 +42,7 @@ from talim.run import Run
 from talim.terminal_text import one_line
 from talim.traditions.name_matching import slugify
 
+EDITABLE_TABLE = "metadata.csv"  # in the corpus
 LICENCE_USES = ("any", "commercial")
 _COPIED_FIELDS = ("recording", "performer", "licence", "source", "consent", "release", "work")  # to each clip
 
@@ -143,10 +145,19 @@ def prepare(  # noqa: PLR0913
                 )
                 raise type(error)(f"{error}; {left_out}") from error
             raise
-        write_editable(out / "metadata.csv", metadata, edited)
+        table = _caption_table(imported, edited, metadata, out)
         leakage = random_split_leakage(items, fraction, seed, pairs)
         summary = summarize(
-            clips, split, seed, config, metadata, stats, imported, near_duplicates=duplicates, random_leakage=leakage
+            clips,
+            split,
+            seed,
+            config,
+            metadata,
+            stats,
+            imported,
+            near_duplicates=duplicates,
+            random_leakage=leakage,
+            caption_table=table,
         )
         corpus = Corpus(out, with_split(clips, split), summary, _prepare_stats(before, stats, config))
         write_corpus(corpus)
@@ -256,8 +267,9 @@ def _read_all_metadata(
         except TalimError as error:
             stats.skipped.append({"file": file.name, "reason": f"its metadata: {error}"})
             continue
-        if late := _late_sections(recording, stats.segmented[file.name].levels):
-            recording = metadata[file.name] = replace(recording, notes=(*recording.notes, late))
+        late = _late_sections(recording, stats.segmented[file.name].levels)
+        more = tuple(note for note in (late, other_mode_in_caption(recording)) if note)
+        recording = metadata[file.name] = replace(recording, notes=(*recording.notes, *more))
         for note in recording.notes:
             progress.log(one_line(f"note: {file.name}: {note}"))
     if not metadata:
@@ -267,6 +279,21 @@ def _read_all_metadata(
             reason = f"none of its recordings can be used ({len(stats.skipped)}); {first['file']}: {first['reason']}"
         raise TalimError(f"{imported.source}: {reason}")
     return metadata
+
+
+def _caption_table(
+    imported: ImportResult,
+    edited: Mapping[str, Mapping[str, str]],
+    metadata: Mapping[str, RecordingMetadata],
+    out: Path,
+) -> str:
+    """The table that is in use: FOLDER/NAME of the recordings' own, else that of the corpus, which is written."""
+    if imported.format == "folder" and not edited and any(file.row for file in imported.files):
+        folder = Path(imported.source)
+        for path in find_tables(folder)[0]:
+            return f"{folder.resolve().name}/{path.name}"
+    write_editable(out / EDITABLE_TABLE, metadata, edited)
+    return EDITABLE_TABLE
 
 
 def _late_sections(recording: RecordingMetadata, levels: RecordingLevels | None) -> str:
@@ -390,7 +417,8 @@ def _closing_hint(corpus: Corpus) -> str:
     if corpus.summary["skipped"]:
         parts.append(f"{format_counted(len(corpus.summary['skipped']), 'file')} skipped")
     if missing := corpus.summary["missing_captions"]:
-        table = corpus.folder / missing["file"]
-        count, them = format_counted(missing["recordings"], "recording"), "it" if missing["recordings"] == 1 else "them"
-        parts.append(f"{count} without a caption, which no prompt calls for: write {them} into {table}, run this again")
+        count = len(missing["names"]) + len(missing["kept_out"])
+        counted, them = format_counted(count, "recording"), "it" if count == 1 else "them"
+        table = caption_table_path(missing, corpus.folder)
+        parts.append(f"{counted} without a caption: write {them} into {table}, run this again")
     return "; ".join(parts)

@@ -13,13 +13,15 @@ from typing import Any
 from talim.atomic_io import write_text
 from talim.corpus.caption_templates import join_list
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
+from talim.corpus.metadata import UNMATCHED
 from talim.corpus.split_groups import LEAKAGE_KEYS
+from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
 from talim.errors import TalimError
 from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
 from talim.html.render import TEMPLATES, render
 from talim.html.spectrogram import spectrogram
-from talim.licences import allows_commercial_use
+from talim.licences import allows_commercial_use, licence_remark
 from talim.version import __version__
 
 MAX_AUDIO_PLAYERS = 6  # about 150 kB of the page each
@@ -84,7 +86,7 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
     given = list(dict.fromkeys(clip.caption for clip in clips if clip.caption))
     return {
         "version": __version__,
-        "title": title_of(corpus.folder),
+        "title": title_of(corpus.folder, facts.get("source_name", "")),
         "facts": facts,
         "amount": format_duration(facts["seconds"]),
         "deck": subtitle(facts),
@@ -108,13 +110,19 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
             (name, _leaked(random_leakage, key) if random_leakage else "–", _leaked(leakage, key))
             for key, name in _LEAKAGE_NAMES.items()
         ],
+        "copies": any(row.get("copy_of") for row in facts["skipped"]),
         "held_out": facts["split"]["held_out_recordings"],
         "validation": facts["split"]["validation_recordings"],
         "sides": _sides_sentence(facts["split"]),
         "captions": {name: format_counted(count, "recording") for name, count in facts["captions"].items()},
         "example_captions": given[:MAX_CAPTIONS],
         "num_captions": len(given),
-        "rights": {name: _recording_counts(facts["rights"][name]) for name in ("licences", "sources", "consent")},
+        "rights": {
+            "licences": _recording_counts(
+                {f"{name}{licence_remark(name)}": count for name, count in facts["rights"]["licences"].items()}
+            ),
+            **{name: _recording_counts(facts["rights"][name]) for name in ("sources", "consent")},
+        },
     }
 
 
@@ -125,10 +133,10 @@ def _leaked(fractions: Mapping[str, float | None], key: str) -> str:
     return f"{text} or more" if least else text
 
 
-def title_of(folder: Path) -> str:
-    """The folder's name; the one around it for a folder that is only called "corpus", as in a proof of concept."""
-    folder = folder.resolve()
-    return f"Corpus of {folder.parent.name}" if folder.name == "corpus" and folder.parent.name else folder.name
+def title_of(folder: Path, source_name: str = "") -> str:
+    """The folder's name; with that of the recordings' folder where it is only called "corpus", as in a PoC."""
+    name = folder.resolve().name
+    return f"Corpus of {source_name}" if name == "corpus" and source_name else name
 
 
 def subtitle(facts: Mapping[str, Any]) -> str:
@@ -172,20 +180,24 @@ def duration_bars(seconds: Mapping[str, float]) -> list[BarChartRow]:
 def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> list[str]:
     """What to check before training, in sentences: rights, performers, split, duplicates, levels, captions."""
     licences, split = facts["rights"]["licences"], facts["split"]
-    unlicensed = licences.get(UNKNOWN, 0)
+    unlicensed = sum(n for name, n in licences.items() if allows_commercial_use(name) == "unknown")
     forbidden = sum(n for name, n in licences.items() if allows_commercial_use(name) == "forbidden")
     no_performer = facts["recordings_without_performer"]
     no_consent = set(facts["rights"]["consent"]) == {UNKNOWN}
     duplicates = len(facts["near_duplicates"])
     clipped = sum(row["clipped_fraction"] > _MAX_CLIPPED_FRACTION for row in levels)
-    no_caption = (facts["missing_captions"] or {}).get("recordings", 0)
+    missing = facts["missing_captions"] or {"file": "metadata.csv", "names": [], "kept_out": []}
     skipped = len(facts["skipped"])
     generated = facts.get("ai_generated") or {"left_out": 0, "used": [], "held_out": 0}
     sentences = (
         (len(generated["used"]), "recording", "AI-generated and used on purpose: no music that anybody played."),
         (generated["held_out"], "recording", "AI-generated and held out: scores compare with what a model made."),
         (generated["left_out"], "file", "left out as AI-generated."),
-        (unlicensed, "recording", "with an unknown licence: ask before anything is published."),
+        (
+            unlicensed,
+            "recording",
+            "with an unknown licence (none, or words not understood): ask before anything is published.",
+        ),
         (forbidden, "recording", "under a licence that forbids commercial use."),
         (no_performer, "recording", "without a performer's name: the split cannot keep them apart."),
         (no_consent, "", "No consent of the performers is on record; a column consent in metadata.csv keeps it."),
@@ -193,13 +205,22 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (duplicates, "pair", "of files with the same audio; each pair is kept on one side."),
         (clipped, "recording", "clipped: the model will learn the distortion too."),
         (
-            no_caption,
+            len(missing["names"]),
             "recording",
-            "without a caption: the sound is learned, but no words call for it; captions in metadata.csv would.",
+            f"without a caption: the sound is learned, but no words call for it; captions in {missing['file']} would.",
+        ),
+        (
+            len(missing["kept_out"]),
+            "recording",
+            "kept out of training without a caption: what has none cannot serve as a prompt.",
         ),
         (skipped, "file", "skipped; the reasons are below."),
     )
-    return [f"{format_counted(count, noun)} {text}" if noun else text for count, noun, text in sentences if count]
+    named = [f"{row['file']}: {row['note']}." for row in facts["notes"] if UNMATCHED in row["note"]]
+    named += [f"Unknown name: {row['note']}" for row in facts["notes"] if row["file"] == UNKNOWN_NAMES]
+    return named + [
+        f"{format_counted(count, noun)} {text}" if noun else text for count, noun, text in sentences if count
+    ]
 
 
 def _players(corpus: Corpus) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from talim.corpus.attribution import rights_of
@@ -16,6 +17,9 @@ from talim.corpus.recordings import ImportResult
 from talim.corpus.segment import PrepareStats, SegmentationConfig
 from talim.corpus.split import Split
 from talim.corpus.split_groups import SplitItem, performer_names, split_leakage
+from talim.html.formatting import format_counted
+
+_MAX_NAMES = 5  # in one line
 
 
 def with_split(clips: Sequence[Clip], split: Split) -> tuple[Clip, ...]:
@@ -35,8 +39,9 @@ def summarize(  # noqa: PLR0913
     *,
     near_duplicates: Sequence[NearDuplicate],
     random_leakage: Mapping[str, float | None] | None,
+    caption_table: str,
 ) -> dict[str, Any]:
-    """The summary as plain JSON values; `clips` are all clips."""
+    """The summary as plain JSON values; `clips` are all clips, `caption_table` is where missing captions belong."""
     used = with_split(clips, split)
     gap = [clip for clip in clips if clip.id not in split.sides]
     sides = {side: [clip for clip in used if clip.split == side] for side in ("train", "validation", "held_out")}
@@ -45,12 +50,17 @@ def summarize(  # noqa: PLR0913
     ]
     notes += [{"file": name, "note": note} for name, recording in metadata.items() for note in recording.notes]
     pairs = [(pair.first, pair.second) for pair in near_duplicates]
-    missing_captions = sum(recording.origin == "none" for recording in metadata.values())
+    without_caption = sorted(name for name, recording in metadata.items() if recording.origin == "none")
+    trained_files = {clip.source_file for clip in sides["train"]}
+    trained = [name for name in without_caption if name in trained_files]
+    kept_out = [name for name in without_caption if name not in trained_files]
+    missing = {"file": caption_table, "recordings": len(trained), "names": trained, "kept_out": kept_out}
     levels = {name: stats.segmented[name].levels for name in metadata}
     beats_chords = {name: sum(bool(getattr(clip, name)) for clip in used) for name in ("beats", "chords")}
     return {
         "format_version": FORMAT_VERSION,
         "source_format": imported.format,
+        "source_name": Path(imported.source).resolve().name,
         **_amount(used),
         "performers": len({name for clip in used for name in performer_names(clip.performer)}),
         "recordings_without_performer": len({clip.sound_group for clip in used if clip.performer == UNKNOWN}),
@@ -74,7 +84,7 @@ def summarize(  # noqa: PLR0913
         "example_caption": _example_caption(used),
         "captions": dict(sorted(Counter(recording.origin for recording in metadata.values()).items())),
         "silence_skipped_seconds": round(sum(stats.segmented[name].silence_skipped_seconds for name in metadata), 1),
-        "missing_captions": {"file": "metadata.csv", "recordings": missing_captions} if missing_captions else None,
+        "missing_captions": missing if without_caption else None,
         "near_duplicates": [asdict(pair) for pair in near_duplicates],
         "source_levels": [{"file": name, **(level.model_dump() if level else {})} for name, level in levels.items()],
         **_generated(used, stats),
@@ -106,6 +116,29 @@ def _generated(clips: Sequence[Clip], stats: PrepareStats) -> dict[str, Any]:
     left_out = sum(COLUMN in row for row in stats.skipped)
     facts = {"left_out": left_out, "used": used, "held_out": held_out}
     return {"ai_generated": facts} if used or left_out else {}
+
+
+def caption_table_path(missing: Mapping[str, Any], out: Path) -> str:
+    """Where missing captions belong: in the recordings' own table (FOLDER/NAME), or in that of the corpus `out`."""
+    return missing["file"] if "/" in missing["file"] else str(out / missing["file"])
+
+
+def missing_captions_lines(missing: Mapping[str, Any], out: Path) -> list[str]:
+    """What recordings without a caption mean, by name: those trained on, then those kept out of training."""
+    table = caption_table_path(missing, out)
+    lines = []
+    for names, which, effect in (
+        (missing["names"], "", "the sound is learned, but no words of a prompt call for it; to let words choose"),
+        (missing["kept_out"], " kept out of training", "what has none cannot serve as a prompt; so that it can"),
+    ):
+        if names:
+            have = "has" if len(names) == 1 else "have"
+            more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+            lines.append(
+                f"{format_counted(len(names), 'recording')}{which} {have} no caption ({', '.join(names[:_MAX_NAMES])}"
+                f"{more}): {effect}, add captions to {table} and run this again"
+            )
+    return lines
 
 
 def _example_caption(clips: Sequence[Clip]) -> str:

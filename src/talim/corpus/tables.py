@@ -42,6 +42,7 @@ class Table:
     rows: list[tuple[int, MetadataRow]] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)  # all that it names, in their order
     notes: list[str] = field(default_factory=list)
+    typed: dict[str, str] = field(default_factory=dict)  # columns as they were written
     unit: str = "line"  # what the numbers of the rows count: lines of a text file, or rows of a table without lines
 
 
@@ -70,7 +71,7 @@ def read_table(path: Path, folder: Path | None = None) -> Table:
         table.notes.append(f"{format_lines(nameless)} without a file name: not used")
     if not table.rows:
         table.notes.append("holds no row: nothing is read from it")
-    return Table(path, named, table.columns, table.notes)
+    return Table(path, named, table.columns, table.notes, table.typed)
 
 
 def read_rows(path: Path, folder: Path | None = None) -> Table:
@@ -92,7 +93,8 @@ def read_rows(path: Path, folder: Path | None = None) -> Table:
         notes.append(f"{format_lines(damaged)} with halves of characters, which became \ufffd")
     cells = [(line, plain_row(row)) for line, row in rows]
     columns = columns or list(dict.fromkeys(plain_column(str(name)) for _, row in rows for name in row))
-    return Table(path, [(line, row) for line, row in cells if row], columns, notes)
+    typed = {plain_column(str(name)): " ".join(str(name).split()) for _, row in rows for name in row}
+    return Table(path, [(line, row) for line, row in cells if row], columns, notes, typed)
 
 
 def plain_row(row: Mapping[str, object]) -> MetadataRow:
@@ -189,7 +191,7 @@ def _jsonl_rows(text: str, notes: list[str]) -> Iterator[tuple[int, dict[str, ob
 
 
 def _csv_rows(text: str, columns: list[str], notes: list[str]) -> Iterator[tuple[int, dict[str, object]]]:
-    """Rows by column name with the line that each begins in; ValueError where cells may be in a wrong column.
+    """Rows by columns as written, with the lines that each begins in; ValueError where cells may be misplaced.
 
     The names of the columns and what is odd are added to `columns` and `notes`.
     """
@@ -203,6 +205,7 @@ def _csv_rows(text: str, columns: list[str], notes: list[str]) -> Iterator[tuple
     body = "\n".join(lines[skipped:])
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     start, header = first_line + skipped, None
+    written: list[str] = []
     surplus: list[int] = []
     missing: list[int] = []
     nameless: Counter[int] = Counter()
@@ -210,7 +213,7 @@ def _csv_rows(text: str, columns: list[str], notes: list[str]) -> Iterator[tuple
         for cells in reader:
             line, start = start, first_line + skipped + reader.line_num
             if header is None:
-                header = _header(cells)
+                header, written = _header(cells), cells
                 columns += header
                 continue
             if not any(cell.strip() for cell in cells):
@@ -219,7 +222,7 @@ def _csv_rows(text: str, columns: list[str], notes: list[str]) -> Iterator[tuple
             if len(cells) != len(header):
                 (surplus if len(cells) > len(header) else missing).append(line)
             nameless.update(n for n, cell in enumerate(cells[: len(header)]) if cell.strip() and not header[n])
-            yield line, {name: cell for name, cell in zip(header, cells, strict=False) if name}
+            yield line, {text: cell for name, text, cell in zip(header, written, cells, strict=False) if name}
     except csv.Error as error:
         hint = "a quotation mark opens a cell and does not close it, or stands within one (write it twice)"
         raise ValueError(f"line {start} is not CSV: {error}; often {hint}") from error

@@ -9,16 +9,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
-from talim.corpus.label_spellings import possible_traditions
+from talim.corpus.label_spellings import is_listed, possible_traditions
 from talim.corpus.labels import LAYAS, Labels, is_unmetered, parse_labels
 from talim.corpus.manifest import UNKNOWN
 from talim.html.formatting import format_counted
 from talim.traditions.devanagari import romanize_devanagari
-from talim.traditions.instrument_names import near_instruments
+from talim.traditions.instrument_names import list_instruments, near_instruments, resolve_instrument
 from talim.traditions.name_matching import normalize_name, normalize_words
+from talim.traditions.prompt_labels import mode_in
 from talim.traditions.tradition import load_all_builtin
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def unknown_names(recordings: Iterable[RecordingMetadata]) -> list[str]:
 
 
 def _doubts(labels: Labels, tradition: str) -> Iterator[_Doubt]:
+    instruments = [name for usual, others in list_instruments() for name in (usual, *others)]
     for text in labels.mode:
         yield from _entry_doubt("mode", labels.mode_kind or "mode", text, tradition)
     for text in labels.cycle:
@@ -57,7 +59,9 @@ def _doubts(labels: Labels, tradition: str) -> Iterator[_Doubt]:
             yield from _entry_doubt("cycle", labels.cycle_kind or "cycle", text, tradition)
     for text in labels.instruments:
         near = near_instruments(romanize_devanagari(text))
-        if near is not None and near_instruments(text) is not None:
+        if _is_slip(text, instruments):
+            yield "instrument", text, (resolve_instrument(_without_slip(text)),)
+        elif near is not None and near_instruments(text) is not None:
             yield "instrument", text, tuple(near[:_OFFERS])
 
 
@@ -75,12 +79,49 @@ def _entry_doubt(what: Literal["mode", "cycle"], kind: str, text: str, tradition
     near: dict[str, None] = {}
     for one in lists:
         entries = one.mode_keys if what == "mode" else one.cycle_keys
-        whole, key = (normalize_name(romanize_devanagari(each), words[one.slug]) for each in (text, bare))
-        if whole in entries or key in entries:
+        forms = (text, bare, _without_slip(bare))
+        whole, key, mended = (normalize_name(romanize_devanagari(each), words[one.slug]) for each in forms)
+        entry = entries.get(whole) or entries.get(key)
+        meant = entry or entries.get(mended)
+        names = (meant.name, *meant.aliases) if meant else ()
+        if entry and not _is_slip(bare, names):
             return
+        if meant:
+            near |= {meant.name: None}
+            continue
         near |= dict.fromkeys(entries[each].name for each in difflib.get_close_matches(key, entries, _OFFERS, _CUTOFF))
     if near or (lists and (of_kind or tradition)):  # a mode of no tradition may be of any
         yield kind, text, tuple(near)[:_OFFERS]
+
+
+def _without_slip(text: str) -> str:
+    """The name without a question mark, and with one letter for a consonant or a last a that is written twice."""
+    text = text.replace("?", "").replace("？", "").strip()
+    return re.sub(r"([b-df-hj-np-tv-z])\1+|(a)a+(?!\w)", r"\1\2", text, flags=re.IGNORECASE)
+
+
+def _is_slip(text: str, names: Collection[str]) -> bool:
+    """Whether a text is none of `names`, but is one without its doubled letters or question mark."""
+    return not is_listed(text, names) and is_listed(_without_slip(text), names)
+
+
+def other_mode_in_caption(recording: RecordingMetadata) -> str:
+    """A note where the words of a caption name another mode than the labels of its recording; else empty."""
+    labels = recording.labels
+    modes = {*labels.mode, *(name for part in recording.sections for name in parse_labels(part.cells).mode)}
+    for one in possible_traditions(labels.tradition or UNKNOWN):
+        keys = (normalize_name(romanize_devanagari(name), one.mode_words) for name in modes)
+        labelled = {entry.slug: entry for key in keys if (entry := one.mode_keys.get(key))}
+        named = (mode_in(recording.caption, [one]) or "").rpartition("/")[2]
+        text = f" {normalize_words(recording.caption)} "
+        spellings = [name for entry in labelled.values() for name in (entry.name, *entry.aliases)]
+        if not labelled or not named or named in labelled or any(f" {normalize_words(s)} " in text for s in spellings):
+            continue
+        column = " and ".join(entry.name for entry in labelled.values())
+        return (
+            f"its text names {one.mode_word} {one.mode(named).name}, its labels {column}: correct the one that is wrong"
+        )
+    return ""
 
 
 _LAYA_KEYS = frozenset(map(normalize_words, (*LAYAS, "laya")))

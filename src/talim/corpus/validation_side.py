@@ -60,7 +60,8 @@ def add_validation(split: Split, items: Sequence[SplitItem], seed: int, duplicat
         return _with_sides(split, chosen, NONE, text, note)
     names = sorted({item.recording for item in training if item.id in chosen})
     note = f"weights were chosen on clips of recordings that were also trained on ({list_names(names)}), as {why}"
-    text = f"{_WHAT_FOR}: the last part of {list_names(names)}, which are trained on otherwise, as {why}."
+    rest = "the rest of which is" if len(names) == 1 else "the rest of each of which is"
+    text = f"{_WHAT_FOR}: the last part of {list_names(names)}, {rest} trained on, as {why}."
     return _with_sides(split, chosen, PARTS, text, note)
 
 

@@ -26,6 +26,7 @@ from talim.run import Run
 
 FOLDER = "stimuli"
 TABLE = "stimuli.json"
+SHORT_SECONDS = 3.0  # what is shorter ends before a phrase does
 ANCHOR_HZ = 3500.0  # the low anchor of ITU-R BS.1534-3
 _LOW_QUALITY_ANCHOR_HZ = 1200.0
 _PEAK = 10 ** (-1 / 20)  # -1 dBFS: leaves headroom for inter-sample peaks
@@ -76,8 +77,24 @@ def prepare(folder: Path, protocol: Protocol) -> StimulusSet:
     with new_folder(target) as new:
         written = _write(new, protocol, files, notes)
         written["notes"] += equal_sounds(written["stimuli"], prompts, protocol.names, folder / FILE)
+        written["notes"] += weak_material(written["stimuli"], len(prompts))
         write_json(new / TABLE, {"format": stimulus_format, "prompts": prompts} | written)
     return _read(target)
+
+
+def weak_material(rows: Sequence[dict[str, Any]], items: int) -> list[str]:
+    """A note where listeners get one item alone, or stimuli too short to judge, with what would help."""
+    again, notes = "evaluate again and make the test again: talim evaluate RUN", list[str]()
+    if items == 1:
+        told = "answers tell of this one piece, and little of the conditions"
+        notes.append(f"warning: there is one item only: {told}; for more, {again} --num-prompts 8")
+    shortest = min((row["seconds"] for row in rows), default=SHORT_SECONDS)
+    if shortest < SHORT_SECONDS:
+        notes.append(
+            f"warning: the shortest sounds last {shortest:.2g} s, in which music can hardly be judged; for longer "
+            f"ones, {again} --seconds 8"
+        )
+    return notes
 
 
 def equal_sounds(

@@ -162,6 +162,7 @@ def _fit_to_budget(
     """
     from talim.training import time_budget
 
+    progress.log(f"timing training steps of {format_counted(len(by_design), 'design')}")
     timings = {
         design: time_budget.measure_step_timing(recipe, progress, options.device)
         for design, recipe in by_design.items()

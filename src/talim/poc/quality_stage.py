@@ -61,8 +61,8 @@ def undecidable_note(corpus: Corpus) -> str:
         return ""
     if count == 2:
         return (
-            "warning: this run can hardly pass the quality stage, and the stages after it will be left out: the interval "
-            "over two held-out recordings lies above 0 only where their gains differ by less than 8 %; "
+            "warning: this run can hardly pass the quality stage, and the stages after it will be left out: the "
+            "interval over two held-out recordings lies above 0 only where their gains differ by less than 8 %; "
             f"{_hold_out_more(corpus, FEW_RECORDINGS)}"
         )
     if count > 1:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from talim.corpus.generated_recordings import COLUMN
+from talim.corpus.summary import missing_captions_lines
 from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
 from talim.evaluation.intervals import interval_note
 from talim.html import formatting
+from talim.licences import licence_remark
 from talim.reporting import (
     continuation_section,
     human_ratings,
@@ -38,18 +40,13 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"choose by (validation), {split['held_out']['clips']} to test with (held out), split by {split['strategy']}",
         *filter(None, [split.get("explanation")]),
         *([f"note: {interval_note(1)}"] if split["held_out"].get("recordings") == 1 else []),
-        "licences: " + ", ".join(f"{name} ({n})" for name, n in summary["rights"]["licences"].items()),
+        "licences: "
+        + ", ".join(f"{name}{licence_remark(name)} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
     if generated := summary.get("ai_generated"):
         lines += _generated_lines(generated)
     if missing := summary.get("missing_captions"):
-        table = out / missing["file"]
-        have = "has" if missing["recordings"] == 1 else "have"
-        counted = formatting.format_counted(missing["recordings"], "recording")
-        lines.append(
-            f"{counted} {have} no caption: the sound is learned, but no words of a prompt call for it; to let words "
-            f"choose, add captions to {table} and run this again"
-        )
+        lines += [_printable(line) for line in missing_captions_lines(missing, out)]
     doubts = [row["note"] for row in summary["notes"] if row["file"] == UNKNOWN_NAMES]
     lines += [_printable(f"unknown name, used as written: {line}") for line in doubts]
     lines += [_printable(line) for line in sound_group_lines(summary)]

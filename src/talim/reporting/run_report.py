@@ -204,8 +204,9 @@ def key_figures(result: RunResults) -> list[tuple[str, str]]:
     figures = []
     if mean is not None:
         change = f"{'+' if mean < 0 else ''}{formatting.format_number(-mean, 2)}"
+        which = f", {'lower and so better' if mean > 0 else 'higher and so worse'}" if mean else ""
         unit = LOSS_UNITS.get(result.loss_unit, result.loss_unit)
-        meaning = f"change of the prediction error (loss) on held-out recordings, in {unit}"
+        meaning = f"change of the prediction error (loss) on held-out recordings{which}, in {unit}"
         figures.append(
             (change, f"may be chance: {meaning}" if may_be_chance(result.losses["loss_reduction"]) else meaning)
         )

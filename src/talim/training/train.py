@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,9 @@ from talim.adapters import injection
 from talim.atomic_io import check_writable, read_json, write_json, write_text
 from talim.backbones.readable_text import describe, examine
 from talim.corpus.attribution import training_music
-from talim.corpus.manifest import Corpus
+from talim.corpus.manifest import Clip, Corpus
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.licences import allows_commercial_use
 from talim.progress import Progress
 from talim.recipe import Recipe
@@ -121,10 +123,19 @@ def _read_captions(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone,
         progress.log(line)
     if wanted and not backbone.transliterate and reading.unreadable:
         progress.log(f"{run.folder}: was begun with captions as they are written, and goes on so")
-    if without := sum(not caption.strip() for caption in captions):
-        which = "no clip has a" if without == len(captions) else f"{without} of {len(captions)} clips have no"
-        progress.log(f"note: {which} caption: {TRAINED_WITHOUT_WORDS}")
+    if without := _without_caption(corpus.train):
+        progress.log(f"note: {without} caption: {TRAINED_WITHOUT_WORDS}")
+    if without := _without_caption(corpus.held_out):
+        progress.log(f"note: held-out clips: {without} caption; what has none cannot serve as a prompt")
     return {"transliterated": backbone.transliterate, **reading.as_dict()}
+
+
+def _without_caption(clips: Sequence[Clip]) -> str:
+    """ "3 of 8 clips have no" where some have no caption, "no clip has a" where none has one, else empty."""
+    without = sum(not clip.caption.strip() for clip in clips)
+    if 0 < without < len(clips):
+        return f"{without} of {format_counted(len(clips), 'clip')} {'has' if without == 1 else 'have'} no"
+    return "no clip has a" if without else ""
 
 
 def _tell_start(start: StoredAdapter, corpus: Corpus, backbone: Backbone, progress: Progress) -> None:
