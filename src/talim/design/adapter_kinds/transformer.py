@@ -137,7 +137,8 @@ class TemporalAttention(nn.Module):
         for kind, new in (("keys", key), ("values", value)):
             buffer = state.tensors.get(f"{self.name} {kind}")
             # the past may be part of a graph: do not write into it; nor has a compiled or traced step buffers that grow
-            if new.requires_grad or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            is_traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+            if new.requires_grad or torch.compiler.is_compiling() or is_traced:
                 buffer = new if buffer is None else torch.cat([buffer[:, :, :before], new], 2)
                 state.tensors[f"{self.name} {kind}"] = buffer
                 extended.append(buffer)
