@@ -99,7 +99,7 @@ def test_export_folder_says_what_it_leaves_out(finished_run: Run, tmp_path: Path
         assert f"left out: {words}" in text or words in text
     for name in ("continuations", "metrics_cache", "scores.html"):
         assert f"left out: {name}: " in text
-    assert [f"left out: {line}" for line in result["left_out"]] == said.lines
+    assert [f"exporting {finished_run.folder}", *(f"left out: {line}" for line in result["left_out"])] == said.lines
     assert "--with-base" in text
     everything = {path.name for path in finished_run.folder.iterdir() if not path.name.startswith(".")}
     taken = {name.split("/")[0] for name in result["files"]}

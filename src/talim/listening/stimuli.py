@@ -86,8 +86,10 @@ def weak_material(rows: Sequence[dict[str, Any]], items: int) -> list[str]:
     """A note where listeners get one item alone, or stimuli too short to judge, with what would help."""
     again, notes = "evaluate again and make the test again: talim evaluate RUN", list[str]()
     if items == 1:
-        told = "answers tell of this one piece, and little of the conditions"
-        notes.append(f"warning: there is one item only: {told}; for more, {again} --num-prompts 8")
+        notes.append(
+            "warning: there is one item only: answers tell of this one piece, and little of the conditions; for more, "
+            f"{again} --num-prompts 8"
+        )
     shortest = min((row["seconds"] for row in rows), default=SHORT_SECONDS)
     if shortest < SHORT_SECONDS:
         notes.append(
