@@ -115,7 +115,7 @@ def test_load_with_a_missing_weight_keeps_the_model_unchanged(fresh: Fresh, desi
     del weights[removed]
     save_file(weights, file)
     reloaded = fresh()
-    with pytest.raises(TalimError, match="1 weights missing, 0 unknown"):
+    with pytest.raises(TalimError, match="1 weight missing, 0 unknown"):
         adapters.load(reloaded, tmp_path / "a")
     assert not any(isinstance(module, BaseTunerLayer) for module in reloaded.model.modules())
 
@@ -269,7 +269,7 @@ def spoil_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obje
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.pop(KEY), "1 weights missing, 0 unknown"),
+        (lambda w: w.pop(KEY), "1 weight missing, 0 unknown"),
         (lambda w: w.update({KEY.replace("layers.0", "layers.7"): torch.zeros(16)}), "0 weights missing, 1 unk"),
         (lambda w: w.update({KEY: torch.zeros(3)}), r"shape \(3,\), expected \(16,\)"),
     ],
@@ -289,7 +289,7 @@ def test_from_pretrained_unmatched_weights_raises_talim_error(stored: Path, fres
     from peft import PeftModel
 
     spoil_weights(stored, lambda w: w.pop(KEY))
-    with pytest.raises(TalimError, match="1 weights missing"):
+    with pytest.raises(TalimError, match="1 weight missing"):
         PeftModel.from_pretrained(fresh().model, stored)
 
 
@@ -453,7 +453,7 @@ def test_load_folder_of_save_pretrained_restores_the_outputs(fresh: Fresh, tmp_p
     weights = load_file(tmp_path / "peft" / "adapter_model.safetensors")
     del weights[sorted(weights)[0]]
     save_file(weights, tmp_path / "peft" / "adapter_model.safetensors")
-    with pytest.raises(TalimError, match="1 weights missing"):
+    with pytest.raises(TalimError, match="1 weight missing"):
         adapters.load(fresh(), tmp_path / "peft")
 
 

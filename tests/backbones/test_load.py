@@ -97,12 +97,12 @@ def test_load_incomplete_weights_raises_talim_error(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["decoder.lm_heads.2.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(TalimError, match=r"lacks 1 weights \(decoder\.lm_heads\.2\.weight"):
+    with pytest.raises(TalimError, match=r"lacks 1 weight \(decoder\.lm_heads\.2\.weight"):
         load(folder)
     weights["decoder.lm_heads.2.weight"] = torch.zeros(32, 16)
     weights["decoder.stranger.weight"] = torch.zeros(2)
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(TalimError, match=r"unknown 1 weights \(decoder\.stranger"):
+    with pytest.raises(TalimError, match=r"unknown 1 weight \(decoder\.stranger"):
         load(folder)
     (folder / "model.safetensors").write_bytes(b"cut short")
     with pytest.raises(TalimError, match="cannot be read"):

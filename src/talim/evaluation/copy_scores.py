@@ -246,14 +246,14 @@ def null_shortfall(corpus: Corpus, given: int, seconds: float, setting: str) -> 
 
     They are cut to the `seconds` of the generated pieces, which `setting` gives.
     """
+    longest = max((clip.seconds for clip in corpus.train), default=0.0)
+    if longest < audio_matching.PASSAGE_SECONDS:
+        return f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s, and the longest training clip {longest:.3g} s"
     if seconds < audio_matching.MIN_CLIP_SECONDS:
         return (
             f"pieces of {seconds:.3g} s are too short to be compared: "
             f"{setting} {math.ceil(audio_matching.MIN_CLIP_SECONDS)} or more"
         )
-    longest = max((clip.seconds for clip in corpus.train), default=0.0)
-    if longest < audio_matching.PASSAGE_SECONDS:
-        return f"a passage lasts {audio_matching.PASSAGE_SECONDS:g} s, and the longest training clip {longest:.3g} s"
     of = f"clips of other recordings, of at least {audio_matching.MIN_CLIP_SECONDS:g} s each"
     return f"{null_needed(of, given)}: add recordings, or longer ones"
 

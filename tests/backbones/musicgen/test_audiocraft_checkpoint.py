@@ -277,7 +277,7 @@ def test_code_in_a_file_is_not_run(modifiable: Path, file: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p["best_state"].pop("emb.0.weight"), r"lacks 1 weights.*embed_tokens\.0"),
+        (lambda p: p["best_state"].pop("emb.0.weight"), r"lacks 1 weight.*embed_tokens\.0"),
         (lambda p: p["best_state"].update({"linears.0.bias": torch.zeros(32)}), "linears.0.bias"),
         (
             lambda p: p["best_state"].update({"transformer.layers.0.self_attn.in_proj_bias": torch.zeros(48)}),
@@ -319,7 +319,7 @@ def test_a_text_encoder_with_missing_weights_is_refused(modifiable: Path) -> Non
     weights = load_file(file)
     del weights["encoder.final_layer_norm.weight"]
     save_file(weights, file, {"format": "pt"})
-    with pytest.raises(TalimError, match=r"lacks 1 weights .*final_layer_norm"):
+    with pytest.raises(TalimError, match=r"lacks 1 weight .*final_layer_norm"):
         load(modifiable, device="cpu")
 
 
