@@ -160,7 +160,6 @@ ALLOWED = {
     ("poc/cost_stage.py", "designs"),
     ("reporting/messages.py", "files"),
     ("reporting/sentences.py", "times"),
-    ("training/train.py", "clips"),
 }
 
 

@@ -35,4 +35,4 @@ def test_filter_holds_equal_messages_back_and_counts_them() -> None:
     now[0] = QUIET_SECONDS + 1
     late = record_of("out of sockets: %s", 7)
     assert quiet.filter(late)
-    assert late.getMessage() == "out of sockets: 7 (and 1000 times since it was said)"
+    assert late.getMessage() == "out of sockets: 7 (and 1\u202f000 times since it was said)"
