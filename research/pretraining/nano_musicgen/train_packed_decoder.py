@@ -7,8 +7,8 @@ reads all files of `pack_tokens` below the folder, also those that are written w
 OUT/weights.safetensors every minute, OUT/log.jsonl and OUT/state.pt, from which it resumes; `--seconds` is the time of
 all runs together. A second run gives other weights: which clips are in a batch depends on the speed of the machine.
 
-Short crops come first, as in `decoder`: a caption is worth about nine nats per piece, whatever its length. An auxiliary
-head, discarded afterwards, predicts the position in beat and bar from the middle layer, as in `beat_finetune`. Half of
+Short crops come first: a caption is worth about nine nats per piece, whatever its length. An auxiliary
+head, discarded afterwards, predicts the position in beat and bar from the middle layer. Half of
 a batch is equal-tempered music, half the broad corpus.
 """
 
@@ -273,7 +273,7 @@ class Trainer:
 
 
 def load_text_encoder(folder: Path, device: torch.device) -> Any:
-    """The frozen text encoder that `broad_text` trained."""
+    """The frozen text encoder that `train_text_encoder` trained."""
     text: Any = T5EncoderModel(musicgen.text_config(DecoderShape().text_width, 2))
     text_encoder.restore(text, folder)
     return text.to(device).eval()

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from talim.backbones.musicgen.decoding import fused_steps
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep
+from talim.backbones.musicgen.decoding.cache_positions import History
 from talim.backbones.musicgen.decoding.decoder import StaticStep, Step
 from talim.backbones.musicgen.decoding.layer_steps import adapter_step
-from talim.backbones.musicgen.decoding.static_cache import History
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 
 BaseWith = Callable[..., Any]

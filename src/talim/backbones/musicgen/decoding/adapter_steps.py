@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from talim.backbones.musicgen.decoding.cache_positions import Place, Visible, write
 from talim.backbones.musicgen.decoding.linear_products import Norm, elementwise, product_of
-from talim.backbones.musicgen.decoding.static_cache import Place, Visible, write
 from talim.design.adapter_kinds import Conv, Kind, Transformer
 from talim.design.adapter_kinds.conv import TemporalConv
 from talim.design.streaming import StreamingState

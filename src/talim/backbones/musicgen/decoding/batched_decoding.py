@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from talim.backbones.musicgen import sampling
+from talim.backbones.musicgen.decoding.cache_positions import Place, read, write
 from talim.backbones.musicgen.decoding.decoder import Beginning, Decoder
 from talim.backbones.musicgen.decoding.graphs import Capture, capture_on_gpu
-from talim.backbones.musicgen.decoding.static_cache import Place, read, write
 from talim.backbones.musicgen.delay_pattern import apply_delay_pattern
 
 if TYPE_CHECKING:

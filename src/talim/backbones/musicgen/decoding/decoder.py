@@ -18,6 +18,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from talim.backbones.musicgen.decoding.cache_positions import History, Place, Visible
 from talim.backbones.musicgen.decoding.layer_steps import LayerStep, read_layer
 from talim.backbones.musicgen.decoding.linear_products import (
     Form,
@@ -27,7 +28,6 @@ from talim.backbones.musicgen.decoding.linear_products import (
     make_product,
     read_affine,
 )
-from talim.backbones.musicgen.decoding.static_cache import History, Place, Visible
 from talim.progress import log_once
 
 MOST_ROWS_CPU, MOST_ROWS_GPU = 16, 64  # beyond which a step takes as much longer as it makes more

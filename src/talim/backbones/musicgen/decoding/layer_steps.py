@@ -11,6 +11,7 @@ from transformers.models.musicgen.modeling_musicgen import MusicgenDecoderLayer
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyDecoderLayer
 
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, OtherStep, TransformerStep
+from talim.backbones.musicgen.decoding.cache_positions import Visible, write
 from talim.backbones.musicgen.decoding.fused_steps import can_be_fused, fused_step
 from talim.backbones.musicgen.decoding.linear_products import (
     Form,
@@ -22,7 +23,6 @@ from talim.backbones.musicgen.decoding.linear_products import (
     make_product,
     read_affine,
 )
-from talim.backbones.musicgen.decoding.static_cache import Visible, write
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.backbones.musicgen.decoding.static_cache import History, read, write
+from talim.backbones.musicgen.decoding.cache_positions import History, read, write
 
 
 def test_write_and_read_at_a_number_and_at_a_tensor() -> None:
