@@ -11,7 +11,7 @@ from pydantic import Field
 
 from talim import recipe as recipes
 from talim.app.workspace import Workspace
-from talim.atomic_io import read_json, write_text
+from talim.atomic_io import write_text
 from talim.backbones.registry import MODELS, NANO
 from talim.design.expression import Design
 from talim.errors import UsageError
@@ -75,12 +75,11 @@ class PlanRequest(TrainingChoice, CommandRequest):
     price_per_hour: float | None = Field(default=None, gt=0, le=1e6)
 
     def arguments(self, work: Workspace) -> list[str]:
-        from talim.planning.training_job import training_job
+        from talim.planning.training_job import prepared_clip_seconds, training_job
 
         if self.gpu is not None and self.gpu not in gpu_table():
             raise UsageError(f"{self.gpu[:100]!r} is no GPU of the table")
-        summary = work.corpus / "summary.json"
-        clip_seconds = float(read_json(summary)["clip_seconds"]) if summary.is_file() else recipes.CLIP_SECONDS
+        clip_seconds = prepared_clip_seconds(work.corpus) or recipes.CLIP_SECONDS
         designs = dict.fromkeys([*DESIGNS, *filter(None, [work.choices.get("design")])])
         job = training_job(self.recipe(DESIGNS[0]).model_dump(mode="json"), clip_seconds)
         arguments = ["plan", "--base", job.base, *(text for design in designs for text in ("--design", design))]

@@ -111,9 +111,8 @@ class JobRunner:
             return None
         last = self.own / "last.json"
         running = self.busy() and last.is_file() and read_json(last)["name"] == name
-        facts: dict[str, Any] = read_json(
-            record
-        )  # after the lock was looked at: else one that just ended looks stopped
+        # after the lock was looked at: else one that just ended looks stopped
+        facts: dict[str, Any] = read_json(record)
         status = facts.get("status")
         if running and status is None:
             state = RUNNING

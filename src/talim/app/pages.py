@@ -42,7 +42,7 @@ class PageReader:
         work, run = self.work, self.work.run
         pieces = work.numbered("music")
         known = {
-            "recordings": (work.corpus / "summary.json").is_file(),
+            "recordings": work.summary.is_file(),
             "plan": "design" in work.choices,
             "train": run is not None and Run(run).finished,
             "listen": run is not None and Run(run).scores.is_file(),
@@ -72,12 +72,11 @@ class PageReader:
             }
             for name in work.files("recordings")
         ]
-        summary = work.corpus / "summary.json"
         shown = {"rows": rows, "columns": columns, "fault": fault, "corpus": None, "caption": ""}
-        if summary.is_file():
+        if work.summary.is_file():
             inputs = [work.recordings, work.recordings / METADATA]
-            changed = max(path.stat().st_mtime for path in inputs if path.exists()) > summary.stat().st_mtime
-            shown["corpus"] = self._corpus(read_json(summary)) | {"changed": changed}
+            changed = max(path.stat().st_mtime for path in inputs if path.exists()) > work.summary.stat().st_mtime
+            shown["corpus"] = self._corpus(read_json(work.summary)) | {"changed": changed}
         return shown
 
     def _corpus(self, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,8 +149,8 @@ class PageReader:
         chosen = {"base": NANO, "length": "quick", "design": DESIGNS[0], **self.work.choices}
         runs = [path.name for path in self.work.numbered("run") if path.is_dir()]
         shown: dict[str, Any] = {"chosen": chosen, "runs": runs, "run": None, "lengths": list(LENGTHS)}
-        shown["ready"] = (self.work.corpus / "summary.json").is_file()
-        if self.work.run is not None and Run(self.work.run).recipe_file.is_file():
+        shown["ready"] = self.work.summary.is_file()
+        if self.work.run is not None and is_started(self.work.run):
             shown["run"] = self._training(read_result(self.work.run))
         return shown
 

@@ -82,6 +82,11 @@ class Workspace:
         return f"{stem}-{number + 1}{suffix}"
 
     @property
+    def summary(self) -> Path:
+        """The file that a prepared corpus has."""
+        return self.corpus / "summary.json"
+
+    @property
     def run(self) -> Path | None:
         """The run that the pages are about: the chosen one, else the latest."""
         runs = [path for path in self.numbered("run") if path.is_dir()]

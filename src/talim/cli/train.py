@@ -75,16 +75,17 @@ def train(
 def _tell_plan(run: Run, recipe: Recipe, device: str) -> None:
     """Tell what a training that begins needs, as plans say it; the command of the plan where it is not known here."""
     from talim import progress
-    from talim.atomic_io import read_json
     from talim.backbones.devices import pick_device
     from talim.planning import plan, tables
     from talim.planning.trace_cache import default_cache_folder
-    from talim.planning.training_job import training_job
+    from talim.planning.training_job import prepared_clip_seconds, training_job
 
-    summary = Path(recipe.corpus) / "summary.json"
-    if run.finished or run.checkpoint.is_file() or recipe.design.is_stored or not summary.is_file():
+    if run.finished or run.checkpoint.is_file() or recipe.design.is_stored:
         return
-    job = training_job(recipe.model_dump(mode="json"), float(read_json(summary)["clip_seconds"]))
+    clip_seconds = prepared_clip_seconds(Path(recipe.corpus))
+    if clip_seconds is None:
+        return
+    job = training_job(recipe.model_dump(mode="json"), clip_seconds)
     cost = plan.known_cost(job, pick_device(device), default_cache_folder())
     needs = f"time and memory that it needs are told by: {job.command()}"
     if cost is not None:

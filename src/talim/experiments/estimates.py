@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from talim.atomic_io import read_json
 from talim.errors import TalimError
 from talim.experiments.study_file import TrialSpec
 from talim.html.formatting import format_counted, format_memory, format_setting
 from talim.planning.tables import format_kwh, format_si, training_needs
-from talim.planning.training_job import TrainingJob, training_job
+from talim.planning.training_job import TrainingJob, prepared_clip_seconds, training_job
 from talim.progress import Progress, format_duration
 
 
@@ -61,11 +60,8 @@ class TrialEstimates:
 def job_of(trial: TrialSpec, base: str, corpora: Path) -> TrainingJob:
     """A trial's training; a prepared corpus that the study names, by a path from `corpora`, has clips of its own."""
     spec = trial.corpus_spec
-    summary = corpora / str(spec.corpus) / "summary.json"
-    seconds = spec.clip_seconds
-    if spec.corpus is not None and summary.is_file():
-        seconds = float(read_json(summary)["clip_seconds"])
-    return training_job(trial.recipe.model_dump(mode="json"), seconds, base)
+    prepared = None if spec.corpus is None else prepared_clip_seconds(corpora / str(spec.corpus))
+    return training_job(trial.recipe.model_dump(mode="json"), prepared or spec.clip_seconds, base)
 
 
 def total_message(total: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ class ExportedRun:
 
     def json_file(self, path: Path) -> bytes:
         """A JSON file of the run as bytes, without commands and with names instead of paths of this machine."""
-        return _as_json(_without_paths(read_json(path), self._known_folders), path)
+        return as_json(_without_paths(read_json(path), self._known_folders), path)
 
     @cached_property
     def _known_folders(self) -> dict[str, str]:
@@ -119,7 +119,7 @@ class ExportedRun:
             "cost": read_json(self.run.cost),
             "adapter": {name: self.info.get(name) for name in ("talim", "base", "design", "parameters", "sha256")},
         }
-        return _as_json(_without_paths(parts, self._known_folders), self.run.folder)
+        return as_json(_without_paths(parts, self._known_folders), self.run.folder)
 
 
 def finished_run(folder: Path | str) -> ExportedRun:
@@ -270,7 +270,8 @@ def _digest(content: bytes | Path) -> str:
     return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else file_hash(content)
 
 
-def _as_json(value: Any, source: Path) -> bytes:
+def as_json(value: Any, source: Path) -> bytes:
+    """JSON of what was read in `source`; TalimError for a number that JSON does not have."""
     try:
         return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except ValueError:

@@ -16,13 +16,13 @@ import yaml
 from talim.adapters import serialization
 from talim.errors import TalimError, UsageError
 from talim.exporting import contents
-from talim.exporting.contents import ExportedRun, Files
+from talim.exporting.contents import ExportedRun
 from talim.exporting.transformers_model import PROBE, TOLERANCE, probe_inputs, probe_logits
 from talim.progress import Progress
 from talim.version import __version__
 
 INSTALL = "pip install '.[onnx]'"
-SCRIPT = "generate.py"
+SCRIPT, SCRIPT_FILE = "generate.py", Path(__file__).with_name("onnx_generate.py")  # in the export, and here
 SETTINGS = "settings.json"
 PROBE_FRAMES = 33  # that the codec's graph is checked with: another number than it was made with
 TRACED = {"batch": 2, "past": 3, "text": 5}  # sizes that the graphs are made with
@@ -39,7 +39,7 @@ def export_onnx(exported: ExportedRun, out: Path, progress: Progress) -> dict[st
     write = graph_writer(exported, progress)
     header, kept = contents.card_sections(exported)
     header |= {"library_name": "onnx"}
-    files |= script_files(exported)
+    files[SCRIPT] = SCRIPT_FILE
     files["README.md"] = _card(exported, header, kept, contents.example_links(rows)).encode()
     for line in left_out:
         progress.log(f"left out: {line}")
@@ -48,11 +48,6 @@ def export_onnx(exported: ExportedRun, out: Path, progress: Progress) -> dict[st
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     found = {"largest_difference": differences[0], "files": written, "left_out": left_out}
     return {"to": "onnx", "out": str(out), **found}
-
-
-def script_files(exported: ExportedRun) -> Files:
-    """generate.py."""
-    return {SCRIPT: Path(__file__).with_name("onnx_generate.py")}
 
 
 def graph_writer(exported: ExportedRun, progress: Progress) -> GraphWriter:

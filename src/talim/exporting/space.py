@@ -19,7 +19,7 @@ from talim.terminal_text import one_line
 GRADIO = "6.31.0"  # that app.py is written for
 PYTHON = "3.11"
 PINNED = ("onnxruntime", "numpy", "tokenizers")
-MOST_TITLE, MOST_DESCRIPTION = 80, 60  # characters that the Hub shows
+MOST_TITLE = 80  # characters that the Hub shows; of a description 60
 
 
 def export_space(exported: ExportedRun, options: ExportOptions, progress: Progress) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def space_files(
     onnx_model.graph_writer(exported, progress)(folder)
     files |= {path.name: path for path in folder.iterdir()}
     files |= {f"adapter/{name}": content for name, content in adapter.items()}
-    files |= onnx_model.script_files(exported)
+    files[onnx_model.SCRIPT] = onnx_model.SCRIPT_FILE
     files["app.py"] = Path(__file__).with_name("space_app.py")
     files["requirements.txt"] = _requirements()
     header, kept = contents.card_sections(exported)
@@ -65,7 +65,7 @@ def space_files(
     )
     settings = json.loads((folder / onnx_model.SETTINGS).read_text(encoding="utf-8"))
     settings |= {"title": title, "about": about, "prompt": _first_prompt(rows)}
-    files[onnx_model.SETTINGS] = (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode()
+    files[onnx_model.SETTINGS] = contents.as_json(settings, folder)
     added = contents.example_links(rows) + contents.permission_section(permission)
     files["README.md"] = _card(title, header, about, added, kept).encode()
     return files, [*left_out, *others]
@@ -87,7 +87,7 @@ def _card(title: str, header: dict[str, Any], about: str, added: str, kept: str)
     front: dict[str, Any] = {
         **{"title": title[:MOST_TITLE], "emoji": "🎵", "colorFrom": "indigo", "colorTo": "gray"},
         **{"sdk": "gradio", "sdk_version": GRADIO, "python_version": PYTHON, "app_file": "app.py", "pinned": False},
-        "short_description": "Music by a model that an adapter taught"[:MOST_DESCRIPTION],
+        "short_description": "Music by a model that an adapter taught",
         **{name: header[name] for name in ("license", "license_name", "license_link", "tags") if name in header},
         **({"models": [base]} if base else {}),
     }

@@ -6,8 +6,10 @@ import contextlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from talim.atomic_io import read_json
 from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.html.formatting import format_setting
@@ -44,6 +46,12 @@ def default_training(base: BaseModelFacts) -> dict[str, Any]:
     training = Training()
     seconds = min(CLIP_SECONDS, base.window_seconds)
     return {"crop_seconds": seconds, "batch_size": training.batch_size, "steps": training.steps}
+
+
+def prepared_clip_seconds(corpus: Path) -> float | None:
+    """The clip length of a prepared corpus, in seconds; None where the folder holds none."""
+    summary = corpus / "summary.json"
+    return float(read_json(summary)["clip_seconds"]) if summary.is_file() else None
 
 
 def training_job(
