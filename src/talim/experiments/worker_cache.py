@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.loss_by_event import frame_losses
 from talim.experiments import study_corpora
@@ -54,7 +56,7 @@ class TrialWorkerCache:
             self._base_results.clear()
             gc.collect()
             backbone = load(recipe.base, precision=recipe.training.precision, device=device)
-            _warm_up(backbone.device.type)
+            _warm_up(backbone.device.type, "bf16" if backbone.dtype == torch.bfloat16 else "fp32")
             self._base = key, backbone
         return self._base[1]
 
@@ -111,7 +113,8 @@ class TrialWorkerCache:
 
 
 @functools.cache
-def _warm_up(device: str) -> None:
-    """Take a few steps, so that one-time allocations of kernels are not attributed to the first trial."""
+def _warm_up(device: str, precision: str) -> None:
+    """Take a short step, so that one-time allocations of kernels are not attributed to the first trial."""
     if device == "cpu":
-        training_step.measure_step(training_step.MINIATURE)
+        step = replace(training_step.MINIATURE, crop_seconds=1.0, precision=precision)
+        training_step.measure_step(step, 1)
