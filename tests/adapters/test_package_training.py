@@ -77,14 +77,14 @@ COMPILED = {kind: adapter_designs.BY_KIND[kind] for kind in kind_names()} | {
 }
 
 
-QUICKLY_COMPILED = ("mixture", "dora", "ia3")  # the mixture has all kinds of talim's own
+QUICKLY_COMPILED = ("mixture", "dora")  # the mixture has all kinds of talim's own
 
 
 @pytest.mark.parametrize(
     ("kind", "training"),
     [
         *(pytest.param(kind, False, marks=() if kind in QUICKLY_COMPILED else pytest.mark.slow) for kind in COMPILED),
-        ("mixture", True),
+        pytest.param("mixture", True, marks=pytest.mark.slow),
     ],
 )
 def test_compiled_model_gives_the_same_logits(fresh: Fresh, kind: str, training: bool) -> None:

@@ -43,7 +43,9 @@ def said(ranking: str, *apart: str) -> str:
     return " ".join(sentences).replace("\u202f", " ").replace("\xa0", " ")
 
 
-@pytest.mark.parametrize("listeners", [6, 10, 16])
+@pytest.mark.parametrize(
+    "listeners", [pytest.param(6, marks=pytest.mark.slow), 10, pytest.param(16, marks=pytest.mark.slow)]
+)
 def test_verdict_of_random_votes_claims_a_difference_in_few_of_many_tests(listeners: int) -> None:
     equal = dict.fromkeys(TRUTH, 0.0)
     none = "None of the four can be told apart by these votes, the real music (real) included."

@@ -38,7 +38,10 @@ def strangers(sources: audio_matching.ReferenceAudio) -> np.ndarray:
     return copy_detection.audio_null(sources, [str(n) for n in range(CLIPS)])
 
 
-@pytest.mark.parametrize(("source", "factor"), [(2, 0.87), (5, 1.0), (9, 1.15)])
+@pytest.mark.parametrize(
+    ("source", "factor"),
+    [(2, 0.87), pytest.param(5, 1.0, marks=pytest.mark.slow), pytest.param(9, 1.15, marks=pytest.mark.slow)],
+)
 def test_find_audio_match_of_inserted_passage_gives_times_shift_and_tempo(
     sources: audio_matching.ReferenceAudio, strangers: np.ndarray, source: int, factor: float
 ) -> None:

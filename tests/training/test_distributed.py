@@ -153,6 +153,7 @@ def test_train_in_two_processes_equals_one_process(odd_batch: Recipe, by_one: Ru
     assert cost["best_step"] == alone["best_step"]
 
 
+@pytest.mark.slow
 def test_train_after_sigkill_of_all_ranks_resumes_with_any_number_of_processes(
     odd_batch: Recipe, by_one: Run, tmp_path: Path
 ) -> None:

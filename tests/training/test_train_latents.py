@@ -295,6 +295,7 @@ def test_encode_clips_caches_predicted_beats_and_chords(tmp_path: Path, recipe: 
     assert Crop(item, 5, 10).content(25)[2] == item.beats_chords.cut(0.2, 0.4)
 
 
+@pytest.mark.slow  # where the processor has no bf16, a step takes seconds
 def test_train_and_evaluate_in_bf16_give_finite_losses(tmp_path: Path, recipe: Any) -> None:
     finished = train(recipe(training__precision="bf16"), tmp_path)
     assert all(np.isfinite(row["loss"]) for row in read_jsonl(finished.log))

@@ -68,7 +68,9 @@ def test_training_step_of_the_released_model_runs_on_meta(frames: tuple[int, ...
         torch.optim.AdamW(trained, lr=1e-3).step()
 
 
-@pytest.mark.parametrize("sampler", diffusion.SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=() if name == "dpm++" else pytest.mark.slow) for name in diffusion.SAMPLERS]
+)
 def test_generation_of_the_released_model_runs_on_meta(sampler: str) -> None:
     with torch.device("meta"):
         model = released()

@@ -88,6 +88,7 @@ def full_unet(full: Golden) -> Any:
     return unets.load(full, "unet")
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_every_listed_mistake_is_detected(full: Golden, full_unet: Any, name: str) -> None:
