@@ -22,12 +22,12 @@ FAST_SAMPLING = (("sampling_steps", 25), ("sampler", "dpm++"))
 
 DEMO_OPTIONS = PocOptions(
     settings=(
-        ("training.steps", 60),
+        ("training.steps", 50),
         ("training.batch_size", 4),
         ("training.warmup_steps", 6),
         ("training.eval_every", 10),
         ("training.eval_clips", 8),
-        ("training.checkpoint_every", 30),
+        ("training.checkpoint_every", 25),
     ),
     held_out_fraction=0.34,
     clip_seconds=8.0,
