@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.processor_time import seconds_of_children
 
 from talim import audio, cli
 from talim.planning import cpu_calibration
@@ -59,8 +59,7 @@ def test_poc_from_recordings_writes_a_page_and_an_adapter_and_resumes(
     monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
     if measured:
         keep_measured_overhead(tmp_path / "cache", monkeypatch)
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    before = spent.ru_utime + spent.ru_stime
+    before = seconds_of_children()
     out = tmp_path / "poc"
     command = ["poc", recordings, "--out", out, "--base", tiny_base, "--design", "linear@all:10%"]
     command += ["--no-learning-curve", *SMALL]
@@ -98,6 +97,5 @@ def test_poc_from_recordings_writes_a_page_and_an_adapter_and_resumes(
     assert again.returncode == 1
     assert (adapter / "adapter_model.safetensors").stat().st_mtime_ns == trained  # nothing is trained twice
     assert again.stdout.splitlines()[-1] == f"Page: {result['page']}"
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Processor seconds, about 40 where this was measured: only a pipeline many times as long fails, not a slow machine
-    assert spent.ru_utime + spent.ru_stime - before < 600
+    assert seconds_of_children() - before < 600
