@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from talim.experiments import worker_cache
 from talim.experiments.trial import TrialJob
@@ -22,7 +23,7 @@ def test_a_process_keeps_one_base_and_its_losses_until_another_is_asked_for(
 
     def load(name: str, precision: str, device: str) -> Any:
         loaded.append((name, precision))
-        return SimpleNamespace(device=SimpleNamespace(type="meta"))
+        return SimpleNamespace(device=SimpleNamespace(type="meta"), dtype=torch.float32)
 
     computed: list[str] = []
 
