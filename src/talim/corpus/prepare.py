@@ -15,7 +15,6 @@ from talim.audio.levels import RecordingLevels
 from talim.backbones.readable_text import TextReader, caption_notes
 from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
-from talim.corpus.changed_sides import tell_changed_sides
 from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
 from talim.corpus.generated_recordings import generated_lines, leave_out_generated
 from talim.corpus.importers import registry
@@ -161,8 +160,7 @@ def prepare(  # noqa: PLR0913
             caption_table=table,
         )
         corpus = Corpus(out, with_split(clips, split), summary, _prepare_stats(before, stats, config))
-        tell_changed_sides(out, corpus.clips, progress)
-        write_corpus(corpus)
+        write_corpus(corpus, progress)
         remove_stale(out, stats.segmented.values(), config)
     count = len(imported.files)
     progress.step(PROGRESS_TITLE, count, count, _closing_hint(corpus))
