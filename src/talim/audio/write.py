@@ -23,7 +23,7 @@ _WRITABLE = {
 }
 # Fields that players show; all tags are also stored as JSON in the comment field.
 _NATIVE_TAGS = ("title", "artist", "album", "date", "genre", "copyright", "license", "software")
-_MP3_QUALITY = {"bitrate_mode": "VARIABLE", "compression_level": 0.0}  # LAME's best: 100 to 260 kbit/s
+_MP3_QUALITY = {"bitrate_mode": "VARIABLE", "compression_level": 0.0}  # the best of LAME
 _BLOCK_FRAMES = 1 << 16
 
 
