@@ -476,8 +476,7 @@ def export(
     options = ExportOptions(None if out is None else Path(out), with_base, repo, public, permission, dry_run)
     options.check(to)
     progress = progress or progress_module.default()
-    if to != "hub":  # which lists what is to be sent
-        progress.log(f"exporting {_folder(run)}")  # before torch and the like are loaded
+    progress.log(f"exporting {_folder(run)}")  # before torch and the like are loaded
     from talim.exporting.targets import export_run
 
     return export_run(_folder(run), to, options, progress)

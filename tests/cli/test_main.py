@@ -84,6 +84,21 @@ def test_help_of_a_command_shows_an_example(capsys: pytest.CaptureFixture[str], 
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_help_of_a_command_cuts_no_name_at_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = talim_exits(capsys, *command, "--help")
+    assert max(map(len, out.splitlines())) == 80
+    assert "…" not in out
+    inner: Any = typer.main.get_command(cli.app)
+    for name in command:
+        inner = inner.commands[name]
+    names = {name for each in inner.params for name in (*each.opts, *each.secondary_opts) if name.startswith("-")}
+    assert names <= {*out.split()}
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_example_of_a_command_can_be_parsed(command: tuple[str, ...]) -> None:
     inner: Any = typer.main.get_command(cli.app)
     for name in command:

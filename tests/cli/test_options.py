@@ -41,6 +41,8 @@ for arguments in (
     ["copies", place, place, "--out", f"{place}/out"],
     ["report", place],
     ["poc", place, "--out", f"{place}-out"],
+    ["export", place, "--to", "folder", "--out", f"{place}-out"],
+    ["export", place, "--to", "hub", "--repo", "me/adapter"],
 ):
     try:
         app(arguments, standalone_mode=False)
@@ -81,4 +83,4 @@ def test_long_commands_say_what_begins_before_torch_is_loaded(tmp_path: Path, co
     """So a log in a pipe begins at once, whatever loading libraries and models takes."""
     (tmp_path / "corpus").symlink_to(corpus_folder)
     done = subprocess.run([sys.executable, "-c", BEGUN, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("5\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("7\n", 0), done.stderr

@@ -158,7 +158,8 @@ def test_every_table_is_read_with_its_columns_told(tmp_path: Path, place: str) -
         ("tempo_bpm", "inf", "", "'inf'"),
         ("tempo_bpm", "vilambit, 40", "40", "'vilambit'"),
         ("tonic_hz", "146.8", "146.8", ""),
-        ("tonic", "C#", "", "'C#'"),
+        ("tonic", "Sa = C#", "Sa = C#", ""),
+        ("tonic", "ré", "", "'ré'"),
         ("karar_hz", "220 hz", "220 hz", ""),
         ("tonic", "0", "", "'0'"),
         ("tempo", "fast", "fast", ""),  # a column of words
@@ -178,6 +179,14 @@ def test_with_known_columns_tells_words_in_a_column_of_numbers_with_their_line(
     (note,) = notes
     assert note.startswith(f"lines 3 and 7: {wrong} in {column} is not used, being no number from ")
     assert ("column of their own, tempo" in note) == (column in ("tempo_bpm", "bpm"))
+    assert note.endswith(" and no note such as C#, Db or D4") == (column == "tonic")
+
+
+@pytest.mark.parametrize(("tonic", "told"), [("D♭", 1), ("138.6", 0)])
+def test_with_known_columns_tells_once_how_notes_are_tuned(tonic: str, told: int) -> None:
+    rows = [(line, {"tonic": tonic}) for line in range(2, 40)]
+    notes = with_known_columns(Table(Path("metadata.csv"), rows), recording_columns()).notes
+    assert sum("A4 = 440 Hz" in note for note in notes) == told
 
 
 def test_with_known_columns_counts_wrong_numbers_of_many_kinds() -> None:

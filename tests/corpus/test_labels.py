@@ -112,10 +112,36 @@ def test_parse_labels_puts_lead_instruments_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "hz"), [("220", 220.0), ("138,59", 138.59), ("138.59 Hz", 138.59), ("D", None), ("0", None)]
+    ("cell", "hz"), [("220", 220.0), ("138,59", 138.59), ("Sa = 138.59 Hz", 138.59), ("4.5", None), ("0", None)]
 )
 def test_parse_labels_reads_tonic_in_hz_or_none(cell: str, hz: float | None) -> None:
     assert parse_labels({"tonic": cell}).tonic_hz == hz
+
+
+@pytest.mark.parametrize(
+    ("cell", "hz"),
+    [
+        ("A4", 440.0),
+        ("Sa = D4", 293.66),
+        ("sa: d 4", 293.66),
+        ("C#", 138.59),
+        ("D♭", 138.59),
+        ("db", 138.59),
+        ("C sharp", 138.59),
+        ("E-flat 3", 155.56),
+        ("B", 246.94),
+        ("bb", 233.08),
+        ("Cb4", 246.94),
+        ("D, A", 146.83),
+    ],
+)
+def test_parse_labels_reads_a_tonic_by_its_note(cell: str, hz: float) -> None:
+    assert parse_labels({"tonic": cell}).tonic_hz == pytest.approx(hz, abs=0.005)
+
+
+@pytest.mark.parametrize("cell", ["ré", "re", "la", "H", "Cis", "C minor", "C##", "c'", "D44", "C0", "Sa", "C#/E"])
+def test_parse_labels_takes_no_other_name_for_a_tonic(cell: str) -> None:
+    assert parse_labels({"tonic": cell}).tonic_hz is None
 
 
 @pytest.mark.parametrize(

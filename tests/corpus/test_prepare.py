@@ -146,6 +146,18 @@ def test_prepare_with_named_recordings_holds_them_out(three: Path, out: Path) ->
     assert Corpus.load(out).hash == corpus.hash
 
 
+def test_prepare_with_an_unknown_recording_held_out_decodes_nothing(folder: Path, out: Path) -> None:
+    for name in ("yaman.wav", "bhairav.wav"):
+        (folder / name).write_text("never read", encoding="utf-8")
+    (folder / "metadata.csv").write_text("file_name,recording\nyaman.wav,evening concert\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="'yamann' is no usable recording here; did you mean: "):
+        make(folder, out, held_out=("yamann",))
+    assert not out.exists()
+    for name in ("Evening concert", "YAMAN", "bhairav.wav"):
+        with pytest.raises(TalimError, match="none of its recordings can be used"):
+            make(folder, out, held_out=(name,))
+
+
 def test_prepare_of_files_above_full_scale_attenuates_with_note(three: Path, out: Path) -> None:
     samples = np.random.default_rng(0).uniform(-4, 4, 90000).astype(np.float32)
     soundfile.write(three / "loud.wav", samples, RATE_HZ, subtype="FLOAT")

@@ -112,7 +112,7 @@ def test_everything_is_shown_before_anything_is_sent(
     said = Lines()
     result = talim.export(finished_run, "hub", repo=REPO, dry_run=True, progress=said)
     assert (result["commit"], stand_in_hub.requests) == (None, [])
-    assert said.lines[0].startswith(f"to be sent to {stand_in_hub.url}/{REPO} (private), licence cc-by-nc-4.0")
+    assert said.lines[1].startswith(f"to be sent to {stand_in_hub.url}/{REPO} (private), licence cc-by-nc-4.0")
     assert said.lines[-1] == "nothing was sent (--dry-run)"
     with pytest.raises(TalimError, match=rf"no token is here. Make one .* on {stand_in_hub.url}/settings/tokens, then"):
         talim.export(finished_run, "hub", repo=REPO)

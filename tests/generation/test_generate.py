@@ -39,7 +39,7 @@ def test_generate_with_the_same_seed_gives_the_same_audio(tmp_path: Path, tiny_b
     assert not np.array_equal(pieces[0], pieces[2])
 
 
-@pytest.mark.parametrize("suffix", [".flac", ".wav"])
+@pytest.mark.parametrize("suffix", [".flac", ".wav", ".mp3"])
 def test_generate_files_writes_provenance_tags(tmp_path: Path, finished_run: Run, suffix: str) -> None:
     source = choose_source(finished_run.folder, None, [], no_adapter=False)
     rows = write(tmp_path / f"a{suffix}", source, seed=3, options=GenerationOptions(2.0, 0.9, 50))
@@ -97,8 +97,8 @@ def test_generate_files_of_several_pieces_writes_a_folder_with_a_manifest(tmp_pa
         ({"prompts": ["la " * 5000]}, "--prompt has 15000 letters"),
         ({"device": "tpu"}, "--device is 'tpu'; it must be auto, cpu"),
         ({"seed": -1}, "--seed is -1"),
-        ({"out": Path("a.mp3")}, r"\.flac or \.wav"),
-        ({"out": Path("a")}, r"\.flac or \.wav"),
+        ({"out": Path("a.ogg")}, r"\.flac, \.wav or \.mp3"),
+        ({"out": Path("a")}, r"\.flac, \.wav or \.mp3"),
     ],
 )
 def test_generate_with_invalid_request_is_refused_before_loading(tmp_path: Path, changes: dict, message: str) -> None:

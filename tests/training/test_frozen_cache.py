@@ -119,7 +119,9 @@ def test_train_at_the_same_depth_reuses_all_entries(make_recipe: Callable[..., R
     second = read_json(train(make_recipe(design="linear@deep:width4"), tmp_path / "two", log).cost)["frozen_cache"]
     assert (first["used"], second["used"]) == (True, True)
     assert second["entries_computed"] == 0 < first["entries_computed"] + first["entries_read"]
-    assert any("of 6 layers are frozen for linear@deep" in line for line in log.lines)
+    assert any(
+        "linear@deep:width4 leaves the first" in line and " of 6 layers unchanged, so" in line for line in log.lines
+    )
     elsewhere = read_json(train(make_recipe(design="linear@post:width4"), tmp_path / "three").cost)["frozen_cache"]
     assert elsewhere["entries_computed"] > 0
 
@@ -207,7 +209,7 @@ def test_train_beyond_the_disk_limit_recomputes_activations(make_recipe: Callabl
         assert losses(run) == losses(whole)
         assert facts["disk_bytes"] <= fraction * held
         assert facts["entries_without_room"] > 0
-        assert any("the rest is recomputed" in line for line in log.lines)
+        assert any("the rest is computed again at each step" in line for line in log.lines)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_make_frozen_cache_when_not_used_logs_the_reason(
 ) -> None:
     log = Log()
     run = train(make_recipe(training__steps=1, training__eval_clips=1, **changes), tmp_path / "run", log)
-    assert reason in next(line for line in log.lines if line.startswith("frozen-layer cache not used"))
+    assert reason in next(line for line in log.lines if line.startswith("no time is saved by keeping"))
     assert reason in read_json(run.cost)["frozen_cache"]["note"]
     assert not (Path(make_recipe().corpus) / "features" / frozen_cache.FOLDER).exists()
 

@@ -23,6 +23,7 @@ _WRITABLE = {
 }
 # Fields that players show; all tags are also stored as JSON in the comment field.
 _NATIVE_TAGS = ("title", "artist", "album", "date", "genre", "copyright", "license", "software")
+_MP3_QUALITY = {"bitrate_mode": "VARIABLE", "compression_level": 0.0}  # the best of LAME
 _BLOCK_FRAMES = 1 << 16
 
 
@@ -117,7 +118,8 @@ def _encode(
     with path.open("w+b") as opened:
         sink: Any = _Sink(opened)  # soundfile's annotations know no file-like objects
         try:
-            with soundfile.SoundFile(sink, "w", rate_hz, channels, subtype=subtype, format=container) as file:
+            quality: Any = _MP3_QUALITY if suffix == ".mp3" else {}
+            with soundfile.SoundFile(sink, "w", rate_hz, channels, subtype, format=container, **quality) as file:
                 if tags and suffix != ".wav":
                     for name in _NATIVE_TAGS:
                         if tags.get(name):

@@ -19,7 +19,9 @@ def app(
     ),
     host: HostOption = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8768,
-    browser: Annotated[bool, typer.Option(help="Open the browser, where there is a screen.")] = True,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Do not open the browser, which is done where there is a screen.")
+    ] = False,
 ) -> None:
     """From recordings to music in the browser: every page runs a command of talim in one folder, and shows it."""
     early_checks.check_name(folder)
@@ -28,4 +30,4 @@ def app(
     server.require_packages()
     from talim.app.launch import serve_app
 
-    serve_app(folder, host, port, browser)
+    serve_app(folder, host, port, not no_browser)

@@ -19,7 +19,7 @@ EXAMPLE = (
 
 
 def generate(
-    out: Annotated[Path, typer.Option(help="File (.flac, .wav); a folder for several pieces.")],
+    out: Annotated[Path, typer.Option(help="File (.flac, .wav, .mp3); a folder for several pieces.")],
     prompt: Annotated[
         list[str] | None,
         typer.Option(

@@ -44,10 +44,17 @@ def poc(
         str | None,
         typer.Option("--continue", help="Continue from the finished runs: extend (more steps and seeds) or hybrid."),
     ] = None,
-    learning_curve: Annotated[bool, typer.Option(help="Also train on a quarter and on half of the recordings.")] = True,
-    tune: Annotated[
-        bool, typer.Option(help="Try learning rates for each kind of design on validation first, where time allows.")
-    ] = True,
+    no_learning_curve: Annotated[
+        bool, typer.Option("--no-learning-curve", help="Do not also train on a quarter and on half of the recordings.")
+    ] = False,
+    no_tune: Annotated[
+        bool,
+        typer.Option(
+            "--no-tune",
+            help="Do not first try learning rates for each kind of design on validation, which is done where time "
+            "allows.",
+        ),
+    ] = False,
     price_per_hour: Annotated[
         float | None, typer.Option(help="Price of this machine per hour, in any currency: costs are told in it too.")
     ] = None,
@@ -80,8 +87,8 @@ def poc(
         settings=tuple(parse_setting(text) for text in settings or ()),
         license_use=use,
         gates=gates,
-        learning_curve=learning_curve,
-        tune=tune,
+        learning_curve=not no_learning_curve,
+        tune=not no_tune,
         device=device,
         price_per_hour=price_per_hour,
     )

@@ -12,7 +12,7 @@ from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
 from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
 from talim.corpus.generated_recordings import COLUMN as GENERATED_COLUMN
 from talim.corpus.labels import COLUMNS as LABEL_COLUMNS
-from talim.corpus.labels import without_wrong_numbers
+from talim.corpus.labels import names_tonic_by_note, without_wrong_numbers
 from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
 from talim.corpus.split_column import side_of, unknown_word
 from talim.corpus.tables import FILE_COLUMNS, MetadataRow, Table, format_lines
@@ -140,6 +140,8 @@ def _checked_numbers(rows: list[tuple[int, MetadataRow]], unit: str) -> tuple[li
     notes = [f"{format_lines(numbers, unit)}: {fault}" for fault, numbers in lines.items()]
     rest = [number for numbers in [*lines.values()][_MAX_LISTED:] for number in numbers]
     more = [f"{format_lines(rest, unit)}: no number in a column of numbers, not used"] if rest else []
+    if any(names_tonic_by_note(cells) for _, cells in checked):
+        more.append("tonics that are notes are taken at A4 = 440 Hz: write Hz where the music is tuned otherwise")
     return checked, notes[:_MAX_LISTED] + more
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import friendly_os_errors, parse_json, write_text
+from talim.corpus.changed_sides import tell_changed_sides
 from talim.corpus.columns import recording_columns, with_known_columns
 from talim.corpus.file_matching import FileMatcher
 from talim.corpus.manifest import Corpus, manifest_text
 from talim.corpus.recordings import normalize_path
 from talim.corpus.segment import SegmentationConfig, SegmentedRecording, generated_files, segmentation_file
 from talim.corpus.tables import format_lines, read_table
+from talim.progress import Progress
 
 
 def read_edited_captions(
@@ -54,11 +56,12 @@ def previous_summary(out: Path) -> dict[str, Any] | None:
     return summary if isinstance(summary, dict) and (out / "corpus.jsonl").is_file() else None
 
 
-def write_corpus(corpus: Corpus) -> None:
-    """Write the manifest, then the summary.
+def write_corpus(corpus: Corpus, progress: Progress | None = None) -> None:
+    """Write the manifest, then the summary; recordings on another side than in an earlier manifest are told.
 
     The old summary is deleted first: a run killed in between leaves no summary, so that no mixture is ever loaded.
     """
+    tell_changed_sides(corpus.folder, corpus.clips, progress or Progress())
     manifest, summary = corpus.folder / "corpus.jsonl", corpus.folder / "summary.json"
     lines = manifest_text(corpus.clips)
     text = json.dumps(corpus.summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -30,6 +30,10 @@ NUMBERS = {  # labels that are numbers: their unit, which may be written too, an
     "tempo_bpm": ("bpm", 5.0, 1000.0),
     "tonic_hz": ("hz", 20.0, 5000.0),
 }
+_TONIC_WORD = re.compile(r"\b(sa|tonic|karar)(\s*[=:]\s*|\s+)", re.IGNORECASE)  # before the tonic: Sa = D4
+_NOTE = re.compile(r"([a-g])\s*(?:(♯|#|-?sharp)|(♭|b|-?flat))?\s*(\d)?", re.IGNORECASE)
+_SEMITONES = dict(zip("cdefgab", (0, 2, 4, 5, 7, 9, 11), strict=True))
+_USUAL_OCTAVE = 3  # of a note without one: that of most singers' tonics; whatever uses a tonic folds octaves
 KINDS = {"raag": "raga", "raaga": "raga", "taal": "tala", "taala": "tala", "maqam": "makam", "meter": "metre"}
 KINDS |= {"time_signature": "metre", "mode": "", "cycle": "", "scale": ""}
 _SECTION_LABELS = ("mode", "cycle", "laya", "form", "tempo_bpm", "tempo")  # labels that may differ by section
@@ -205,13 +209,30 @@ def _lead_first(instruments: tuple[str, ...], lead: tuple[str, ...]) -> tuple[st
 
 
 def _number_in(name: str, text: str) -> float | None:
-    """The number of a label of `NUMBERS` in a cell or a part of it, such as "92" or "146.8 Hz"; None for all else."""
+    """The number of a label of `NUMBERS` in a cell or a part of it, such as "92" or "146.8 Hz"; None for all else.
+
+    That of a tonic may be a note too, see `note_hz`.
+    """
     unit, low, high = NUMBERS[name]
     try:
-        value = float(text.lower().removesuffix(unit).strip())
+        value = (note_hz(text) if name == "tonic_hz" else None) or float(text.lower().removesuffix(unit).strip())
     except ValueError:
         return None
     return value if low <= value <= high else None
+
+
+def note_hz(text: str) -> float | None:
+    """The frequency of a note by its English name (C#, D♭, "E flat", D4), tempered about A4 = 440 Hz; else None."""
+    if not (match := _NOTE.fullmatch(text.strip())):
+        return None
+    letter, sharp, flat, octave = match.groups()
+    semitone = _SEMITONES[letter.lower()] + bool(sharp) - bool(flat) + 12 * int(octave or _USUAL_OCTAVE)
+    return 440.0 * 2 ** ((semitone - 57) / 12)  # A4 is 57 semitones above C0
+
+
+def names_tonic_by_note(cells: Mapping[str, str]) -> bool:
+    """Whether a row of metadata has a note where a tonic in Hz is expected."""
+    return any(map(note_hz, _number_parts("tonic_hz", _first(cells, "tonic_hz")[1])))
 
 
 def numbers_in(name: str, cell: str) -> list[float]:
@@ -222,8 +243,9 @@ def numbers_in(name: str, cell: str) -> list[float]:
 
 def _number_parts(name: str, cell: str) -> tuple[str, ...]:
     """The values of a cell of numbers; a comma between digits is that of a decimal, but for tempi like 60,120."""
-    decimal = r"(?<=\d),(?=\d)" if name == "tonic_hz" else r"(?<=\d),(?=\d(?!\d))"
-    return split_values(re.sub(decimal, ".", cell))
+    if name == "tonic_hz":
+        return split_values(re.sub(r"(?<=\d),(?=\d)", ".", _TONIC_WORD.sub("", cell)))
+    return split_values(re.sub(r"(?<=\d),(?=\d(?!\d))", ".", cell))
 
 
 def without_wrong_numbers(cells: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -240,4 +262,6 @@ def without_wrong_numbers(cells: Mapping[str, str]) -> tuple[dict[str, str], dic
             faults[column] = f"{wrong} in {column} is not used, being no number from {low:g} to {high:g} ({unit})"
             if name == "tempo_bpm":
                 faults[column] += "; words for a tempo have a column of their own, tempo"
+            else:
+                faults[column] += " and no note such as C#, Db or D4"
     return {column: text for column, text in kept.items() if text}, faults

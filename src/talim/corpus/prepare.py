@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +25,7 @@ from talim.corpus.metadata import find_tables
 from talim.corpus.near_duplicates import NearDuplicate, copies_of, find_near_duplicates
 from talim.corpus.recordings import ImportResult, SourceFile
 from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfig, copy_row, load_landmarks, segment_all
-from talim.corpus.split import default_fraction, make_split, random_split_leakage
+from talim.corpus.split import default_fraction, find_recordings, make_split, random_split_leakage
 from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
 from talim.corpus.split_column import given_sides, sides_of_recordings
 from talim.corpus.split_groups import with_sound_groups
@@ -100,6 +101,7 @@ def prepare(  # noqa: PLR0913
             f"{refused} of {format_counted(listed, 'recording')} left out: the licence forbids commercial use or is "
             "not known"
         )
+    _check_held_out(held_out, imported, edited)
     imported, sides = _with_given_sides(imported, edited, bool(held_out), progress)
     with Run(out).lock():
         before = previous_summary(out)
@@ -160,7 +162,7 @@ def prepare(  # noqa: PLR0913
             caption_table=table,
         )
         corpus = Corpus(out, with_split(clips, split), summary, _prepare_stats(before, stats, config))
-        write_corpus(corpus)
+        write_corpus(corpus, progress)
         remove_stale(out, stats.segmented.values(), config)
     count = len(imported.files)
     progress.step(PROGRESS_TITLE, count, count, _closing_hint(corpus))
@@ -198,6 +200,16 @@ def _with_given_sides(
     """The sides of files that their metadata name, and the source with notes on them."""
     sides, notes = given_sides(imported.files, edited, overridden)
     return _with_notes(imported, f"column {SPLIT_COLUMN}", notes, progress), sides
+
+
+def _check_held_out(held_out: Collection[str], imported: ImportResult, edited: Mapping[str, Mapping[str, str]]) -> None:
+    """UsageError for a name that is of no recording, before any is decoded."""
+    recording_of: dict[str, str] = {}
+    for file in imported.files if held_out else ():
+        with contextlib.suppress(TalimError):  # `_read_all_metadata` reports unreadable metadata
+            recording_of[file.name] = file_metadata(file, edited.get(file.name, {}), None).recording
+    if recording_of:
+        find_recordings(held_out, recording_of)
 
 
 def filter_by_licence(

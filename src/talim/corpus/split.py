@@ -234,7 +234,7 @@ def _draw_beside_given(
 
 
 def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplicates: DuplicatePairs) -> Split:
-    named = {_find_recording(name, items) for name in held_out}
+    named = find_recordings(held_out, {item.source_file: item.recording for item in items})
     groups = assign_groups(items, (), duplicates)
     named_groups = {groups[name] for name in named}
     recordings = {item.recording for item in items if groups[item.recording] in named_groups}
@@ -261,19 +261,24 @@ def _with_performers(text: str, items: Sequence[SplitItem], sides: Mapping[str, 
     return "performer", text + _unknown_performers_note(items)
 
 
-def _find_recording(name: str, items: Sequence[SplitItem]) -> str:
+def find_recordings(names: Iterable[str], recording_of: Mapping[str, str]) -> set[str]:
+    """The recordings that are meant, of those of files (`recording_of`); UsageError for a name of none or several."""
+    return {_find_recording(name, recording_of) for name in names}
+
+
+def _find_recording(name: str, recording_of: Mapping[str, str]) -> str:
     """The recording of that name, or of a file of that name with or without folder and suffix."""
     wanted = unicodedata.normalize("NFC", name).casefold()
-    recordings = sorted({item.recording for item in items})
+    recordings = sorted({*recording_of.values()})
     for recording in recordings:
         if recording.casefold() == wanted:
             return recording
     by_file_name: dict[str, set[str]] = defaultdict(set)
-    for item in items:
-        path = item.source_file.casefold()
+    for file, recording in recording_of.items():
+        path = file.casefold()
         base = path.rpartition("/")[2]
         for spelling in (path, path.rpartition(".")[0], base, base.rpartition(".")[0]):
-            by_file_name[spelling].add(item.recording)
+            by_file_name[spelling].add(recording)
     matches = by_file_name[wanted]
     if len(matches) == 1:
         return matches.pop()

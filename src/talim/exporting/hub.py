@@ -11,8 +11,7 @@ import yaml
 from talim.adapters import serialization
 from talim.backbones import hub_download, hub_errors
 from talim.backbones.card_licence import licence_of_fields
-from talim.backbones.resolve import HUB_ID
-from talim.errors import TalimError, UsageError
+from talim.errors import TalimError
 from talim.exporting import contents, rights
 from talim.exporting.contents import ExportedRun, Files
 from talim.exporting.options import ExportOptions
@@ -37,7 +36,7 @@ def export_hub(exported: ExportedRun, options: ExportOptions, progress: Progress
     TalimError where rights do not allow publishing, or other files are there.
     """
     assert options.repo is not None
-    check_repo(options.repo, options.permission, exported)
+    rights.refuse_unless_allowed(exported, options.permission)
     files, left_out = repository_files(exported, options.repo, options.permission)
     result = {"to": "hub", **send(exported, options, files, left_out, progress)}
     use = f"talim generate --adapter {options.repo} {prompt_option(exported.info)} --out music.flac"
@@ -75,13 +74,6 @@ def send(
     with _friendly_errors(repo):
         commit = _publish(repo, kind, files, public, progress)
     return result | {"commit": commit, "url": place}
-
-
-def check_repo(repo: str, permission: str | None, exported: ExportedRun) -> None:
-    """UsageError for what is no OWNER/NAME, TalimError where rights do not allow publishing."""
-    if not HUB_ID.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith((".git", ".", "-")):
-        raise UsageError(f"--repo {one_line(repo, 100)}: expected OWNER/NAME, such as me/yaman-sitar")
-    rights.refuse_unless_allowed(exported, permission)
 
 
 def _place(repo: str, kind: str) -> str:

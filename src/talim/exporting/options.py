@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from talim.errors import UsageError
+from talim.terminal_text import one_line
 
 
 class Target(StrEnum):
@@ -31,7 +32,7 @@ class ExportOptions:
     dry_run: bool = False
 
     def check(self, to: str) -> None:
-        """UsageError where the target is unknown, lacks its option, or is given one of another."""
+        """UsageError where the target is unknown, lacks its option, is given one of another, or has no OWNER/NAME."""
         if to not in [*Target]:
             raise UsageError(f"--to {to}: there is no such target; known: {', '.join(Target)}")
         if to == "hub" and self.repo is None:
@@ -49,3 +50,12 @@ class ExportOptions:
             raise UsageError(f"--out {self.out}: --to hub writes no folder; leave it out")
         if to != "folder" and self.with_base:
             raise UsageError("--with-base: only with --to folder")
+        if self.repo is not None:
+            _check_repo(self.repo)
+
+
+def _check_repo(repo: str) -> None:
+    from talim.backbones.resolve import HUB_ID  # whose imports `talim --help` would wait for
+
+    if not HUB_ID.fullmatch(repo) or "--" in repo or ".." in repo or repo.endswith((".git", ".", "-")):
+        raise UsageError(f"--repo {one_line(repo, 100)}: expected OWNER/NAME, such as me/yaman-sitar")

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from talim.exporting import contents, hub, onnx_model
+from talim.exporting import contents, hub, onnx_model, rights
 from talim.exporting.contents import ExportedRun, Files
 from talim.exporting.options import ExportOptions
 from talim.progress import Progress
@@ -28,7 +28,7 @@ def export_space(exported: ExportedRun, options: ExportOptions, progress: Progre
     TalimError where the base or the adapter has no graphs, or, for a push, where rights do not allow publishing.
     """
     if options.repo is not None:
-        hub.check_repo(options.repo, options.permission, exported)
+        rights.refuse_unless_allowed(exported, options.permission)
     else:
         assert options.out is not None
         contents.check_free(options.out)

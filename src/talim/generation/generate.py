@@ -316,7 +316,7 @@ def generate_audio(**request: Any) -> Iterator[Audio]:
 def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
     """Write the pieces of `Generation(**request)` as soon as each is there; returns a row per piece, in order.
 
-    `out` is a .flac or .wav file for one piece, and a folder for several, where pieces are numbered on and
+    `out` is a .flac, .wav or .mp3 file for one piece, and a folder for several, where pieces are numbered on and
     manifest.jsonl has a line for each. No file is overwritten: a piece that an earlier, equal request left there is
     used again. UsageError where `out` is taken by something else or does not fit the number of pieces, TalimError
     where it cannot be written; both before the model is loaded. Interrupted, the same call goes on.

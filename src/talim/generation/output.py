@@ -17,19 +17,19 @@ from talim.run import Run
 if TYPE_CHECKING:
     from talim.audio import AudioStream
 
-SUFFIXES = (".flac", ".wav")
+SUFFIXES = (".flac", ".wav", ".mp3")
 MANIFEST = "manifest.jsonl"
 UNFINISHED = re.compile(r"\.(\d{4,}\.flac|manifest\.jsonl)\.[0-9a-f]{8}\.part")
 REPORTED_FIELDS = ("prompt", "seed", "seconds", "base", "adapter")  # of a piece that is in the way
 
 
 def choose_output(out: Path, count: int) -> PieceFile | PieceFolder:
-    """The output for `count` pieces: a .flac or .wav file, or a folder; UsageError or TalimError where neither fits."""
+    """The output for `count` pieces: a .flac, .wav or .mp3 file, or a folder; UsageError or TalimError for others."""
     is_folder = count > 1 or out.is_dir()
-    if is_folder and out.suffix.lower() in (*SUFFIXES, ".mp3", ".ogg") and not out.is_dir():
+    if is_folder and out.suffix.lower() in (*SUFFIXES, ".ogg") and not out.is_dir():
         raise UsageError(f"--out {out}: {format_counted(count, 'piece')} need a folder; give a name without a suffix")
     if not is_folder and out.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--out {out}: expected a file name that ends in .flac or .wav, or a folder that exists")
+        raise UsageError(f"--out {out}: expected a file name that ends in .flac, .wav or .mp3, or a folder that exists")
     check_writable(out / MANIFEST if is_folder else out)
     return PieceFolder(out) if is_folder else PieceFile(out)
 
@@ -152,12 +152,12 @@ def piece_row(path: Path) -> dict[str, Any] | None:
     if path.is_symlink() or not path.is_file():
         return None
     try:
-        tags, seconds = audio.read_tags(path), soundfile.info(str(path)).duration
+        tags = audio.read_tags(path)
+        if not tags.get("software", "").startswith("talim") or not tags.get("seed", "").isdecimal():
+            return None
+        return _row(path, soundfile.info(str(path)).duration, tags)
     except (audio.AudioError, soundfile.SoundFileError, ValueError, RecursionError):
         return None
-    if not tags.get("software", "").startswith("talim") or not tags.get("seed", "").isdecimal():
-        return None
-    return _row(path, seconds, tags)
 
 
 def _written_row(path: Path, piece: AudioStream) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from talim.backbones.protocol import Batch, CachedBatch
 from talim.corpus.feature_cache import FeatureCache
 from talim.design import site_selection
-from talim.html.formatting import GB, format_counted
+from talim.html.formatting import GB, format_bytes, format_counted
 from talim.progress import Progress
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def make_frozen_cache(
     cropped = any(crop.frames < crop.item.full_length.frames for crop in train)
     if reason := _reason_not_cached(recipe, total, frozen, cropped):
         if train:
-            progress.log(f"frozen-layer cache not used (stored outputs of the layers that do not change): {reason}")
+            progress.log(f"no time is saved by keeping on disk what layers put out (frozen-layer cache): {reason}")
         return None, facts | {"note": reason}
     store = FeatureCache(corpus.features / FOLDER, int(training.frozen_cache_gb * GB))
     cache = FrozenLayerCache(backbone, frozen, store, progress)
@@ -175,16 +175,19 @@ def make_frozen_cache(
     planned_bytes, existing_bytes = _required_bytes(cache, entries)
     room_bytes = store.available_bytes()
     note = (
-        f"the first {frozen} of {format_counted(total, 'layer')} are frozen for {recipe.design}; caching "
-        "their activations "
-        f"({cache.precision}) takes {planned_bytes / GB:.2f} GB, of which {existing_bytes / GB:.2f} GB exist"
+        f"{recipe.design} leaves the first {frozen} of {format_counted(total, 'layer')} unchanged, so what they put "
+        f"out for a clip is computed once and kept in {store.folder}: up to {format_bytes(planned_bytes)}, of which "
+        f"{format_bytes(existing_bytes)} are there"
     )
     if planned_bytes - existing_bytes > room_bytes:
         note += (
-            f"; there is room for {room_bytes / GB:.2f} GB more (training.frozen_cache_gb is "
-            f"{training.frozen_cache_gb:g}, for all depths in {store.folder}), the rest is recomputed"
+            f"; there is room for {format_bytes(room_bytes)} more (training.frozen_cache_gb is "
+            f"{training.frozen_cache_gb:g}, for all that is kept there, and a tenth of the free disk is left alone), "
+            "the rest is computed again at each step"
         )
-    progress.log(f"frozen-layer cache (stored outputs of the layers that do not change): {note}")
+    progress.log(
+        f"to save time (frozen-layer cache): {note}. The folder can be deleted once nothing is trained on this corpus"
+    )
     facts |= {"used": True, "precision": cache.precision, "planned_bytes": planned_bytes, "note": note}
     return cache, facts
 
@@ -210,21 +213,21 @@ def _reason_not_cached(recipe: Recipe, total: int, frozen: int, cropped: bool) -
     if training.frozen_cache == "off":
         return "training.frozen_cache is off"
     if not total:
-        return "this base's input is noise drawn at each step; its latents and text states are cached anyway"
+        return "the first layer of this base hears new noise at each step"
     if recipe.design.is_stored:
-        return f"{recipe.design} does not say which layers stay as they are; the text states are cached anyway"
+        return f"{recipe.design} does not say which layers stay as they are"
     if not frozen:
-        return f"every layer depends on {recipe.design}; the text states are cached anyway"
+        return f"every layer depends on {recipe.design}"
     if cropped and training.crop == "random":
-        return "crops are random at each step (training.crop=fixed gives each clip one crop, which can be cached)"
+        return "each step hears another part of each clip (training.crop=fixed takes the same part each time)"
     if training.frozen_cache == "on":
         return ""
     if training.frozen_cache_gb == 0:
         return "training.frozen_cache_gb is 0"
     if frozen < MIN_FROZEN_FRACTION * total:
         return (
-            f"only {frozen} of {format_counted(total, 'layer')} are frozen for {recipe.design} "
-            "(training.frozen_cache=on caches them)"
+            f"{recipe.design} leaves only {frozen} of {format_counted(total, 'layer')} unchanged "
+            "(training.frozen_cache=on keeps what is put out there all the same)"
         )
     return ""
 
