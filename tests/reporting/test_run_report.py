@@ -317,3 +317,10 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
     assert "<summary>日本語</summary>" in inside
     assert "費用：" in inside
     assert "費用：" not in page.replace(inside, "")
+
+
+def test_loss_plots_of_one_step_say_its_loss_and_no_way_from_it_to_itself(tmp_path: Path) -> None:
+    rows = [row for row in log_rows() if row["step"] <= 1]
+    result = run_report.read_result(make_run(tmp_path / "run", seconds=0, log={"rows": rows}))
+    drawing = run_report.loss_plots(result)["broad"]
+    assert re.search(r"Training \d\.\d\d, at one step\. Validation \d\.\d\d, at one step\.", drawing)

@@ -299,4 +299,5 @@ def _smoothed(rows: list[dict[str, Any]], points: int = 40) -> plots.LineSeries:
 
 def _log_message(line: plots.LineSeries) -> str:
     name = f"{line.label.capitalize()} " if line.label else ""
-    return f"{name}from {formatting.format_number(line.ys[0], 2)} to {formatting.format_number(line.ys[-1], 2)}."
+    first, last = (formatting.format_number(line.ys[end], 2) for end in (0, -1))
+    return f"{name}from {first} to {last}." if len(line.ys) > 1 else f"{name}{first}, at one step."

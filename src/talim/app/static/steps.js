@@ -181,7 +181,9 @@ function curve(run) {
   const [low, high] = [Math.min(...losses), Math.max(...losses)];
   const x = (step) => left + ((width - left - right) * step) / Math.max(1, run.asked);
   const y = (loss) => 10 + ((height - bottom - 20) * (high - loss)) / (high - low || 1);
-  const line = (points, name) => svg("polyline", { class: name, points: points.map(([step, loss]) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`).join(" ") });
+  const dot = ([step, loss], more = {}) => svg("circle", { cx: x(step), cy: y(loss), r: 3, ...more });
+  const line = (points, name) => points.length === 1 ? dot(points[0], { class: name }) // a line needs two points
+    : svg("polyline", { class: name, points: points.map(([step, loss]) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`).join(" ") });
   const said = (loss) => loss.toFixed(3);
   const label = (at, words, end) => svg("text", { x: at, y: end, "text-anchor": at < left ? "end" : "start" }, words);
   const drawing = svg("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": text("curve", run) });
@@ -194,7 +196,7 @@ function curve(run) {
     ends.push([y(run.train.at(-1)[1]), text("curve_train")]);
   }
   if (run.validation.length) {
-    drawing.append(line(run.validation, "validation"), ...run.validation.map(([step, loss]) => svg("circle", { cx: x(step), cy: y(loss), r: 3 })));
+    drawing.append(line(run.validation, "validation"), ...run.validation.map((point) => dot(point)));
     ends.push([y(run.validation.at(-1)[1]), text("curve_validation")]);
   }
   let above = -20;
