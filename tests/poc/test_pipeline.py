@@ -17,7 +17,7 @@ from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import TalimError, UsageError
 from talim.html import formatting
-from talim.poc import pipeline
+from talim.poc import pipeline, state
 from talim.poc.options import PocOptions, poc_command
 from talim.poc.pipeline import poc
 from talim.poc.report_section import write_report
@@ -74,6 +74,20 @@ def test_poc_holds_the_same_recordings_out_as_prepare(
     poc(short_takes, tmp_path / "out", options)
     split = Corpus.load(tmp_path / "out" / "corpus").summary["split"]
     assert split == prepare(short_takes, tmp_path / "corpus", seed=seed).summary["split"]
+
+
+def test_prepare_tells_which_captions_the_own_base_reads_also_after_another_base(
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talim.corpus.report.MAX_AUDIO_PLAYERS", 1)
+    takes = shutil.copytree(short_takes, tmp_path / "takes", ignore=shutil.ignore_patterns("metadata.csv"))
+    for base in ("nano-musicgen", "nano-mustango"):
+        options, stages = short_options(base=base, caption="琴、静か"), state.StageCache(tmp_path / state.STAGE_CACHE)
+        corpus = pipeline._prepare(takes, tmp_path / "out", options, stages, CollectedProgress())
+        notes = [row["note"] for row in corpus.summary["notes"]]
+        (told,) = [note for note in notes if "cannot read" in note]
+        assert told.startswith("100 % of the tokens of the captions as written are unknown to " + base)
+        assert "it reads a spelling that it knows: 琴 -> koto; it cannot read 1 word of the captions: 静か." in told
 
 
 def test_poc_with_hours_gives_all_designs_equal_steps(

@@ -268,13 +268,16 @@ def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCac
         "held_out_fraction": options.held_out_fraction,
         "license_use": options.license_use,
     }
-    inputs = [FORMAT_VERSION, *arguments.values()]  # a corpus of an earlier version is prepared again
+    # a corpus of an earlier version is prepared again, and one whose captions were read for another base
+    inputs = [FORMAT_VERSION, options.base, *arguments.values()]
     key = state.recordings_key(folder, out, inputs)
     if stage_cache.is_current("prepare", key, target / "summary.json"):
         progress.log(f"{target}: the recordings have not changed; nothing to prepare")
         return Corpus.load(target)
+    from talim.backbones.load import base_reader
+
     start = time.monotonic()
-    corpus = prepare(folder, target, **arguments, progress=progress)
+    corpus = prepare(folder, target, **arguments, reader=base_reader(options.base), progress=progress)
     TimeLog(out / state.TIME_LOG, _prepare_purpose(corpus)).add(time.monotonic() - start)
     key = state.recordings_key(folder, out, inputs)  # prepare may have written a metadata.csv
     stage_cache.mark_done("prepare", key)
