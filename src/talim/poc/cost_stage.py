@@ -75,8 +75,10 @@ def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any, progress: Pr
     }
 
 
-def larger_base_estimate(recipe: Recipe, corpus: Corpus, device: str, progress: Progress) -> dict[str, Any] | None:
-    """What `talim plan` says of the same training on the reference base: {"base", "hours", "hardware"}.
+def larger_base_estimate(
+    recipe: Recipe, corpus: Corpus, device: str, progress: Progress, base: str = REFERENCE_BASE
+) -> dict[str, Any] | None:
+    """What `talim plan` says of the same training on a larger `base`, by its short name: {"base", "hours", "hardware"}.
 
     None for a base that is no miniature, and where no time can be predicted.
     """
@@ -88,13 +90,13 @@ def larger_base_estimate(recipe: Recipe, corpus: Corpus, device: str, progress: 
     machine = machine_profile(device, progress, rates=True)
     if not machine.rates:
         return None
-    job = training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), REFERENCE_BASE)
+    job = training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), base)
     try:
         total = plan_total([replace(job, precision=None)], machine, cache=default_cache_folder(), progress=progress)
     except TalimError as error:
-        progress.log(f"the time of {REFERENCE_BASE} could not be predicted: {error}")
+        progress.log(f"the time of {base} could not be predicted: {error}")
         return None
-    return {"base": REFERENCE_BASE, "hours": total["hours"], "hardware": total["hardware"]}
+    return {"base": base, "hours": total["hours"], "hardware": total["hardware"]}
 
 
 def gpu_memory_bytes(device: str) -> float | None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
-from talim.backbones import registry
 from talim.corpus.manifest import FORMAT_VERSION, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
@@ -38,8 +37,8 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting import cost_quality_use, human_ratings, messages, run_results
 from talim.reporting.catalogue import words
-from talim.reporting.commands import REFERENCE_BASE, quoted
-from talim.reporting.run_report import saleable_base
+from talim.reporting.commands import quoted
+from talim.reporting.run_report import larger_base
 from talim.run import Run
 
 
@@ -124,6 +123,7 @@ def _run_stages(
         "stages": [],
         "designs": [],
         "chosen": None,
+        "larger_base": {"base": larger_base(options.license_use).name},
         "learning_curve": None,
         "tuning": {"families": [], "note": ""},
         "limitations": "",
@@ -179,16 +179,16 @@ def _try_rates(
 
 def _larger_base(
     context: PocContext, decided: dict[str, Any], before: dict[str, Any], recipe: Recipe
-) -> dict[str, Any] | None:
-    """The planned time of the selected design's training on the larger base; an earlier answer stays."""
+) -> dict[str, Any]:
+    """The larger base and the planned time of the selected design's training on it; an earlier answer stays."""
     if not context.options.larger_base:
-        return None
-    job = {"plan": decided["plan"], "design": str(recipe.design)}
+        return decided["larger_base"]
+    job = {**decided["larger_base"], "plan": decided["plan"], "design": str(recipe.design)}
     saved = before.get("larger_base")
-    if saved and {key: saved.get(key) for key in job} == job:
+    if saved and "hours" in saved and {key: saved.get(key) for key in job} == job:
         return saved
-    estimate = cost_stage.larger_base_estimate(recipe, context.corpus, context.options.device, context.progress)
-    return estimate and job | estimate
+    of = (context.corpus, context.options.device, context.progress, job["base"])
+    return job | (cost_stage.larger_base_estimate(recipe, *of) or {})
 
 
 def _decide(
@@ -349,7 +349,7 @@ def suggested_next_step(
     """
     texts = words("poc")["next_steps"]
     if result.miniature:
-        larger = registry.MODELS[REFERENCE_BASE].hub_id if options.license_use == "any" else saleable_base().hub_id
+        larger = larger_base(options.license_use).hub_id
         # settings and a budget for a miniature say nothing about a base a hundred times its size
         as_before = replace(options, base=larger, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
         beside = out.resolve().with_name(f"{out.resolve().name}-{larger.rpartition('/')[2]}")

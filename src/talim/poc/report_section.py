@@ -49,7 +49,7 @@ def write_report(
     section = Markup(render("stages.html", plan=plan))
     if plan["designs"] or (not plan["stopped"] and _has_runs(folder)):
         decided = read_stages(folder / FILE)
-        chosen = decided["chosen"]
+        chosen, larger = decided["chosen"], decided.get("larger_base") or {}
         main = folder / resolve_inside(folder, chosen["run"]).relative_to(folder.resolve()) if chosen else None
         return run_report.write_report(
             folder,
@@ -59,7 +59,7 @@ def write_report(
             extra_sections=[section],
             main_run=main,
             price_per_hour=decided.get("price_per_hour"),
-            larger_base_hours=(decided.get("larger_base") or {}).get("hours"),
+            larger={key: larger[key] for key in ("base", "hours") if key in larger},
         )
     if criteria is not None or claims_file is not None or not audio:
         raise UsageError(f"{folder} holds no study: goals, limits, claims and --no-audio are for studies")
