@@ -217,8 +217,8 @@ def test_poc_three_designs_selects_the_cheapest_noninferior_one(
     assert result["stopped"] == ""
     lines = messages.poc_message(result).splitlines()
     assert lines[-3] == (
-        "Thresholds that were set before each stage (gates): Cost: met, Learning (loss): met, Contribution to the "
-        "task: not decided."
+        "Thresholds that were set before each stage (gates): Feasibility (memory and time): met, Learning (loss): "
+        "met, Contribution to the task: not decided."
     )
     assert lines[-1] == f"Page: {result['page']}"
     decided = read_json(tmp_path / "out" / "stages.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -46,7 +47,8 @@ def test_write_report_uses_reviews_made_after_the_pipeline(finished: Path) -> No
 
 def test_report_section_has_gates_and_ratios(finished: Path) -> None:
     found: Any = report_section.report_section(finished)
-    assert [stage["title"] for stage in found["stages"]] == ["Cost", "Learning (loss)", "Contribution to the task"]
+    titles = ["Feasibility (memory and time)", "Learning (loss)", "Contribution to the task"]
+    assert [stage["title"] for stage in found["stages"]] == titles
     assert all(stage["gate"]["reason"] for stage in found["stages"])
     assert found["designs"][0]["ratios"] == {"memory": "50\u202f%", "flops": "70\u202f%", "disk": "1.0\u202f%"}
     assert set(found["reduction_plots"]) == {"broad", "narrow"}
@@ -79,6 +81,9 @@ def test_write_report_of_an_unfinished_pipeline_says_so(finished: Path) -> None:
     write_json(finished / "stages.json", begun)
     page = report_section.write_report(finished).read_text(encoding="utf-8")
     assert report_section.UNFINISHED in page
+    headings = re.findall(r"<h[23][^>]*>([^<]*)</h", page)
+    assert not [heading for heading in headings if heading.startswith("Cost")]  # a sentence of the result is called so
+    assert {"Feasibility (memory and time): met", "Resource usage"} <= {*headings}
     for run in [path for path in finished.iterdir() if (path / "recipe.yaml").is_file()]:
         shutil.rmtree(run)
     page = report_section.write_report(finished).read_text(encoding="utf-8")

@@ -165,7 +165,7 @@ def test_make_music_command_of_a_run_without_words_has_the_empty_prompt(
 def test_write_report_without_cost_tells_no_time(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path, cost=None)).text
     assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in text
-    assert "cost was not measured" in text
+    assert "Resource usage was not measured" in text
 
 
 def test_write_report_sections_are_in_order(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_write_report_sections_are_in_order(tmp_path: Path) -> None:
         "fell by 0.234 nats",
         "Listen",
         "Training curves",
-        "Cost of training",
+        "Resource usage of training",
         "Data and rights",
         "Reproduce",
     ]
