@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 import shutil
 from collections.abc import Iterable
@@ -114,7 +115,10 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     assert "Estimated before training: 3 trainings with evaluation: about " in page
     small = tmp_path / "small"
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(60.0, 3, 2))
-    stopped = poc(short_takes, small, short_options(hours=1))["stopped"]
+    at_a_price = poc(short_takes, small, short_options(hours=1, price_per_hour=2.0))
+    stopped = at_a_price["stopped"]
+    assert " at 2.00 per machine hour." in at_a_price["time_note"]
+    assert " at 2.00 per machine hour)" in stopped
     assert "steps of each design would fit" in stopped
     assert "or fewer designs (--design)" in stopped
     needed = float(stopped.partition("give --hours ")[2].split()[0])
@@ -251,8 +255,11 @@ def test_poc_unmet_quality_gate_stops_with_a_reason(
     tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, lambda recipe: 0.0)
-    result = poc(short_takes, tmp_path / "out", short_options(learning_curve=True))
+    result = poc(short_takes, tmp_path / "out", short_options(learning_curve=True, price_per_hour=36.0))
     assert [row["name"] for row in result["stages"]] == ["cost", "quality"]
+    priced = r"which costs \d\.\d\d at 36\.00 per machine hour\."
+    curve = f"The learning curve, which was left out, would take \\d+ s, {priced}"
+    assert re.fullmatch(f"This took \\d+ s, {priced} {curve}", result["time_note"])
     assert result["stages"][-1]["passed"] is False
     assert result["stopped"].startswith("Stopped here because the interval of the loss reduction, ")
     assert result["learning_curve"] is None

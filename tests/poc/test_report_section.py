@@ -92,6 +92,39 @@ def test_write_report_of_an_unfinished_pipeline_says_so(finished: Path) -> None:
     assert "gate was not met" not in page
 
 
+LONGER = "That is longer than was estimated for the whole, so how long the rest takes is not known."
+OVER = "1 h 32 min of the time budget of 1 h, 53\u202f% more than given"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "time", "money", "rest"),
+    [
+        (900.0, "17 min", "10.00", "The rest was estimated at 30 min, which costs 18.00 at 36.00 per machine hour."),
+        (5400.0, OVER, "55.00", LONGER),
+    ],
+)
+def test_write_report_of_an_unfinished_pipeline_tells_what_it_cost_and_will_cost(
+    finished: Path, seconds: float, time: str, money: str, rest: str
+) -> None:
+    decided, plan = read_json(finished / "stages.json"), read_json(finished / "plan.json")
+    begun = decided | {"stages": decided["stages"][:1], "designs": [], "chosen": None, "time_note": ""}
+    write_json(finished / "stages.json", begun | {"price_per_hour": 36.0, "prepare_seconds": 100.0})
+    write_json(finished / "plan.json", plan | {"used_seconds": 400.0, "estimated_seconds": 2400.0, "hours": 1.0})
+    write_json(finished / "time_log.json", {f"all {decided['plan']}": seconds, "all other": 7.0})
+    page = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert f"So far this took {time}" in page
+    assert f", which costs {money} at 36.00 per machine hour. {rest}" in page
+
+
+def test_write_report_of_an_unfinished_pipeline_without_an_estimate_tells_its_time(finished: Path) -> None:
+    decided, plan = read_json(finished / "stages.json"), read_json(finished / "plan.json")
+    write_json(finished / "stages.json", decided | {"stages": decided["stages"][:1], "prepare_seconds": 70.0})
+    write_json(finished / "plan.json", {key: value for key, value in plan.items() if key != "estimated_seconds"})
+    write_json(finished / "time_log.json", {})
+    page = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert "So far this took 70 s. How long the rest takes was not estimated." in page
+
+
 def test_write_report_of_a_run_outside_the_folder_raises(finished: Path) -> None:
     decided = read_json(finished / "stages.json")
     write_json(finished / "stages.json", decided | {"chosen": {"design": "x", "run": "../elsewhere"}})

@@ -201,7 +201,8 @@ def _fit_to_budget(
         plan["stopped"] = (
             f"only {format_counted(steps, 'step')} of each design would fit into "
             f"{format_duration(options.hours * 3600)}, and the gate (this stage's threshold) requires {min_steps}; "
-            f"give {hours_option((options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR)}"
+            "give "
+            + hours_option((options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR, options.price_per_hour)
             + (", or fewer designs (--design)" if len(by_design) > 1 else "")
         )
         return by_design
@@ -322,6 +323,7 @@ def _tell_estimate(
             seconds += budget.run_seconds(first, timing, evaluation)
             in_steps += budget.steps_seconds(first, timing)
     plan["estimated_seconds"] = seconds
+    plan["curve_seconds"] = curve_runs * max(training_only)
     plan["estimate"] = budget.estimate_text(seconds, in_steps, len(runs), curve_runs, short, left_seconds)
     progress.log(plan["estimate"])
 
