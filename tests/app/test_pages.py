@@ -68,6 +68,14 @@ def test_plan_shows_what_fits(reader: PageReader, work: Workspace) -> None:
     full, linear = reader.read("plan")["plan"]["rows"]
     assert (full["asked"], full["fits"], full["time"], full["energy"]) == (False, False, "2時間", "")
     assert (linear["asked"], linear["fits"], linear["energy"], linear["money"]) == (True, True, "10 Wh", "0.50")
+    planned = reader.read("plan")["plan"]
+    assert planned["hardware"] == ""  # this computer, by the name that the page has for it
+    assert planned["rates"] == {"matrix": "50\u202f%", "memory": "70\u202f%"}
+    assert planned["energy_known"]
+    rows = [row | {"energy_joules": None} for row in PLANNED["designs"]]
+    (work.own / "plan.out").write_text(json.dumps(PLANNED | {"hardware": "rtx-3060", "designs": rows}))
+    planned = reader.read("plan")["plan"]
+    assert (planned["hardware"], planned["energy_known"]) == ("rtx-3060", False)
     (work.own / "plan.out").write_text("talim: it failed")
     assert reader.read("plan")["plan"] is None
 

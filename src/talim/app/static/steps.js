@@ -148,8 +148,9 @@ function designs(planned, chosen) {
   });
   const head = make("tr", {}, make("td", {}), ...["design", ...columns].map((name) => make("th", { scope: "col" }, text(name))));
   const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
-  return [p("plan_result", planned), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": text("plan") }, table),
-    make("p", { class: "note", lang: "en" }, planned.note), chosen ? p("chosen", { design: chosen }) : null];
+  const notes = [planned.hardware ? text("plan_published", planned.rates) : text("plan_measured"), text("plan_included"), planned.energy_known ? "" : text("energy_unknown")];
+  return [p("plan_result", { ...planned, hardware: planned.hardware || text("this_machine") }), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": text("plan") }, table),
+    ...notes.filter(Boolean).map((note) => make("p", { class: "note" }, note)), chosen ? p("chosen", { design: chosen }) : null];
 }
 
 function plan(state) {
