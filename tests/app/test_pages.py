@@ -80,6 +80,18 @@ def test_plan_shows_what_fits(reader: PageReader, work: Workspace) -> None:
     assert reader.read("plan")["plan"] is None
 
 
+def test_decide_has_the_result_of_a_brief_in_japanese_where_it_is_there(reader: PageReader, work: Workspace) -> None:
+    for number, japanese in ((1, {"sentences_ja": ["4件中3件"]}), (2, {})):  # of an earlier version
+        (work.folder / f"brief-{number}").mkdir()
+        useful = {"sentences": ["3 of 4 accepted"], **japanese}
+        (work.folder / f"brief-{number}" / "usefulness.json").write_text(json.dumps(useful))
+        found = reader._brief()
+        assert found
+        assert found["sentences"] == [
+            {"text": "4件中3件", "lang": "ja"} if japanese else {"text": "3 of 4 accepted", "lang": "en"}
+        ]
+
+
 def test_train_of_a_run_that_goes_on_has_curve_references_and_time_left(reader: PageReader, work: Workspace) -> None:
     rows = [{**row, "seconds": row["step"] / 2} for row in log_rows() if row["step"] <= 240]
     rows[0]["references"] = {"uniform": 6.9, "unigram": 3.5}

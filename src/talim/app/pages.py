@@ -253,7 +253,12 @@ class PageReader:
         job, page = self.jobs.find("brief"), briefs[-1] / "usefulness" / "index.html"
         link = re.search(r"^Reviewer: (http\S+)", self.jobs.output("brief"), re.MULTILINE)
         reviewing = link is not None and job is not None and job.state == RUNNING
-        said = [text for each in human_ratings.load_ratings(briefs[-1], briefs[-1]) for text in each.sentences]
+        japanese = self.language == "ja"
+        said = [
+            {"text": text, "lang": "ja" if japanese and each.japanese else "en"}
+            for each in human_ratings.load_ratings(briefs[-1], briefs[-1])
+            for text in (japanese and each.japanese) or each.sentences
+        ]
         return {
             "name": briefs[-1].name,
             "review": link[1] if link is not None and reviewing else "",

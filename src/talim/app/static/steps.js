@@ -306,7 +306,7 @@ function brief(state) {
   if (!found) return [h2("brief"), p("brief_intro"), form];
   const latest = found.review ? [make("p", {}, make("a", { id: "review", href: found.review, target: "_blank", rel: "noopener" }, text("review_link")))]
     : [jobForm("brief", text("review_again"), [], { fixed: { resume: true } }), jobForm("brief-report", text("brief_report"), [])];
-  return [h2("brief"), p("brief_intro"), make("h3", {}, found.name), ...found.sentences.map((said) => make("p", { lang: "en" }, said)), page(found.page, "brief_page"),
+  return [h2("brief"), p("brief_intro"), make("h3", {}, found.name), ...found.sentences.map((said) => make("p", { lang: said.lang }, said.text)), page(found.page, "brief_page"),
     ...latest, make("details", {}, make("summary", {}, text("brief_new")), form)];
 }
 
