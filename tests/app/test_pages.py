@@ -68,8 +68,28 @@ def test_plan_shows_what_fits(reader: PageReader, work: Workspace) -> None:
     full, linear = reader.read("plan")["plan"]["rows"]
     assert (full["asked"], full["fits"], full["time"], full["energy"]) == (False, False, "2時間", "")
     assert (linear["asked"], linear["fits"], linear["energy"], linear["money"]) == (True, True, "10 Wh", "0.50")
+    planned = reader.read("plan")["plan"]
+    assert planned["hardware"] == ""  # this computer, by the name that the page has for it
+    assert planned["rates"] == {"matrix": "50\u202f%", "memory": "70\u202f%"}
+    assert planned["energy_known"]
+    rows = [row | {"energy_joules": None} for row in PLANNED["designs"]]
+    (work.own / "plan.out").write_text(json.dumps(PLANNED | {"hardware": "rtx-3060", "designs": rows}))
+    planned = reader.read("plan")["plan"]
+    assert (planned["hardware"], planned["energy_known"]) == ("rtx-3060", False)
     (work.own / "plan.out").write_text("talim: it failed")
     assert reader.read("plan")["plan"] is None
+
+
+def test_decide_has_the_result_of_a_brief_in_japanese_where_it_is_there(reader: PageReader, work: Workspace) -> None:
+    for number, japanese in ((1, {"sentences_ja": ["4件中3件"]}), (2, {})):  # of an earlier version
+        (work.folder / f"brief-{number}").mkdir()
+        useful = {"sentences": ["3 of 4 accepted"], **japanese}
+        (work.folder / f"brief-{number}" / "usefulness.json").write_text(json.dumps(useful))
+        found = reader._brief()
+        assert found
+        assert found["sentences"] == [
+            {"text": "4件中3件", "lang": "ja"} if japanese else {"text": "3 of 4 accepted", "lang": "en"}
+        ]
 
 
 def test_train_of_a_run_that_goes_on_has_curve_references_and_time_left(reader: PageReader, work: Workspace) -> None:

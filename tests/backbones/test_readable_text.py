@@ -105,17 +105,37 @@ def test_what_is_read_otherwise_and_what_is_not_read_are_told() -> None:
     assert " % of the tokens of the prompt as written are unknown to musicgen-small" in note
     assert note.endswith("राग -> raga, यमन -> Yaman (as typed: --no-transliterate)")
     (warning,) = reading_notes(base, ["静かな朝"], "the prompt")
-    assert warning.startswith("warning: musicgen-small cannot read 1 word of the prompt: 静かな朝. ")
-    assert "write English" in warning
-    assert "(50 % of the tokens of the prompt as written are unknown to musicgen-small)" in warning
-    note, warning = reading_notes(base, ["राग 静かな朝"], "the captions")
-    assert "राग -> raga" in note
-    assert "cannot read 1 word of the captions: 静かな朝." in warning
+    assert warning == (
+        "warning: 50 % of the tokens of the prompt as written are unknown to musicgen-small; it cannot read 1 word of "
+        "the prompt: 静かな朝. They mean nothing to its text encoder; write English, in the letters a to z"
+    )
+    (warning,) = reading_notes(base, ["राग 静かな朝"], "the captions")
+    assert "it reads a spelling that it knows: राग -> raga; it cannot read 1 word of the captions: 静かな朝." in warning
     base.transliterate = False
     (warning,) = reading_notes(base, ["slow राग यमन"], "the prompt")
     assert "cannot read 2 words of the prompt: राग, यमन" in warning
     (warning,) = reading_notes(base, [" ".join("ăŁāīūŵŷǫọ静")], "the prompt")
     assert "and 3 more" in warning
+
+
+@pytest.mark.parametrize("reader", [T5, NANO], ids=["t5", "nano"])
+@pytest.mark.parametrize(
+    ("text", "spelled", "lost"),
+    [
+        ("静か、穏やか", {}, ("静か", "穏やか")),
+        ("「静か」な、朝", {}, ("静か", "な", "朝")),
+        ("琴（こと）と三味線 slow", {"琴": "koto"}, ("こと", "と三味線")),
+        ("琴、尺八", {"琴、尺八": "koto,shakuhachi"}, ()),
+        ("シタールの演奏、Rāga・ヤマン", {"Rāga": "Raga"}, ("シタールの演奏", "ヤマン")),
+        ("राग पूरिया, 静か", {"राग": "raga", "पूरिया": "Puriya"}, ("静か",)),
+    ],
+)
+def test_a_word_is_read_in_another_spelling_or_lost_and_never_both(
+    reader: TextReader, text: str, spelled: dict[str, str], lost: tuple[str, ...]
+) -> None:
+    reading = examine(reader, [text])
+    assert (reading.spelled, reading.unreadable) == (spelled, lost)
+    assert len(describe(reading, "a base", "the captions")) == 1
 
 
 def test_the_end_of_a_text_that_is_not_read_is_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,9 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     assert (linear["accepted"], conv["accepted"], conv["needs_editing"]) == (3, 0, 1)
     assert (linear["decision"]["answer"], result["answer"]) == ("go", "go")
     assert result["sentences"][-1] == "Go with linear by the decision rule of the brief."
+    assert result["sentences_ja"][0].startswith("linear：審査した4件のうち3件を採用（")
+    assert result["sentences_ja"][1].endswith("以上（採用なし）")
+    assert result["sentences_ja"][-1] == "課題の判定基準による結論：linearで進める（Go）。"
     assert result["brief"]["hash"] == opened.brief_hash
     page = Path(result["page"]).read_text(encoding="utf-8")
     # 2 h of training and 4 times 36 s of making at 2, 4 reviews of 10 s at 30, over 3 pieces of 2 s
@@ -30,6 +34,13 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     assert linear["cost_per_accepted_minute"]["value"] == pytest.approx(cost)
     assert f"{cost:.2f} EUR" in page
     assert "none was accepted" in page
+    japanese = page.partition("<summary>日本語</summary>")[2].partition("</details>")[0]
+    assert all(line in japanese for line in result["sentences_ja"])
+    words = re.sub(r"<[^>]*>|linear|conv|EUR|No-go|Go", "", japanese)
+    assert not re.search("[A-Za-z]", words), words  # nothing of it is left in English
+    assert japanese.count("満たして") + japanese.count("まだ判断できません") == sum(
+        len(one["decision"]["conditions"]) for one in result["contenders"]
+    )
     assert "180.00" in page
     for namespace in ("www.w3.org", "purl.org", "creativecommons.org"):
         page = page.replace(f"http://{namespace}", "")

@@ -15,6 +15,7 @@ from talim.experiments.estimates import TrialEstimates
 from talim.experiments.trial import TrialJob
 from talim.planning.hardware import gpu_profile
 from talim.planning.plan import EnergyPrices, plan_total
+from talim.planning.tables import ENERGY_UNKNOWN
 
 
 def test_plan_of_a_study_is_the_sum_of_its_trials(
@@ -37,6 +38,9 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
     message = estimates.total_message(found)
     assert message.startswith("4 trials, one after the other on rtx-3060: ")
     assert "kWh" in message
+    assert "--watts" not in message
+    unknown = estimates.total_message({**found, "energy_joules": None})
+    assert unknown.endswith(f"not in the disk space. {ENERGY_UNKNOWN}")
     assert "in money" in message
     sizes = {(row["steps"], row["batch_size"]) for row in found["runs"]}
     assert len(sizes) == 1

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from talim.html.plots import CSS_COLOR_PLACEHOLDERS, ErrorBar, LineSeries, curve_plot, interval_plot
+from talim.html.plots import CSS_COLOR_PLACEHOLDERS, ErrorBar, LineSeries, Role, curve_plot, interval_plot
 
 FALLING = [
     LineSeries([0, 50, 100], [3.4, 3.2, 3.1], "held out"),
@@ -67,6 +67,16 @@ def test_curve_plot_labels_of_equal_ends_do_not_overlap() -> None:
     svg = curve_plot([LineSeries([0, 1], [2, 1.00], "one"), LineSeries([0, 1], [2, 1.001], "two")], alt="x")
     first, second = label_heights(svg, "one", "two")
     assert abs(first - second) > 10
+
+
+@pytest.mark.parametrize(("role", "color"), [("quiet", "--quiet"), ("ink", "--ink"), ("accent", "--accent")])
+def test_curve_plot_of_one_point_draws_it(role: Role, color: str) -> None:
+    svg = ElementTree.fromstring(curve_plot([LineSeries([1], [3.4], "training", role)], alt="one step"))
+    axes = next(node for node in svg.iter() if node.get("id", "").endswith("axes_1"))
+    lines = [node for node in axes if "-line2d_" in node.get("id", "")]  # of the axes themselves: curves
+    markers = [use for line in lines for use in line.iter("use")]
+    assert len(markers) == 1
+    assert color in markers[0].get("style", "")
 
 
 def test_curve_plot_without_points_is_drawn() -> None:

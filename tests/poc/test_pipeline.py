@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 import shutil
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import TalimError, UsageError
 from talim.html import formatting
-from talim.poc import pipeline
+from talim.poc import pipeline, state
 from talim.poc.options import PocOptions, poc_command
 from talim.poc.pipeline import poc
 from talim.poc.report_section import write_report
@@ -76,6 +77,20 @@ def test_poc_holds_the_same_recordings_out_as_prepare(
     assert split == prepare(short_takes, tmp_path / "corpus", seed=seed).summary["split"]
 
 
+def test_prepare_tells_which_captions_the_own_base_reads_also_after_another_base(
+    tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talim.corpus.report.MAX_AUDIO_PLAYERS", 1)
+    takes = shutil.copytree(short_takes, tmp_path / "takes", ignore=shutil.ignore_patterns("metadata.csv"))
+    for base in ("nano-musicgen", "nano-mustango"):
+        options, stages = short_options(base=base, caption="琴、静か"), state.StageCache(tmp_path / state.STAGE_CACHE)
+        corpus = pipeline._prepare(takes, tmp_path / "out", options, stages, CollectedProgress())
+        notes = [row["note"] for row in corpus.summary["notes"]]
+        (told,) = [note for note in notes if "cannot read" in note]
+        assert told.startswith("100 % of the tokens of the captions as written are unknown to " + base)
+        assert "it reads a spelling that it knows: 琴 -> koto; it cannot read 1 word of the captions: 静か." in told
+
+
 def test_poc_with_hours_gives_all_designs_equal_steps(
     tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +115,10 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     assert "Estimated before training: 3 trainings with evaluation: about " in page
     small = tmp_path / "small"
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(60.0, 3, 2))
-    stopped = poc(short_takes, small, short_options(hours=1))["stopped"]
+    at_a_price = poc(short_takes, small, short_options(hours=1, price_per_hour=2.0))
+    stopped = at_a_price["stopped"]
+    assert " at 2.00 per machine hour." in at_a_price["time_note"]
+    assert " at 2.00 per machine hour)" in stopped
     assert "steps of each design would fit" in stopped
     assert "or fewer designs (--design)" in stopped
     needed = float(stopped.partition("give --hours ")[2].split()[0])
@@ -203,8 +221,8 @@ def test_poc_three_designs_selects_the_cheapest_noninferior_one(
     assert result["stopped"] == ""
     lines = messages.poc_message(result).splitlines()
     assert lines[-3] == (
-        "Thresholds that were set before each stage (gates): Cost: met, Learning (loss): met, Contribution to the "
-        "task: not decided."
+        "Thresholds that were set before each stage (gates): Feasibility (memory and time): met, Learning (loss): "
+        "met, Contribution to the task: not decided."
     )
     assert lines[-1] == f"Page: {result['page']}"
     decided = read_json(tmp_path / "out" / "stages.json")
@@ -237,8 +255,11 @@ def test_poc_unmet_quality_gate_stops_with_a_reason(
     tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_runs(monkeypatch, lambda recipe: 0.0)
-    result = poc(short_takes, tmp_path / "out", short_options(learning_curve=True))
+    result = poc(short_takes, tmp_path / "out", short_options(learning_curve=True, price_per_hour=36.0))
     assert [row["name"] for row in result["stages"]] == ["cost", "quality"]
+    priced = r"which costs \d\.\d\d at 36\.00 per machine hour\."
+    curve = f"The learning curve, which was left out, would take \\d+ s, {priced}"
+    assert re.fullmatch(f"This took \\d+ s, {priced} {curve}", result["time_note"])
     assert result["stages"][-1]["passed"] is False
     assert result["stopped"].startswith("Stopped here because the interval of the loss reduction, ")
     assert result["learning_curve"] is None

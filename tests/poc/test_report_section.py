@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -46,7 +47,8 @@ def test_write_report_uses_reviews_made_after_the_pipeline(finished: Path) -> No
 
 def test_report_section_has_gates_and_ratios(finished: Path) -> None:
     found: Any = report_section.report_section(finished)
-    assert [stage["title"] for stage in found["stages"]] == ["Cost", "Learning (loss)", "Contribution to the task"]
+    titles = ["Feasibility (memory and time)", "Learning (loss)", "Contribution to the task"]
+    assert [stage["title"] for stage in found["stages"]] == titles
     assert all(stage["gate"]["reason"] for stage in found["stages"])
     assert found["designs"][0]["ratios"] == {"memory": "50\u202f%", "flops": "70\u202f%", "disk": "1.0\u202f%"}
     assert set(found["reduction_plots"]) == {"broad", "narrow"}
@@ -79,12 +81,48 @@ def test_write_report_of_an_unfinished_pipeline_says_so(finished: Path) -> None:
     write_json(finished / "stages.json", begun)
     page = report_section.write_report(finished).read_text(encoding="utf-8")
     assert report_section.UNFINISHED in page
+    headings = re.findall(r"<h[23][^>]*>([^<]*)</h", page)
+    assert not [heading for heading in headings if heading.startswith("Cost")]  # a sentence of the result is called so
+    assert {"Feasibility (memory and time): met", "Resource usage"} <= {*headings}
     for run in [path for path in finished.iterdir() if (path / "recipe.yaml").is_file()]:
         shutil.rmtree(run)
     page = report_section.write_report(finished).read_text(encoding="utf-8")
     assert "Proof of concept, not finished" in page
     assert "Nothing was trained yet." in page
     assert "gate was not met" not in page
+
+
+LONGER = "That is longer than was estimated for the whole, so how long the rest takes is not known."
+OVER = "1 h 32 min of the time budget of 1 h, 53\u202f% more than given"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "time", "money", "rest"),
+    [
+        (900.0, "17 min", "10.00", "The rest was estimated at 30 min, which costs 18.00 at 36.00 per machine hour."),
+        (5400.0, OVER, "55.00", LONGER),
+    ],
+)
+def test_write_report_of_an_unfinished_pipeline_tells_what_it_cost_and_will_cost(
+    finished: Path, seconds: float, time: str, money: str, rest: str
+) -> None:
+    decided, plan = read_json(finished / "stages.json"), read_json(finished / "plan.json")
+    begun = decided | {"stages": decided["stages"][:1], "designs": [], "chosen": None, "time_note": ""}
+    write_json(finished / "stages.json", begun | {"price_per_hour": 36.0, "prepare_seconds": 100.0})
+    write_json(finished / "plan.json", plan | {"used_seconds": 400.0, "estimated_seconds": 2400.0, "hours": 1.0})
+    write_json(finished / "time_log.json", {f"all {decided['plan']}": seconds, "all other": 7.0})
+    page = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert f"So far this took {time}" in page
+    assert f", which costs {money} at 36.00 per machine hour. {rest}" in page
+
+
+def test_write_report_of_an_unfinished_pipeline_without_an_estimate_tells_its_time(finished: Path) -> None:
+    decided, plan = read_json(finished / "stages.json"), read_json(finished / "plan.json")
+    write_json(finished / "stages.json", decided | {"stages": decided["stages"][:1], "prepare_seconds": 70.0})
+    write_json(finished / "plan.json", {key: value for key, value in plan.items() if key != "estimated_seconds"})
+    write_json(finished / "time_log.json", {})
+    page = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert "So far this took 70 s. How long the rest takes was not estimated." in page
 
 
 def test_write_report_of_a_run_outside_the_folder_raises(finished: Path) -> None:

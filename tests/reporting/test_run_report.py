@@ -92,10 +92,23 @@ def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -
     assert f"about {registry.MODELS['musicgen-small'].download_gb:.1f} GB" in section
     assert "of training on this machine" not in section  # nothing was planned for this run
     assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in section
+    assert "for the same training on facebook/musicgen-small, with" in section
     assert "talim plan --base musicgen-small --design" in section
     assert "not for commercial use" in section
     assert "For music that is to be sold take declare-lab/mustango (Apache-2.0" in section
     assert "talim poc FOLDER --base declare-lab/mustango --use commercial" in section
+
+
+def test_write_report_of_a_miniature_for_sale_names_and_plans_one_base_that_may_be_sold(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", seconds=0)
+    write_report(run, larger={"base": run_report.larger_base("commercial").name, "hours": 7.4})
+    text = Outline((run / "report" / "index.html").read_text(encoding="utf-8")).text
+    section = text[text.index("This is a miniature model.") : text.index("Result")]
+    assert "talim poc FOLDER --base declare-lab/mustango --hours 8 --use commercial --out DIR" in section
+    assert "Its licence is Apache-2.0." in section
+    assert "talim plan --base mustango --design" in section
+    assert "musicgen" not in section.replace("nano-musicgen comes", "")
+    assert "that is to be sold" not in section  # said once
 
 
 def test_write_report_of_a_run_that_began_from_an_adapter_names_it_and_its_licence(tmp_path: Path) -> None:
@@ -127,7 +140,8 @@ def test_write_report_of_a_large_base_has_no_notice(tmp_path: Path) -> None:
 
 
 def test_miniature_notice_gives_the_planned_hours(tmp_path: Path) -> None:
-    notice = run_report.miniature_notice(RunResults(tmp_path, facts={"base": {"miniature": True, "name": "nano"}}), 7.4)
+    facts = {"base": {"miniature": True, "name": "nano"}}
+    notice = run_report.miniature_notice(RunResults(tmp_path, facts=facts), hours=7.4)
     assert notice
     assert notice["hours"] == "about 8 hours"
     assert notice["command"] == "talim poc FOLDER --base facebook/musicgen-small --hours 8 --out DIR"
@@ -151,7 +165,7 @@ def test_make_music_command_of_a_run_without_words_has_the_empty_prompt(
 def test_write_report_without_cost_tells_no_time(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path, cost=None)).text
     assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in text
-    assert "cost was not measured" in text
+    assert "Resource usage was not measured" in text
 
 
 def test_write_report_sections_are_in_order(tmp_path: Path) -> None:
@@ -162,7 +176,7 @@ def test_write_report_sections_are_in_order(tmp_path: Path) -> None:
         "fell by 0.234 nats",
         "Listen",
         "Training curves",
-        "Cost of training",
+        "Resource usage of training",
         "Data and rights",
         "Reproduce",
     ]
@@ -317,3 +331,10 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
     assert "<summary>日本語</summary>" in inside
     assert "費用：" in inside
     assert "費用：" not in page.replace(inside, "")
+
+
+def test_loss_plots_of_one_step_say_its_loss_and_no_way_from_it_to_itself(tmp_path: Path) -> None:
+    rows = [row for row in log_rows() if row["step"] <= 1]
+    result = run_report.read_result(make_run(tmp_path / "run", seconds=0, log={"rows": rows}))
+    drawing = run_report.loss_plots(result)["broad"]
+    assert re.search(r"Training \d\.\d\d, at one step\. Validation \d\.\d\d, at one step\.", drawing)

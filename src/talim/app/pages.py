@@ -17,7 +17,7 @@ from talim.backbones.registry import MODELS, NANO
 from talim.corpus.labels import COLUMNS as LABELS
 from talim.errors import TalimError
 from talim.html import formatting
-from talim.planning.hardware import gpu_table
+from talim.planning.hardware import BANDWIDTH_EFFICIENCY, MATMUL_EFFICIENCY, gpu_table
 from talim.reporting import catalogue, cost_quality_use, human_ratings, predictor_sentences, sentences
 from talim.reporting.audio_examples import group_samples
 from talim.reporting.run_results import RunResults, read_result
@@ -121,8 +121,12 @@ class PageReader:
             return shown
         shown["plan"] = {
             "base": planned["base"],
-            "hardware": planned["hardware"],
-            "note": planned["hardware_note"],
+            "hardware": planned["hardware"] if planned["hardware"] in gpu_table() else "",
+            "rates": {
+                "matrix": formatting.format_percent(MATMUL_EFFICIENCY),
+                "memory": formatting.format_percent(BANDWIDTH_EFFICIENCY),
+            },
+            "energy_known": any(row["energy_joules"] is not None for row in planned["designs"]),
             "limit": formatting.format_bytes(planned["memory_limit_bytes"]),
             "steps": planned["steps"],
             "rows": [self._design(row) for row in planned["designs"]],
@@ -249,7 +253,12 @@ class PageReader:
         job, page = self.jobs.find("brief"), briefs[-1] / "usefulness" / "index.html"
         link = re.search(r"^Reviewer: (http\S+)", self.jobs.output("brief"), re.MULTILINE)
         reviewing = link is not None and job is not None and job.state == RUNNING
-        said = [text for each in human_ratings.load_ratings(briefs[-1], briefs[-1]) for text in each.sentences]
+        japanese = self.language == "ja"
+        said = [
+            {"text": text, "lang": "ja" if japanese and each.japanese else "en"}
+            for each in human_ratings.load_ratings(briefs[-1], briefs[-1])
+            for text in (japanese and each.japanese) or each.sentences
+        ]
         return {
             "name": briefs[-1].name,
             "review": link[1] if link is not None and reviewing else "",

@@ -6,6 +6,7 @@ tokenizer does not know, and every word of another script, is one and the same u
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from talim.traditions.plain_letters import Stretch, spell_plainly, spelled_stret
 MAX_TEXTS = 50_000  # that are looked at
 SHOWN_WORDS = 6
 PUNCTUATION = ".,;:!?()'\""  # around a word
+BETWEEN_PUNCTUATION = re.compile(r"[^.,;:!?()、。・，．：；！？（）「」『』【】…।/]+")
 SHOWN_PAIRS = 3
 SHOWN_LETTERS = 60  # of a text in a message
 
@@ -51,14 +53,26 @@ class TextReader:
         """The text with what cannot be read in plain Latin letters, as far as rules go; ASCII never changes."""
         return text if text.isascii() else spell_plainly(text, self.can_read)
 
-    def changed_words(self, text: str) -> dict[str, str]:
-        """The words that `spell` changes, with what they become; of a name of several words all together."""
-        changes: dict[str, str] = {}
-        for written, spelled in () if text.isascii() else self._stretches(text):
-            words, plain = written.split(), spelled.split()
-            paired = zip(words, plain, strict=True) if len(words) == len(plain) else [(written, spelled)]
-            changes |= {old.strip(PUNCTUATION): new.strip(PUNCTUATION) for old, new in paired if old != new}
-        return changes
+    def read_and_lost(self, text: str, transliterate: bool = True) -> tuple[dict[str, str], list[str]]:
+        """The words of a text that are read in another spelling, with that spelling, and those that are not read.
+
+        Every word is in one of them at most; scripts without blanks are taken apart at their punctuation.
+        """
+        read: dict[str, str] = {}
+        lost: list[str] = []
+        stretches = self._stretches(text) if transliterate else [Stretch(text, text)]
+        for written, spelled in stretches:
+            for old, new in _paired(written.split(), spelled.split()) or [(written, spelled)]:
+                parts = [(old, new)]
+                if self.unreadable_words(new):
+                    parts = _paired(*map(BETWEEN_PUNCTUATION.findall, (old, new))) or parts
+                    parts = parts if any(self.unreadable_words(part) for _, part in parts) else [(old, new)]
+                for part, plain in parts:
+                    if self.unreadable_words(plain):
+                        lost.append(part)
+                    elif part != plain:
+                        read[part.strip(PUNCTUATION)] = plain.strip(PUNCTUATION)
+        return read, lost
 
     def unreadable_words(self, text: str) -> list[str]:
         """The words of a text that hold something unknown."""
@@ -83,13 +97,18 @@ class TextReader:
         return spelled_stretches(text, self.can_read)
 
 
+def _paired(old: Sequence[str], new: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of both, which are as many; else none."""
+    return [*zip(old, new, strict=True)] if len(old) == len(new) else []
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a base reads some texts."""
 
     unknown_share: float  # 0 to 1, of their tokens as they are written
-    spelled: dict[str, str] = field(default_factory=dict)  # words in another spelling
-    unreadable: tuple[str, ...] = ()  # words that stay unknown
+    spelled: dict[str, str] = field(default_factory=dict)  # words that are read in another spelling
+    unreadable: tuple[str, ...] = ()  # words that are not read in any, as they are written
     alike: tuple[tuple[str, ...], ...] = ()  # texts that differ and are the same tokens
     cut: tuple[int, int, int] = (0, 0, 0)  # texts of which the end is not read, tokens of the longest, tokens read
 
@@ -109,12 +128,11 @@ def examine(reader: TextReader, texts: Iterable[str], transliterate: bool = True
     by_tokens: dict[tuple[int, ...], list[str]] = defaultdict(list)
     lengths = []
     for text, (unknown, count) in zip(distinct, counts, strict=True):
-        read = text
-        if unknown and transliterate:
-            read = reader.spell(text)
-            spelled |= reader.changed_words(text)
+        read = reader.spell(text) if unknown and transliterate else text
         if unknown:
-            unreadable |= dict.fromkeys(reader.unreadable_words(read))
+            changed, lost = reader.read_and_lost(text, transliterate)
+            spelled |= changed
+            unreadable |= dict.fromkeys(lost)
         lengths.append(count if read == text else reader.count_tokens(read)[1])
         by_tokens[tuple(reader.token_ids(read))].append(" ".join(text.split()))
     alike = (tuple(dict.fromkeys(group)) for group in by_tokens.values())
@@ -145,18 +163,20 @@ def caption_notes(reader: TextReader | None, captions: Iterable[str]) -> list[st
 
 
 def describe(reading: Reading, name: str, what: str, off: str = "") -> list[str]:
-    """What `examine` found, in sentences: the share of unknown tokens, the words in another spelling, what is left."""
+    """What `examine` found: the unknown share, words in another spelling and lost ones in one line, and others."""
     lines = []
-    share = f"{100 * reading.unknown_share:.3g} % of the tokens of {what} as written are unknown to {name}"
+    parts = [f"{100 * reading.unknown_share:.3g} % of the tokens of {what} as written are unknown to {name}"]
     if reading.spelled:
-        pairs = [f"{old} -> {new}" for old, new in reading.spelled.items()]
-        lines.append(f"note: {share}; it reads a spelling that it knows: {_listed(pairs)}{f' ({off})' * bool(off)}")
+        pairs = _listed([f"{old} -> {new}" for old, new in reading.spelled.items()])
+        parts.append(f"it reads a spelling that it knows: {pairs}{f' ({off})' * bool(off)}")
     if reading.unreadable:
         count = format_counted(len(reading.unreadable), "word")
-        lines.append(
-            f"warning: {name} cannot read {count} of {what}: {_listed(reading.unreadable)}. They mean nothing to its "
-            f"text encoder; write English, in the letters a to z{f' ({share})' * (not reading.spelled)}"
+        parts.append(
+            f"it cannot read {count} of {what}: {_listed(reading.unreadable)}. They mean nothing to its text encoder; "
+            "write English, in the letters a to z"
         )
+    if len(parts) > 1:
+        lines.append(f"{'warning' if reading.unreadable else 'note'}: {'; '.join(parts)}")
     if reading.cut[0]:
         texts, longest, limit = reading.cut
         which = f"the end of {format_counted(texts, 'text')} is not read"

@@ -12,6 +12,7 @@ from talim.briefs.acceptance import IntervalEstimate, mean_ci, mean_difference_c
 from talim.briefs.brief import Brief
 from talim.errors import UsageError
 from talim.html.formatting import format_money
+from talim.reporting.catalogue import Texts, in_languages
 
 INDICATORS = "indicators.csv"
 COLUMNS = ("indicator", "when", "value")
@@ -21,31 +22,34 @@ Decision = Literal["go", "no-go", "open"]
 def apply_decision_rule(measured: Mapping[str, Any], indicators: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
     """{"answer": go, no-go or open, "conditions": [{"condition", "met": True, False or None (undecided), "interval"}]}.
 
+    "condition_ja" is the condition in Japanese.
+
     Go if every condition is met, no-go if one is not met; a condition is undecided if its interval contains the bound.
     Without conditions the answer is open.
     """
     rule, conditions = brief.decision_rule, []
     if rule.acceptance_at_least is not None:
-        text = f"at least {100 * rule.acceptance_at_least:g} % of the candidates are accepted"
+        text = in_languages("brief_rule_accepted", percent=f"{100 * rule.acceptance_at_least:g}")
         conditions.append(_condition(text, measured["acceptance"], rule.acceptance_at_least, "higher", brief))
     if rule.cost_per_minute_at_most is not None:
-        text = f"an accepted minute costs at most {format_money(rule.cost_per_minute_at_most, brief.prices.currency)}"
+        amount = format_money(rule.cost_per_minute_at_most, brief.prices.currency)
+        text = in_languages("brief_rule_minute", amount=amount)
         cost = measured["cost_per_accepted_minute"]
         conditions.append(_condition(text, cost, rule.cost_per_minute_at_most, "lower", brief))
     if rule.cheaper_than_status_quo and brief.status_quo is not None:
         current = brief.status_quo.cost_per_piece
-        text = f"an accepted piece costs less than {format_money(current, brief.prices.currency)}, the status quo"
+        text = in_languages("brief_rule_piece", amount=format_money(current, brief.prices.currency))
         conditions.append(_condition(text, measured["cost_per_accepted_piece"], current, "lower", brief))
     better = {indicator.name: indicator.better for indicator in brief.indicators}
     for name in rule.indicators_better:
-        text = f"{name}: better than the status quo"
+        text = in_languages("brief_rule_indicator", name=name)
         conditions.append(_condition(text, indicators[name]["difference"], 0.0, better[name], brief))
     met = [condition["met"] for condition in conditions]
     answer: Decision = "no-go" if False in met else "go" if met and all(met) else "open"
     return {"answer": answer, "conditions": conditions}
 
 
-def _condition(text: str, interval: IntervalEstimate, bound: float, better: str, brief: Brief) -> dict[str, Any]:
+def _condition(text: Texts, interval: IntervalEstimate, bound: float, better: str, brief: Brief) -> dict[str, Any]:
     value, low, high = interval["value"], interval["low"], interval["high"]
     if brief.decision_rule.judged_on == "value":
         # A cost with a lower end but no value means that no piece was accepted.
@@ -55,7 +59,7 @@ def _condition(text: str, interval: IntervalEstimate, bound: float, better: str,
         met = True if worst is not None and _meets_bound(worst, bound, better) else None
         if best is not None and not _meets_bound(best, bound, better):
             met = False
-    return {"condition": text, "met": met, "interval": dict(interval)}
+    return {"condition": text["en"], "condition_ja": text["ja"], "met": met, "interval": dict(interval)}
 
 
 def _meets_bound(value: float, bound: float, better: str) -> bool:

@@ -28,13 +28,14 @@ from talim.html.formatting import (
 )
 from talim.html.render import render
 from talim.listening.database import sqlite_url
+from talim.reporting.catalogue import Texts, in_languages, interval_ends
 from talim.version import __version__
 
 _number = partial(format_number, digits=2)
 FILE = "usefulness.json"
 PAGE = "usefulness/index.html"
 NOTE = "95 % intervals over candidates of the same contender; they do not generalise to other reviewers."
-ANSWERS = {"go": "Go", "no-go": "No-go", "open": "Not decided yet"}
+MET = {True: "brief_met", False: "brief_not_met", None: "brief_undecided"}
 
 
 def open_reviews(
@@ -110,7 +111,8 @@ def assemble_result(
         "indicators": list(indicators.values()),
         "answer": overall_decision(contenders),
     }
-    return result | {"sentences": summary_lines(result)}
+    lines = summary_lines(result)
+    return result | {"sentences": [line["en"] for line in lines], "sentences_ja": [line["ja"] for line in lines]}
 
 
 def overall_decision(contenders: list[dict[str, Any]]) -> str:
@@ -119,22 +121,42 @@ def overall_decision(contenders: list[dict[str, Any]]) -> str:
     return "go" if "go" in answers else "no-go" if answers == {"no-go"} else "open"
 
 
-def summary_lines(result: Mapping[str, Any]) -> list[str]:
-    """One line per contender, and the decision."""
-    lines = []
-    for contender in result["contenders"]:
-        cost = format_cost(contender["cost_per_accepted_minute"], result["currency"])
-        accepted = f"{contender['accepted']} of {contender['reviewed']} accepted"
-        interval = _interval_text(contender["acceptance"], format_percent)
-        lines.append(f"{contender['name']}: {accepted} ({interval}); an accepted minute costs {cost}")
-    return [*lines, f"{decision_text(result)} by the decision rule of the brief."]
+def summary_lines(result: Mapping[str, Any]) -> list[Texts]:
+    """One line per contender, and the decision, by language."""
+    lines = [
+        in_languages(
+            "brief_accepted",
+            **{key: contender[key] for key in ("name", "accepted", "reviewed")},
+            interval=_interval_texts(contender["acceptance"], format_percent),
+            cost=cost_texts(contender["cost_per_accepted_minute"], result["currency"]),
+        )
+        for contender in result["contenders"]
+    ]
+    return [*lines, in_languages("brief_decision", answer=decision_texts(result))]
 
 
-def decision_text(result: Mapping[str, Any]) -> str:
-    """The decision as text, with the names of the contenders that are a go."""
+def decision_texts(result: Mapping[str, Any]) -> Texts:
+    """The decision by language, with the names of the contenders that are a go."""
     names = [c["name"] for c in result["contenders"] if c["decision"]["answer"] == "go"]
-    suffix = f" with {' and '.join(names)}" if names and len(result["contenders"]) > 1 else ""
-    return ANSWERS[result["answer"]] + suffix
+    if names and len(result["contenders"]) > 1:
+        return in_languages("brief_go_with", names={"en": " and ".join(names), "ja": "、".join(names)})
+    return in_languages(f"brief_{result['answer']}")
+
+
+def condition_texts(row: Mapping[str, Any]) -> Texts:
+    """A condition of the decision rule and whether it is met, by language."""
+    condition = {"en": row["condition"], "ja": row["condition_ja"]}
+    return in_languages("brief_condition", met=in_languages(MET[row["met"]]), condition=condition)
+
+
+def japanese_lines(result: Mapping[str, Any]) -> list[str]:
+    """The result in Japanese: its sentences, and the conditions of the decision rule with the name of the contender."""
+    conditions = [
+        f"{contender['name']}：{condition_texts(row)['ja']}"
+        for contender in result["contenders"]
+        for row in contender["decision"]["conditions"]
+    ]
+    return [*result["sentences_ja"], *conditions]
 
 
 def judged_parts(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -153,13 +175,15 @@ def context(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str,
         "result": result,
         "brief": brief,
         "title": brief.title.get("en", brief.name),
-        "answer": decision_text(result),
+        "answer": decision_texts(result)["en"],
+        "japanese": japanese_lines(result),
+        "condition_text": lambda row: condition_texts(row)["en"],
         "judged": judged_parts(rows),
         "acceptance": _acceptance_plot(result["contenders"]),
         "number": _number,
         "indicator_cells": _indicator_cells,
         "interval": _interval_text,
-        "cost": format_cost,
+        "cost": lambda estimate, currency: cost_texts(estimate, currency)["en"],
         "amount": format_amount,
         "money": format_money,
         "duration": format_duration,
@@ -184,14 +208,19 @@ def _acceptance_plot(contenders: list[dict[str, Any]]) -> dict[str, Markup]:
 
 
 def _interval_text(estimate: IntervalEstimate, show: Callable[[float], str]) -> str:
-    return format_ci(estimate["low"], estimate["high"], show, "no interval")
+    return _interval_texts(estimate, show)["en"]
 
 
-def format_cost(estimate: IntervalEstimate, currency: str) -> str:
-    """A cost with its interval, or the reason why there is none."""
+def _interval_texts(estimate: IntervalEstimate, show: Callable[[float], str]) -> Texts:
+    text = format_ci(estimate["low"], estimate["high"], show, "")
+    return interval_ends(text) if text else in_languages("brief_no_interval")
+
+
+def cost_texts(estimate: IntervalEstimate, currency: str) -> Texts:
+    """A cost with its interval, or the reason why there is none, by language."""
     if estimate["low"] is None and estimate["value"] is None:
-        return "an unknown amount (no price, or no review)"
+        return in_languages("brief_cost_unknown")
     if estimate["value"] is None:
-        return f"{format_money(estimate['low'], currency)} or more (none was accepted)"
-    show = partial(format_amount, currency=currency)
-    return f"{format_money(estimate['value'], currency)} ({_interval_text(estimate, show)})"
+        return in_languages("brief_cost_least", amount=format_money(estimate["low"], currency))
+    interval = _interval_texts(estimate, partial(format_amount, currency=currency))
+    return in_languages("brief_cost", amount=format_money(estimate["value"], currency), interval=interval)

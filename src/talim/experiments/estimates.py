@@ -11,7 +11,7 @@ from typing import Any
 from talim.errors import TalimError
 from talim.experiments.study_file import TrialSpec
 from talim.html.formatting import format_counted, format_memory, format_setting
-from talim.planning.tables import format_kwh, format_si, training_needs
+from talim.planning.tables import ENERGY_UNKNOWN, format_kwh, format_si, training_needs
 from talim.planning.training_job import TrainingJob, prepared_clip_seconds, training_job
 from talim.progress import Progress, format_duration
 
@@ -73,11 +73,12 @@ def total_message(total: dict[str, Any]) -> str:
         parts.append(f"{total['money']:.2f} in money")
     size = _common_size(total["runs"])
     size = f"{size[0].upper()}{size[1:]}. " if size else ""
+    energy = f" {ENERGY_UNKNOWN}" if total["energy_joules"] is None else ""
     return (
         f"{format_counted(total['num_runs'], 'trial')}, one after the other on {total['hardware']}: "
         f"{', '.join(parts)}. The largest takes {format_memory(total['memory_bytes'])} of memory. "
         f"{size}Evaluation, generation and the encoding of the corpora are not included in the time, feature caches "
-        "not in the disk space."
+        f"not in the disk space.{energy}"
     )
 
 

@@ -63,11 +63,12 @@ def curve_plot(
     title: str = "",
     size_inches: tuple[float, float] = (6.8, 3.0),
 ) -> Markup:
-    """Curves over a common x, each labelled at its end; `alt` is the text alternative."""
+    """Curves over a common x, each labelled at its end; one of a single point is a marker. `alt`: text alternative."""
     with matplotlib.rc_context(SETTINGS):
         figure, axes = new_axes(size_inches, x_label, y_label, title)
         for line in lines:
-            axes.plot(line.xs, line.ys, **STYLES[line.role])
+            point = {"marker": "o", "markersize": 4.2} if len(line.xs) == 1 else {}
+            axes.plot(line.xs, line.ys, **STYLES[line.role] | point)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         ends = [(line.ys[-1], line.label, STYLES[line.role]["color"], line.xs[-1]) for line in lines if len(line.ys)]

@@ -26,6 +26,7 @@ PLAN_TABLE_COLUMNS, PLAN_TABLE_MIN_COLUMNS = 110, 90
 MAX_COLUMNS = 2000
 NEXT = "next: "
 IMPOSSIBLE = "impossible: "
+ENERGY_UNKNOWN = "Energy is not known, as the power of this machine is not: give it with --watts."
 
 
 def render_designs(result: dict[str, Any]) -> str:
@@ -180,7 +181,7 @@ def _plan_footer(result: dict[str, Any]) -> list[str]:
     lines += [_misfit(row, row in asked) for row in rows if not row["fits"]]
     lines += [f"  {row['design']}: {row['note']}" for row in rows if row["note"]]
     if rows and all(row["energy_joules"] is None for row in rows):
-        lines.append("Energy is not predicted: the power of this machine is not known; give it with --watts.")
+        lines.append(ENERGY_UNKNOWN)
     lines.append("Validation and the encoding of the corpus are not included in the times.")
     return [*lines, _next_line(result)]
 

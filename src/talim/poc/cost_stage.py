@@ -75,8 +75,10 @@ def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any, progress: Pr
     }
 
 
-def larger_base_estimate(recipe: Recipe, corpus: Corpus, device: str, progress: Progress) -> dict[str, Any] | None:
-    """What `talim plan` says of the same training on the reference base: {"base", "hours", "hardware"}.
+def larger_base_estimate(
+    recipe: Recipe, corpus: Corpus, device: str, progress: Progress, base: str = REFERENCE_BASE
+) -> dict[str, Any] | None:
+    """What `talim plan` says of the same training on a larger `base`, by its short name: {"base", "hours", "hardware"}.
 
     None for a base that is no miniature, and where no time can be predicted.
     """
@@ -88,13 +90,13 @@ def larger_base_estimate(recipe: Recipe, corpus: Corpus, device: str, progress: 
     machine = machine_profile(device, progress, rates=True)
     if not machine.rates:
         return None
-    job = training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), REFERENCE_BASE)
+    job = training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), base)
     try:
         total = plan_total([replace(job, precision=None)], machine, cache=default_cache_folder(), progress=progress)
     except TalimError as error:
-        progress.log(f"the time of {REFERENCE_BASE} could not be predicted: {error}")
+        progress.log(f"the time of {base} could not be predicted: {error}")
         return None
-    return {"base": REFERENCE_BASE, "hours": total["hours"], "hardware": total["hardware"]}
+    return {"base": base, "hours": total["hours"], "hardware": total["hardware"]}
 
 
 def gpu_memory_bytes(device: str) -> float | None:
@@ -199,7 +201,8 @@ def _fit_to_budget(
         plan["stopped"] = (
             f"only {format_counted(steps, 'step')} of each design would fit into "
             f"{format_duration(options.hours * 3600)}, and the gate (this stage's threshold) requires {min_steps}; "
-            f"give {hours_option((options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR)}"
+            "give "
+            + hours_option((options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR, options.price_per_hour)
             + (", or fewer designs (--design)" if len(by_design) > 1 else "")
         )
         return by_design
@@ -320,6 +323,7 @@ def _tell_estimate(
             seconds += budget.run_seconds(first, timing, evaluation)
             in_steps += budget.steps_seconds(first, timing)
     plan["estimated_seconds"] = seconds
+    plan["curve_seconds"] = curve_runs * max(training_only)
     plan["estimate"] = budget.estimate_text(seconds, in_steps, len(runs), curve_runs, short, left_seconds)
     progress.log(plan["estimate"])
 

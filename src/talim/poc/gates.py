@@ -15,8 +15,12 @@ from talim.reporting.catalogue import words
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "gates.json"
-# The second gate is on the loss alone, so its name says that and no more.
-STAGE_TITLES = {"cost": "Cost", "quality": "Learning (loss)", "task": "Contribution to the task"}
+# The first gate is on predictions, not on what was spent, and the second on the loss alone: their names say no more.
+STAGE_TITLES = {
+    "cost": "Feasibility (memory and time)",
+    "quality": "Learning (loss)",
+    "task": "Contribution to the task",
+}
 USABLE_MEMORY_FRACTION = 0.9  # of the machine's memory: the rest is for the system and libraries
 
 

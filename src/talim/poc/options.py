@@ -14,7 +14,7 @@ from talim import recipe as recipes
 from talim.backbones import registry, resolve
 from talim.corpus.prepare import LICENCE_USES
 from talim.errors import UsageError
-from talim.html.formatting import format_counted, format_duration, format_setting
+from talim.html.formatting import format_counted, format_duration, format_machine_price, format_setting
 from talim.licences import allows_commercial_use, commercial_use_objection
 from talim.recipe import CLIP_SECONDS, Recipe
 
@@ -148,12 +148,13 @@ def poc_command(folder: Path, out: Path, options: PocOptions, *more: str) -> str
     return shlex.join([*words, *more])
 
 
-def hours_option(seconds: float) -> str:
-    """A time budget as the option to type, rounded up to two digits, and as a duration."""
+def hours_option(seconds: float, price_per_hour: float | None = None) -> str:
+    """A time budget as the option to type, rounded up to two digits, and as a duration with its price."""
     hours = seconds / 3600
     unit = 10.0 ** (math.floor(math.log10(hours)) - 1)
     rounded = float(f"{math.ceil(hours / unit - 1e-9) * unit:.2g}")
-    return f"--hours {format_setting(rounded)} ({format_duration(rounded * 3600)})"
+    price = format_machine_price(rounded * 3600, price_per_hour)
+    return f"--hours {format_setting(rounded)} ({format_duration(rounded * 3600)}{price})"
 
 
 def check_budget(options: PocOptions, min_steps: int) -> None:

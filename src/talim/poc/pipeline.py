@@ -12,12 +12,11 @@ from typing import Any
 
 from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
-from talim.backbones import registry
 from talim.corpus.manifest import FORMAT_VERSION, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
-from talim.html.formatting import format_counted, format_duration, format_number, format_percent
+from talim.html.formatting import format_counted, format_duration
 from talim.licences import allows_commercial_use
 from talim.poc import continue_stage, cost_stage, gates, quality_stage, rate_search, report_section, state, task_stage
 from talim.poc.gates import GateThresholds
@@ -38,8 +37,8 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting import cost_quality_use, human_ratings, messages, run_results
 from talim.reporting.catalogue import words
-from talim.reporting.commands import REFERENCE_BASE, quoted
-from talim.reporting.run_report import saleable_base
+from talim.reporting.commands import quoted
+from talim.reporting.run_report import larger_base
 from talim.run import Run
 
 
@@ -120,10 +119,12 @@ def _run_stages(
         "base": options.base,
         "licence_use_note": _licence_use_note(options, context.corpus),
         "price_per_hour": options.price_per_hour,
+        "prepare_seconds": context.prepare_seconds,
         "time_note": "",
         "stages": [],
         "designs": [],
         "chosen": None,
+        "larger_base": {"base": larger_base(options.license_use).name},
         "learning_curve": None,
         "tuning": {"families": [], "note": ""},
         "limitations": "",
@@ -132,7 +133,7 @@ def _run_stages(
     lines = cost_stage.cost_summary(plan, options)
     _decide(context, decided, "cost", summary, not plan["stopped"], lines, plan["stopped"])
     if plan["stopped"]:
-        return decided
+        return decided | {"time_note": _time_note(context, "This took")}
     if "short_steps" in plan and "tuned" not in plan:
         plan = _try_rates(context, plan, by_design, thresholds)
         decided["stages"][0]["sentences"] = cost_stage.cost_summary(plan, options)
@@ -154,12 +155,12 @@ def _run_stages(
     passed = quality_stage.gate_passed(run, thresholds)
     _decide(context, decided, "quality", summary, passed, lines, stop_reason)
     if stop_reason:
-        return decided | {"time_note": _time_note(context)}
+        return decided | {"time_note": _time_note(context, "This took", plan.get("curve_seconds", 0.0))}
     tolerance = thresholds.quality.tolerance_fraction
     decided["learning_curve"] = learning_curve(context, planned[choice.design], run, tolerance)
     task_stage.write_brief_draft(out, context.corpus, options.sample_seconds, thresholds.task.min_acceptance_fraction)
     answer, ratings = task_stage.human_decision(out)
-    decided |= {"time_note": _time_note(context)}
+    decided |= {"time_note": _time_note(context, "All stages took")}
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
     _decide(context, decided, "task", summary, answer, lines, "")
     return decided
@@ -179,16 +180,16 @@ def _try_rates(
 
 def _larger_base(
     context: PocContext, decided: dict[str, Any], before: dict[str, Any], recipe: Recipe
-) -> dict[str, Any] | None:
-    """The planned time of the selected design's training on the larger base; an earlier answer stays."""
+) -> dict[str, Any]:
+    """The larger base and the planned time of the selected design's training on it; an earlier answer stays."""
     if not context.options.larger_base:
-        return None
-    job = {"plan": decided["plan"], "design": str(recipe.design)}
+        return decided["larger_base"]
+    job = {**decided["larger_base"], "plan": decided["plan"], "design": str(recipe.design)}
     saved = before.get("larger_base")
-    if saved and {key: saved.get(key) for key in job} == job:
+    if saved and "hours" in saved and {key: saved.get(key) for key in job} == job:
         return saved
-    estimate = cost_stage.larger_base_estimate(recipe, context.corpus, context.options.device, context.progress)
-    return estimate and job | estimate
+    of = (context.corpus, context.options.device, context.progress, job["base"])
+    return job | (cost_stage.larger_base_estimate(recipe, *of) or {})
 
 
 def _decide(
@@ -220,7 +221,7 @@ def _load_or_make_plan(
     with context.time_log.counting(context.progress) as progress:
         plan = cost_stage.plan_runs(by_design, context.corpus, context.options, thresholds, progress, used)
     free_memory()
-    plan = {"key": key, "core": core, "hours": context.options.hours} | plan
+    plan = {"key": key, "core": core, "hours": context.options.hours, "used_seconds": context.used_seconds} | plan
     write_json(path, plan)
     return plan
 
@@ -239,18 +240,18 @@ def _licence_use_note(options: PocOptions, corpus: Corpus) -> str:
     return f"For commercial use: {note}. This is not legal advice."
 
 
-def _time_note(context: PocContext) -> str:
-    """Time of the whole so far, beside the budget, and its price; empty where neither is given."""
-    used, hours, price = context.used_seconds, context.options.hours, context.options.price_per_hour
+def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) -> str:
+    """Time of the whole so far, beside the budget, its price, and that of a learning curve that a gate has left out.
+
+    Empty where neither a budget nor a price is given.
+    """
+    hours, price = context.options.hours, context.options.price_per_hour
     if hours is None and price is None:
         return ""
-    text = f"All stages took {format_duration(used)}"
-    if hours is not None:
-        over = f", {format_percent(used / (hours * 3600) - 1)} more than given" if used > hours * 3600 else ""
-        text += f" of the time budget of {format_duration(hours * 3600)}{over}"
-    if price is not None:
-        text += f", which costs {format_number(used / 3600 * price, 2)} at {format_number(price, 2)} per machine hour"
-    return f"{text}."
+    text = f"{state.time_note(what, context.used_seconds, price, hours)}."
+    if left_out_seconds:
+        text += f" {state.time_note('The learning curve, which was left out, would take', left_out_seconds, price)}."
+    return text
 
 
 def _prepare_purpose(corpus: Corpus) -> str:
@@ -268,13 +269,16 @@ def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCac
         "held_out_fraction": options.held_out_fraction,
         "license_use": options.license_use,
     }
-    inputs = [FORMAT_VERSION, *arguments.values()]  # a corpus of an earlier version is prepared again
+    # a corpus of an earlier version is prepared again, and one whose captions were read for another base
+    inputs = [FORMAT_VERSION, options.base, *arguments.values()]
     key = state.recordings_key(folder, out, inputs)
     if stage_cache.is_current("prepare", key, target / "summary.json"):
         progress.log(f"{target}: the recordings have not changed; nothing to prepare")
         return Corpus.load(target)
+    from talim.backbones.load import base_reader
+
     start = time.monotonic()
-    corpus = prepare(folder, target, **arguments, progress=progress)
+    corpus = prepare(folder, target, **arguments, reader=base_reader(options.base), progress=progress)
     TimeLog(out / state.TIME_LOG, _prepare_purpose(corpus)).add(time.monotonic() - start)
     key = state.recordings_key(folder, out, inputs)  # prepare may have written a metadata.csv
     stage_cache.mark_done("prepare", key)
@@ -346,7 +350,7 @@ def suggested_next_step(
     """
     texts = words("poc")["next_steps"]
     if result.miniature:
-        larger = registry.MODELS[REFERENCE_BASE].hub_id if options.license_use == "any" else saleable_base().hub_id
+        larger = larger_base(options.license_use).hub_id
         # settings and a budget for a miniature say nothing about a base a hundred times its size
         as_before = replace(options, base=larger, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
         beside = out.resolve().with_name(f"{out.resolve().name}-{larger.rpartition('/')[2]}")

@@ -17,7 +17,7 @@ from talim.html.render import render
 from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
 from talim.poc.gates import STAGE_TITLES
-from talim.poc.state import read_stages
+from talim.poc.state import read_stages, unfinished_note
 from talim.reporting import run_report
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import find_runs, read_result
@@ -49,7 +49,7 @@ def write_report(
     section = Markup(render("stages.html", plan=plan))
     if plan["designs"] or (not plan["stopped"] and _has_runs(folder)):
         decided = read_stages(folder / FILE)
-        chosen = decided["chosen"]
+        chosen, larger = decided["chosen"], decided.get("larger_base") or {}
         main = folder / resolve_inside(folder, chosen["run"]).relative_to(folder.resolve()) if chosen else None
         return run_report.write_report(
             folder,
@@ -59,7 +59,7 @@ def write_report(
             extra_sections=[section],
             main_run=main,
             price_per_hour=decided.get("price_per_hour"),
-            larger_base_hours=(decided.get("larger_base") or {}).get("hours"),
+            larger={key: larger[key] for key in ("base", "hours") if key in larger},
         )
     if criteria is not None or claims_file is not None or not audio:
         raise UsageError(f"{folder} holds no study: goals, limits, claims and --no-audio are for studies")
@@ -96,9 +96,10 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     complete = stopped or any(row["name"] == LAST_STAGE for row in stages)
     return {
         "unfinished": "" if complete else UNFINISHED,
+        "time_note": decided["time_note"] if complete else unfinished_note(folder, decided),
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
         "stopped": stopped,
-        **{name: decided[name] for name in ("licence_use_note", "time_note", "limitations")},
+        **{name: decided[name] for name in ("licence_use_note", "limitations")},
         "tuning_note": (decided.get("tuning") or {}).get("note"),  # none in files of earlier versions
         "tuning_rows": tuning_rows(folder),
         "commands": _review_commands(folder, decided),

@@ -8,13 +8,14 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import friendly_os_errors, read_json, write_json
 from talim.errors import TalimError, UsageError
 from talim.experiments.tuning import RECORD
+from talim.html.formatting import format_duration, format_machine_price, format_percent
 from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.reporting import run_results
@@ -145,6 +146,29 @@ class _TimedProgress(Progress):
 
     def close(self) -> None:
         self.progress.close()
+
+
+def time_note(what: str, seconds: float, price_per_hour: float | None, hours: float | None = None) -> str:
+    """A time beside the time budget, and its price; without a full stop."""
+    text = f"{what} {format_duration(seconds)}"
+    if hours is not None:
+        over = f", {format_percent(seconds / (hours * 3600) - 1)} more than given" if seconds > hours * 3600 else ""
+        text += f" of the time budget of {format_duration(hours * 3600)}{over}"
+    return text + format_machine_price(seconds, price_per_hour)
+
+
+def unfinished_note(out: Path, decided: Mapping[str, Any]) -> str:
+    """Time and price so far, and of the rest as it was estimated before the trainings, while there is work left."""
+    plan = read_json(out / PLAN) if (out / PLAN).is_file() else {}
+    price, log = decided.get("price_per_hour"), TimeLog(out / TIME_LOG, f"all {decided.get('plan')}")
+    used = decided.get("prepare_seconds", 0.0) + log.seconds
+    spent = time_note("So far this took", used, price, plan.get("hours"))
+    if "used_seconds" not in plan or "estimated_seconds" not in plan:
+        return f"{spent}. How long the rest takes was not estimated."
+    left = plan["used_seconds"] + plan["estimated_seconds"] - used
+    if left <= 0:
+        return f"{spent}. That is longer than was estimated for the whole, so how long the rest takes is not known."
+    return f"{spent}. {time_note('The rest was estimated at', left, price)}."
 
 
 def bind_folder(out: Path, key: str, progress: Progress) -> None:

@@ -36,7 +36,12 @@ def interval_in_languages(low: float | None, high: float | None) -> Texts:
     text = format_ci(low, high)
     if text == NOT_KNOWN:
         return in_languages("interval_not_known")
-    return in_languages("interval", ends={"en": text, "ja": text.replace(" to ", "〜")})
+    return in_languages("interval", ends=interval_ends(text))
+
+
+def interval_ends(text: str) -> Texts:
+    """The ends of an interval, as `format_ci` has them: `0.12 to 0.34` and `0.12〜0.34`."""
+    return {"en": text, "ja": text.replace(" to ", "〜").replace(" or more", "以上")}
 
 
 def counted(value: int, noun: str) -> Texts:

@@ -10,6 +10,7 @@ from typing import Any
 
 from talim.errors import TalimError
 from talim.html.formatting import format_setting
+from talim.planning.base_facts import check_sites
 from talim.planning.training_job import training_job
 from talim.reporting.run_results import RunResults
 from talim.training.model_card import prompt_option
@@ -53,6 +54,7 @@ def plan_command(result: RunResults, base: str) -> str:
     try:
         seconds = float(result.recipe["training"].get("crop_seconds") or result.corpus["clip_seconds"])
         job = training_job(result.recipe, seconds, base, result.cost.get("steps"))
+        check_sites(job.design, base)
     except (KeyError, TypeError, ValueError, AttributeError, TalimError):
         return ""
     if job.design.is_stored:  # of a stored adapter, which a plan cannot place in another base

@@ -19,11 +19,15 @@ RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 
 @dataclass(frozen=True)
 class HumanRating:
-    """One listening test or brief: title, sentences, and a link to its own page ("" if it has none)."""
+    """One listening test or brief: title, sentences, and a link to its own page ("" if it has none).
+
+    `japanese` are the sentences in Japanese; none of a listening test, and of a brief of an earlier version.
+    """
 
     title: str
     sentences: tuple[str, ...]
     link: str
+    japanese: tuple[str, ...] = ()
 
 
 def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
@@ -34,10 +38,12 @@ def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
         (USEFULNESS, _summarize_usefulness, "usefulness/index.html"),
     ):
         for path in find_result_files(folder, name):
-            title, sentences = summarize(read_mapping(path))
+            result = read_mapping(path)
+            title, sentences = summarize(result)
             target = path.parent / own_page
             link = Path(os.path.relpath(target, page.parent)).as_posix() if target.is_file() else ""
-            ratings.append(HumanRating(title, tuple(sentences), link))
+            japanese = _texts(*(result.get("sentences_ja") or ()))
+            ratings.append(HumanRating(title, tuple(sentences), link, tuple(japanese)))
     return ratings
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,14 @@ def write_report(
     extra_sections: Sequence[Markup] = (),
     main_run: Path | None = None,
     price_per_hour: float | None = None,
-    larger_base_hours: float | None = None,
+    larger: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write FOLDER/report/index.html and return its path; reads files only, loads no torch.
 
     FOLDER is a study (it holds results.jsonl), a run, or a folder of runs: then `main_run` (else the first with audio)
     is shown in full, and a table compares all. `extra_sections` are HTML sections shown after the result;
-    `price_per_hour` is that of the machine; `larger_base_hours` are planned for the same training on a larger base.
+    `price_per_hour` is that of the machine; `larger` has the registry's name of the "base" to go on with after a
+    miniature, and the "hours" that are planned there for the same training.
     `criteria`, claims and `audio` apply to studies: UsageError for a run. TalimError if there is no run or a file is
     damaged; values that were not measured are marked as such.
     """
@@ -71,7 +72,7 @@ def write_report(
     result = next((each for each in results if each.folder == main_run), result)
     target = folder / "report" / "index.html"
     values = context(folder, result, results, extra_sections, price_per_hour)
-    write_text(target, render("report.html", **values | {"notice": miniature_notice(result, larger_base_hours)}))
+    write_text(target, render("report.html", **values | {"notice": miniature_notice(result, **larger or {})}))
     return target
 
 
@@ -158,12 +159,19 @@ def subtitle(result: RunResults) -> str:
     return ", ".join(parts) + "."
 
 
-def miniature_notice(result: RunResults, hours: float | None = None) -> dict[str, str] | None:
-    """For a miniature base: the base to use instead, its download size, licence, planned `hours` and command."""
+def miniature_notice(
+    result: RunResults, base: str = commands.REFERENCE_BASE, hours: float | None = None
+) -> dict[str, str] | None:
+    """For a miniature: the `base` to use instead, its download size, licence, planned `hours` and commands.
+
+    Beside a base whose licence forbids to sell its music, also one that may be sold.
+    """
     if not result.miniature:
         return None
-    usable, saleable = registry.MODELS[commands.REFERENCE_BASE], saleable_base()
+    usable, saleable = registry.MODELS[base], saleable_base()
     budget = "" if hours is None else f" --hours {max(1, math.ceil(hours))}"
+    for_sale = allows_commercial_use(usable.licence) == "allowed"
+    use = " --use commercial" * for_sale
     return {
         "base": str(result.base["name"]),
         "usable": usable.hub_id,
@@ -171,12 +179,17 @@ def miniature_notice(result: RunResults, hours: float | None = None) -> dict[str
         "licence": usable.licence,
         "hours": "" if hours is None else formatting.format_rough_hours(hours),
         "plan_command": commands.plan_command(result, usable.name),
-        "command": f"talim poc FOLDER --base {usable.hub_id}{budget} --out DIR",
-        "saleable": saleable.hub_id,
+        "command": f"talim poc FOLDER --base {usable.hub_id}{budget}{use} --out DIR",
+        "saleable": "" if for_sale else saleable.hub_id,
         "saleable_licence": saleable.licence,
         "saleable_download": formatting.format_bytes(saleable.download_gb * formatting.GB),
         "saleable_command": f"talim poc FOLDER --base {saleable.hub_id} --use commercial --out DIR",
     }
+
+
+def larger_base(license_use: str) -> registry.ModelEntry:
+    """The base to go on with after a miniature, for the use that `--use` names."""
+    return saleable_base() if license_use == "commercial" else registry.MODELS[commands.REFERENCE_BASE]
 
 
 def saleable_base() -> registry.ModelEntry:
@@ -299,4 +312,5 @@ def _smoothed(rows: list[dict[str, Any]], points: int = 40) -> plots.LineSeries:
 
 def _log_message(line: plots.LineSeries) -> str:
     name = f"{line.label.capitalize()} " if line.label else ""
-    return f"{name}from {formatting.format_number(line.ys[0], 2)} to {formatting.format_number(line.ys[-1], 2)}."
+    first, last = (formatting.format_number(line.ys[end], 2) for end in (0, -1))
+    return f"{name}from {first} to {last}." if len(line.ys) > 1 else f"{name}{first}, at one step."

@@ -115,7 +115,9 @@ class EnergyCounter:
         self._handle = self._nvml = None
         self._first = 0
         if device.type != "cuda":
-            self.note = "not measured, as talim reads the energy counters of NVIDIA GPUs only"
+            self.note = (
+                "not measured, as talim reads the energy counters of NVIDIA GPUs only; talim plan --watts predicts it"
+            )
             return
         try:
             import pynvml  # pyright: ignore[reportMissingImports]

@@ -148,8 +148,9 @@ function designs(planned, chosen) {
   });
   const head = make("tr", {}, make("td", {}), ...["design", ...columns].map((name) => make("th", { scope: "col" }, text(name))));
   const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
-  return [p("plan_result", planned), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": text("plan") }, table),
-    make("p", { class: "note", lang: "en" }, planned.note), chosen ? p("chosen", { design: chosen }) : null];
+  const notes = [planned.hardware ? text("plan_published", planned.rates) : text("plan_measured"), text("plan_included"), planned.energy_known ? "" : text("energy_unknown")];
+  return [p("plan_result", { ...planned, hardware: planned.hardware || text("this_machine") }), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": text("plan") }, table),
+    ...notes.filter(Boolean).map((note) => make("p", { class: "note" }, note)), chosen ? p("chosen", { design: chosen }) : null];
 }
 
 function plan(state) {
@@ -181,7 +182,9 @@ function curve(run) {
   const [low, high] = [Math.min(...losses), Math.max(...losses)];
   const x = (step) => left + ((width - left - right) * step) / Math.max(1, run.asked);
   const y = (loss) => 10 + ((height - bottom - 20) * (high - loss)) / (high - low || 1);
-  const line = (points, name) => svg("polyline", { class: name, points: points.map(([step, loss]) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`).join(" ") });
+  const dot = ([step, loss], more = {}) => svg("circle", { cx: x(step), cy: y(loss), r: 3, ...more });
+  const line = (points, name) => points.length === 1 ? dot(points[0], { class: name }) // a line needs two points
+    : svg("polyline", { class: name, points: points.map(([step, loss]) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`).join(" ") });
   const said = (loss) => loss.toFixed(3);
   const label = (at, words, end) => svg("text", { x: at, y: end, "text-anchor": at < left ? "end" : "start" }, words);
   const drawing = svg("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": text("curve", run) });
@@ -194,7 +197,7 @@ function curve(run) {
     ends.push([y(run.train.at(-1)[1]), text("curve_train")]);
   }
   if (run.validation.length) {
-    drawing.append(line(run.validation, "validation"), ...run.validation.map(([step, loss]) => svg("circle", { cx: x(step), cy: y(loss), r: 3 })));
+    drawing.append(line(run.validation, "validation"), ...run.validation.map((point) => dot(point)));
     ends.push([y(run.validation.at(-1)[1]), text("curve_validation")]);
   }
   let above = -20;
@@ -303,7 +306,7 @@ function brief(state) {
   if (!found) return [h2("brief"), p("brief_intro"), form];
   const latest = found.review ? [make("p", {}, make("a", { id: "review", href: found.review, target: "_blank", rel: "noopener" }, text("review_link")))]
     : [jobForm("brief", text("review_again"), [], { fixed: { resume: true } }), jobForm("brief-report", text("brief_report"), [])];
-  return [h2("brief"), p("brief_intro"), make("h3", {}, found.name), ...found.sentences.map((said) => make("p", { lang: "en" }, said)), page(found.page, "brief_page"),
+  return [h2("brief"), p("brief_intro"), make("h3", {}, found.name), ...found.sentences.map((said) => make("p", { lang: said.lang }, said.text)), page(found.page, "brief_page"),
     ...latest, make("details", {}, make("summary", {}, text("brief_new")), form)];
 }
 
