@@ -11,16 +11,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from talim.app.commands import REQUESTS, TrainingChoice
+from talim.app.growing_file import follow
 from talim.app.jobs import RUNNING, BusyError, Job, JobRunner
 from talim.app.pages import PAGES, PageReader
 from talim.app.workspace import Workspace
-from talim.atomic_io import read_json
+from talim.atomic_io import finished_path, read_json
 from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.listening.app import LOOPBACK
@@ -119,11 +120,18 @@ def texts() -> Mapping[str, dict[str, str]]:
 
 
 @_public.get("/files/{key}/{name:path}")
-def file(key: str, name: str, state: State, save: bool = False) -> Response:
-    """A file of the folder by the address that a page gave; to be kept with `save`."""
-    path = state.work.served_file(key, name)
+def file(key: str, name: str, state: State, save: bool = False, begun: str = "") -> Response:
+    """A file of the folder by the address that a page gave; to be kept with `save`.
+
+    A FLAC file that is `begun` is sent as it is written, as long as a command runs; its length is not known, so that
+    no part of it can be asked for.
+    """
+    path = state.work.served_file(key, name, begun)
     if path is None:
         raise HTTPException(404, "not_found")
+    if finished_path(path):
+        headers = {POLICY: REPORT_POLICY, "accept-ranges": "none"}
+        return StreamingResponse(follow(path, state.jobs.busy), media_type="audio/flac", headers=headers)
     suffix = path.suffix.lower()
     kept = path.name if save or suffix not in OPENED else None
     return FileResponse(path, filename=kept, headers={POLICY: REPORT_POLICY})
