@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response
@@ -58,6 +59,11 @@ class AppState:
     jobs: JobRunner
     wrong_tokens: TokenBucket
     known_tokens: KnownLinks
+    ending: Event = field(default_factory=Event)  # of the server
+
+    def goes_on(self) -> bool:
+        """Whether a command runs, as long as the server can tell of it."""
+        return not self.ending.is_set() and self.jobs.busy()
 
 
 class Choices(TrainingChoice):
@@ -131,7 +137,7 @@ def file(key: str, name: str, state: State, save: bool = False, begun: str = "")
         raise HTTPException(404, "not_found")
     if finished_path(path):
         headers = {POLICY: REPORT_POLICY, "accept-ranges": "none"}
-        return StreamingResponse(follow(path, state.jobs.busy), media_type="audio/flac", headers=headers)
+        return StreamingResponse(follow(path, state.goes_on), media_type="audio/flac", headers=headers)
     suffix = path.suffix.lower()
     kept = path.name if save or suffix not in OPENED else None
     return FileResponse(path, filename=kept, headers={POLICY: REPORT_POLICY})
