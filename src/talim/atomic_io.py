@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 from talim.errors import TalimError
 
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)  # a `temporary_name`
+
 
 class FileTakenError(TalimError):
     """A file is in the way that may not be overwritten."""
@@ -73,8 +75,19 @@ def temporary_name(final: Path) -> str:
 
 def unfinished_files(final: Path) -> list[Path]:
     """What writers of `final` have begun beside it: under way, or left by a kill."""
-    name = re.compile(rf"\.{re.escape(_short_name(final))}\.[0-9a-f]{{8}}\.part")
-    return sorted(path for path in final.parent.glob(".*.part") if name.fullmatch(path.name) and path.is_file())
+    return [path for path, of in unfinished_in(final.parent) if of.name == _short_name(final)]
+
+
+def unfinished_in(folder: Path) -> list[tuple[Path, Path]]:
+    """Files that writers have begun in a folder, and what each becomes (its name cut to 200 bytes), sorted."""
+    found = [(path, finished_path(path)) for path in folder.glob(".*.part") if path.is_file()]
+    return sorted((path, final) for path, final in found if final is not None)
+
+
+def finished_path(path: Path) -> Path | None:
+    """What a temporary file becomes, its name cut to 200 bytes; None for any other file."""
+    match = _UNFINISHED.fullmatch(path.name)
+    return None if match is None else path.with_name(match[1])
 
 
 def _short_name(final: Path) -> str:

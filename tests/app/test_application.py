@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from fixtures.app_command import running_command
 from fixtures.run_folder import make_run
 
 from talim.app.application import CHUNK_BYTES, PAGE_POLICY, REPORT_POLICY, create_app
-from talim.app.jobs import JobRunner
 from talim.app.pages import PAGES
 from talim.app.workspace import MAX_FILE_BYTES, Workspace
 
@@ -117,6 +119,36 @@ def test_files_are_served_by_addresses_that_nobody_guesses(client: TestClient, w
     assert stranger.get(f"/files/{'0' * 32}/recordings/a.wav").status_code == 404
 
 
+def test_file_under_way_is_sent_as_it_grows_until_its_command_ends(client: TestClient, work: Workspace) -> None:
+    part = work.folder / ".music-1.flac.1a2b3c4d.part"
+    with running_command(work, "make", ["generate", "--out", "music-1.flac"]):
+        assert client.get("/api/pages/make").json()["under_way"]["audio"] == ""
+        part.write_bytes(b"the first ")
+        address = client.get("/api/pages/make").json()["under_way"]["audio"]
+        assert address.endswith("/music-1.flac?begun=1a2b3c4d")
+        assert client.get(address.replace("1a2b3c4d", "00000000")).status_code == 404
+        with ThreadPoolExecutor(1) as reader:
+            answer = reader.submit(client.get, address, headers={"Range": "bytes=0-1"})
+            time.sleep(0.3)
+            with part.open("ab") as file:
+                file.write(b"and the last")
+            assert not answer.done()
+            part.rename(work.folder / "music-1.flac")
+    sent = answer.result()
+    assert (sent.status_code, sent.content) == (200, b"the first and the last")
+    assert (sent.headers["accept-ranges"], sent.headers["content-type"]) == ("none", "audio/flac")
+    assert "content-length" not in sent.headers
+    assert client.get(address, headers={"Range": "bytes=0-2"}).content == b"the"  # it is a file as any other now
+
+
+def test_file_under_way_that_leads_out_of_the_folder_is_not_served(client: TestClient, work: Workspace) -> None:
+    (work.folder.parent / "secret").write_bytes(b"outside")
+    (work.folder / ".music-1.flac.1a2b3c4d.part").symlink_to(work.folder.parent / "secret")
+    key = work.address(work.folder / "music-1.flac").split("/")[2]
+    for name in ("music-1.flac", "../secret", ".talim-app/token"):
+        assert client.get(f"/files/{key}/{name}?begun=1a2b3c4d").status_code == 404, name
+
+
 def test_pages_of_commands_run_as_a_stranger(client: TestClient, work: Workspace) -> None:
     make_run(work.folder / "run-1", seconds=0)
     (work.folder / "run-1" / "report").mkdir()
@@ -164,11 +196,7 @@ def test_preview_shows_the_command_and_runs_nothing(client: TestClient, work: Wo
 
 
 def test_second_command_at_once_is_refused_also_by_another_server(client: TestClient, work: Workspace) -> None:
-    runner = JobRunner(work.folder, work.own)
-    with runner._open_lock() as lock:  # as a running command holds it
-        from talim.app.jobs import _take
-
-        assert _take(lock)
+    with running_command(work, "other", []):
         answer = client.post("/api/jobs/prepare", json={})
         assert (answer.status_code, answer.json()) == (409, {"reason": "busy"})
     assert list(work.own.glob("prepare*")) == []

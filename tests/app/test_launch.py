@@ -11,13 +11,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fixtures.app_command import running_command
 
 from talim.app.launch import serve_app
 from talim.app.workspace import Workspace
 from talim.errors import UsageError
 
 
-def test_app_prints_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+def test_app_prints_its_address_and_ends_with_ctrl_c_also_while_a_piece_plays(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "talim", "app", str(tmp_path / "work"), "--port", "0", "--no-browser"]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert started.stdout is not None
@@ -25,11 +26,16 @@ def test_app_prints_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     with httpx.Client(base_url=start, transport=httpx.HTTPTransport(retries=5)) as client:
         assert client.get("/api/job", headers={"Authorization": f"Bearer {token}"}).json() == {"job": None}
         assert client.get("/api/job").status_code == 401
-    started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=240)
+        (part := (work := Workspace(tmp_path / "work")).folder / ".music-1.flac.1a2b3c4d.part").write_bytes(b"sound")
+        playing = client.stream("GET", work.address(part))
+        with running_command(work, "make", ["--out", "music-1.flac"]), playing as answer:
+            started.send_signal(signal.SIGINT)
+            assert answer.read() == b"sound"
+            _, said = started.communicate(timeout=240)
     assert started.returncode == 130
     assert "the address opens on this computer only" in said
     assert "Traceback" not in said
+    assert "Exception" not in said
 
 
 @pytest.mark.parametrize("name", ["song.wav", "file"])

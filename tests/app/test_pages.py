@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
+from fixtures.app_command import running_command
 from fixtures.run_folder import SUMMARY, log_rows, make_run
 
 from talim.app.jobs import JobRunner
 from talim.app.pages import MAX_POINTS, PageReader
 from talim.app.workspace import Workspace
+from talim.generation.generate import _in_seconds
+from talim.progress import PlainProgress
 
 PLANNED: dict[str, Any] = {
     "base": "nano-musicgen", "hardware": "this CPU", "hardware_note": "timed", "memory_limit_bytes": 8e9, "steps": 120,
@@ -107,3 +111,42 @@ def test_train_of_a_run_that_goes_on_has_curve_references_and_time_left(reader: 
     assert len(run["train"]) <= 2 * MAX_POINTS
     assert reader.read("listen")["run"] is None
     assert reader.read("make")["run"] is None
+
+
+# Make
+
+
+def under_way(reader: PageReader) -> Any:
+    return reader.read("make")["under_way"]
+
+
+def test_make_shows_the_piece_that_is_written_with_its_progress(reader: PageReader, work: Workspace) -> None:
+    (old := work.folder / ".music-1.flac.00000000.part").write_bytes(b"left by a kill")
+    os.utime(old, (1e9, 1e9))
+    with running_command(work, "make", ["generate", "--out", "music-1.flac"]):
+        assert under_way(reader) == {"running": True, "name": "", "audio": "", "progress": None}
+        (part := work.folder / ".music-1.flac.0123abcd.part").touch()
+        assert under_way(reader)["name"] == ""  # nothing of it is there
+        part.write_bytes(b"sound")
+        with (work.own / "make.log").open("w") as log:  # in the words of `talim generate`
+            _in_seconds(PlainProgress(log, every_seconds=0.0), "generating audio, seconds", 60.0)(1, 2)
+        found = under_way(reader)
+        assert (found["running"], found["name"]) == (True, "music-1.flac")
+        assert found["audio"].endswith("/music-1.flac?begun=0123abcd")
+        assert found["progress"] == {"done": "30", "asked": "60", "speed": found["progress"]["speed"]}
+        assert float(found["progress"]["speed"]) > 0
+    part.unlink()  # it was stopped
+    assert under_way(reader)["name"] == "music-1.flac"  # what the other command left
+    old.rename(work.folder / "music-1.flac")
+    assert under_way(reader) is None
+    assert [piece["name"] for piece in reader.read("make")["pieces"]] == ["music-1.flac"]
+
+
+def test_make_of_several_pieces_shows_those_that_are_there_and_the_next(reader: PageReader, work: Workspace) -> None:
+    (folder := work.folder / "music-1").mkdir()
+    with running_command(work, "make", ["generate", "--num-samples", "3", "--out", "music-1"]):
+        for name in ("0001.flac", ".0002.flac.0123abcd.part", ".manifest.jsonl.0123abcd.part"):
+            (folder / name).write_bytes(b"sound")
+        page = reader.read("make")
+    assert [piece["name"] for piece in page["pieces"]] == ["music-1/0001.flac"]
+    assert page["under_way"]["name"] == "music-1/0002.flac"

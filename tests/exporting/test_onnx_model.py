@@ -106,6 +106,27 @@ def test_graphs_of_the_miniature_give_torchs_codes_and_sound(tmp_path: Path, des
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("base", ["tiny", "nano-musicgen"])
+@pytest.mark.parametrize("design", DESIGNS)
+def test_graphs_in_openvino_give_torchs_logits_codes_and_sound(
+    tmp_path: Path, tiny_base: Path, base: str, design: str
+) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    adapted_base = adapted(tiny_base if base == "tiny" else base, design, 0.2 if base == "tiny" else 0.05)
+    exact = check_greedy_codes(adapted_base, tmp_path, 60)
+    music = Music(tmp_path, "openvino")
+    for guidance in (1.0, 3.0):
+        expected = torch_codes(adapted_base, 60 / adapted_base.frame_rate_hz, guidance)
+        codes = music.codes(PROMPT, 60 / adapted_base.frame_rate_hz, guidance=guidance, temperature=0)
+        assert np.array_equal(codes, expected)
+    pieces = [runtime.begin(PROMPT) for runtime in (exact, music)]
+    for step in range(60):
+        one, other = (piece.step(codes[:, step]) for piece in pieces)
+        assert np.abs(one - other).max() < 1e-4
+    assert np.allclose(music.sound(codes), exact.sound(codes), atol=1e-4)
+
+
+@pytest.mark.slow
 def test_graphs_of_a_stereo_base_with_a_tokenizer_of_pieces_give_torchs_codes(tmp_path: Path) -> None:
     base = adapted(released_musicgen.write(tmp_path / "stereo", channels=2), "conv@all:width8")
     out = tmp_path / "out"

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from talim.app.commands import REQUESTS, TrainingChoice
+from talim.app.growing_file import follow
 from talim.app.jobs import RUNNING, BusyError, Job, JobRunner
 from talim.app.pages import PAGES, PageReader
 from talim.app.workspace import Workspace
-from talim.atomic_io import read_json
+from talim.atomic_io import finished_path, read_json
 from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.listening.app import LOOPBACK
@@ -57,6 +59,11 @@ class AppState:
     jobs: JobRunner
     wrong_tokens: TokenBucket
     known_tokens: KnownLinks
+    ending: Event = field(default_factory=Event)  # of the server
+
+    def goes_on(self) -> bool:
+        """Whether a command runs, as long as the server can tell of it."""
+        return not self.ending.is_set() and self.jobs.busy()
 
 
 class Choices(TrainingChoice):
@@ -119,11 +126,18 @@ def texts() -> Mapping[str, dict[str, str]]:
 
 
 @_public.get("/files/{key}/{name:path}")
-def file(key: str, name: str, state: State, save: bool = False) -> Response:
-    """A file of the folder by the address that a page gave; to be kept with `save`."""
-    path = state.work.served_file(key, name)
+def file(key: str, name: str, state: State, save: bool = False, begun: str = "") -> Response:
+    """A file of the folder by the address that a page gave; to be kept with `save`.
+
+    A FLAC file that is `begun` is sent as it is written, as long as a command runs; its length is not known, so that
+    no part of it can be asked for.
+    """
+    path = state.work.served_file(key, name, begun)
     if path is None:
         raise HTTPException(404, "not_found")
+    if finished_path(path):
+        headers = {POLICY: REPORT_POLICY, "accept-ranges": "none"}
+        return StreamingResponse(follow(path, state.goes_on), media_type="audio/flac", headers=headers)
     suffix = path.suffix.lower()
     kept = path.name if save or suffix not in OPENED else None
     return FileResponse(path, filename=kept, headers={POLICY: REPORT_POLICY})

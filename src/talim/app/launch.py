@@ -28,7 +28,7 @@ def serve_app(folder: Path, host: str, port: int, open_browser: bool) -> None:
     notes.append("Ctrl-C ends the server; a command that runs goes on, and the same command shows it again")
     if open_browser and _has_screen():
         webbrowser.open(link)
-    server.run_server(application, bound, notes)
+    server.run_server(application, bound, notes, ending=application.app.state.app.ending)
     raise Interrupted("the server has ended; the same command serves on")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from talim.app.commands import DESIGNS, LENGTHS
 from talim.app.jobs import RUNNING, JobRunner
 from talim.app.workspace import COLUMNS, METADATA, Workspace
-from talim.atomic_io import read_json
+from talim.atomic_io import read_json, unfinished_in
 from talim.audio.tags import read_tags
 from talim.backbones.registry import MODELS, NANO
 from talim.corpus.labels import COLUMNS as LABELS
@@ -24,6 +24,7 @@ from talim.reporting.run_results import RunResults, read_result
 from talim.run import Run
 
 MAX_POINTS = 40  # of the curve of the training loss, each a mean over steps
+MADE = re.compile(r"generating .*, seconds (?P<done>\d+)/(?P<asked>\d+), (?P<speed>\S+) times real time")
 NO_CELLS = ("mode_probability", "other_modes", "cycle_probability", "other_cycles", "instruments_from")
 
 
@@ -204,17 +205,43 @@ class PageReader:
     def make(self) -> dict[str, Any]:
         work = self.work
         result = read_result(work.run) if work.run is not None and Run(work.run).finished else None
+        under_way = self._under_way()  # before files are listed: it may be finished in between
         files = [
             file
             for path in reversed(work.numbered("music"))
             for file in (sorted(path.glob("*.flac")) if path.is_dir() else [path])
-            if file.is_file()
+            if file.is_file() and (under_way is None or self._name(file) != under_way["name"])
         ]
         return {
             "run": None if result is None else result.folder.name,
             "prompt": "" if result is None else str(result.corpus.get("example_caption") or ""),
             "phrases": work.files("phrases"),
             "pieces": [self._piece(file) for file in files],
+            "under_way": under_way,
+        }
+
+    def _under_way(self) -> dict[str, Any] | None:
+        """The piece that is being written, or was when its command was killed, as far as there is sound of it."""
+        job = self.jobs.find("make")
+        if job is None:
+            return None
+        running, out = job.state == RUNNING, self.work.folder / job.arguments[-1]
+        since = job.began if running else 0.0  # what an earlier command left is not what this one writes
+        begun = [
+            (written, part, final)
+            for part, final in unfinished_in(out.parent if out.suffix else out)
+            if (final == out or not out.suffix) and final.suffix == ".flac" and not final.exists()
+            and (written := _written_at(part)) > since
+        ]  # fmt: skip
+        _, part, final = max(begun, default=(0.0, None, None))
+        if part is None and not running:
+            return None
+        told = [match.groupdict() for line in job.log if (match := MADE.match(line))]
+        return {
+            "running": running,
+            "name": "" if final is None else self._name(final),
+            "audio": "" if part is None else self.work.address(part),
+            "progress": told[-1] if told else None,
         }
 
     def _piece(self, file: Path) -> dict[str, Any]:
@@ -222,7 +249,10 @@ class PageReader:
             tags = read_tags(file)
         except TalimError:  # it is being written
             tags = {}
-        return {"name": file.relative_to(self.work.folder).as_posix(), "audio": self.work.address(file), "tags": tags}
+        return {"name": self._name(file), "audio": self.work.address(file), "tags": tags}
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.work.folder).as_posix()
 
     # Decide
 
@@ -308,6 +338,15 @@ PAGES: Mapping[str, Callable[[PageReader], dict[str, Any]]] = {
 def is_started(run: Path) -> bool:
     """Whether a training has written its recipe into the folder."""
     return Run(run).recipe_file.is_file()
+
+
+def _written_at(path: Path) -> float:
+    """When something was written into a file last (seconds of the epoch); 0 for one that is empty, or gone by now."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0.0
+    return status.st_mtime if status.st_size else 0.0
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from talim.atomic_io import read_json, write_json, write_text
+from talim.atomic_io import finished_path, read_json, unfinished_files, write_json, write_text
 from talim.audio.read import is_audio_name, list_audio_files
 from talim.corpus.columns import SUGGESTION_PREFIX
 from talim.corpus.tables import read_table
@@ -95,11 +95,19 @@ class Workspace:
     # Files in the browser
 
     def address(self, path: Path) -> str:
-        """Where the browser finds a file of the folder; nobody can guess it who does not know the token."""
-        return f"/files/{self._files_key}/{quote(path.relative_to(self.folder).as_posix())}"
+        """Where the browser finds a file of the folder; nobody can guess it who does not know the token.
 
-    def served_file(self, key: str, name: str) -> Path | None:
-        """The file of such an address; None where there is none, it is hidden, or the address is wrong."""
+        One that is not finished has the address that it will have, with `begun`.
+        """
+        final = finished_path(path)
+        query = f"?begun={path.suffixes[-2][1:]}" if final else ""
+        return f"/files/{self._files_key}/{quote((final or path).relative_to(self.folder).as_posix())}{query}"
+
+    def served_file(self, key: str, name: str, begun: str = "") -> Path | None:
+        """The file of such an address, as far as it is written where it is only `begun`.
+
+        None where there is none, it is hidden, or the address is wrong.
+        """
         if not hmac.compare_digest(key.encode(), self._files_key.encode()):
             return None
         try:
@@ -107,7 +115,12 @@ class Workspace:
         except TalimError:
             return None
         hidden = any(part.startswith(".") for part in path.relative_to(self.folder).parts)
-        return path if path.is_file() and not hidden else None
+        if hidden:
+            return None
+        for part in unfinished_files(path) if begun else ():
+            if part.name.endswith(f".{begun}.part") and not part.is_symlink():
+                return part
+        return path if path.is_file() else None
 
     # Uploads
 

@@ -1,6 +1,6 @@
 """Makes music with the graphs in this folder: python generate.py slow flute, raga Yaman --seconds 10 --out music.wav
 
-It needs onnxruntime and numpy, and where the folder holds a tokenizer.json, tokenizers.
+It needs numpy, onnxruntime (with --runtime openvino that), and where the folder holds a tokenizer.json, tokenizers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 MOST_BYTES = 255  # of a prompt that is read byte by byte
 
@@ -21,13 +20,18 @@ MOST_BYTES = 255  # of a prompt that is read byte by byte
 class Music:
     """The graphs of a folder: text.onnx (what a prompt says to each layer), decoder.onnx (a step), codec.onnx."""
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, runtime: str = "onnxruntime") -> None:
+        self.folder, self.runtime = Path(folder), runtime
         self.settings: dict[str, Any] = json.loads((self.folder / "settings.json").read_text(encoding="utf-8"))
         self.text, self.decoder, self.codec = (self._session(name) for name in ("text", "decoder", "codec"))
 
     def _session(self, name: str) -> Any:
-        return onnxruntime.InferenceSession(str(self.folder / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+        path = str(self.folder / f"{name}.onnx")
+        if self.runtime == "openvino":
+            return OpenVinoSession(path)
+        import onnxruntime
+
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def tokens(self, prompt: str) -> np.ndarray:
         """The text encoder's tokens of a prompt, int64 [1, L]."""
@@ -98,6 +102,37 @@ class Music:
         Path(path).write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
 
 
+class OpenVinoSession:
+    """A graph in OpenVINO, with what is used here of a session of onnxruntime."""
+
+    def __init__(self, path: str) -> None:
+        import openvino  # pyright: ignore[reportMissingImports]
+
+        # float32 also on CPUs that have bfloat16; attention in code of its own making (snippets) is wrong in OpenVINO
+        # 2026.4 from the eighth frame on
+        options = {"INFERENCE_PRECISION_HINT": "f32", "SNIPPETS_MODE": "DISABLE"}
+        self.graph = openvino.compile_model(path, "CPU", options)
+
+    def run(self, _names: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found = self.graph(given)
+        return [found[output] for output in self.graph.outputs]
+
+    def get_inputs(self) -> list[Any]:
+        return [Tensor(each) for each in self.graph.inputs]
+
+    def get_outputs(self) -> list[Any]:
+        return [Tensor(each) for each in self.graph.outputs]
+
+
+class Tensor:
+    """Name and shape of an input or output; OpenVINO does not keep the names of sizes: the first is the batch."""
+
+    def __init__(self, port: Any) -> None:
+        self.name = port.any_name
+        sizes = enumerate(port.partial_shape)
+        self.shape = [size.get_length() if size.is_static else ("past" if axis else "batch") for axis, size in sizes]
+
+
 class Decoding:
     """A piece under way: what it hears, and the state after its steps."""
 
@@ -146,8 +181,9 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the most likely codes")
     parser.add_argument("--top-k", type=int, default=250, help="0 is off")
     parser.add_argument("--out", default="music.wav")
+    parser.add_argument("--runtime", choices=["onnxruntime", "openvino"], default="onnxruntime")
     chosen = parser.parse_args()
-    music = Music(Path(__file__).parent)
+    music = Music(Path(__file__).parent, chosen.runtime)
     options = (chosen.seconds, chosen.seed, chosen.guidance, chosen.temperature, chosen.top_k)
     music.save(music.sound(music.codes(" ".join(chosen.prompt), *options)), chosen.out)
 

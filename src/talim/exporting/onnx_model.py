@@ -178,6 +178,7 @@ def _card(exported: ExportedRun, header: dict[str, Any], kept: str, audio: str) 
         f"{base} with the adapter `{design}` in float32. It needs neither talim nor torch:\n\n"
         "```sh\npip install onnxruntime numpy tokenizers\n"
         f"python {SCRIPT} {PROBE} --seconds 10 --out music.wav\n```\n\n"
+        "With `pip install openvino` instead of onnxruntime, add `--runtime openvino`.\n\n"
         "- `text.onnx`: a prompt's tokens -> keys and values of each layer; the second row hears nothing\n"
         "- `decoder.onnx`: a step; its state is fed back, `present.X` of one step as `past.X` of the next\n"
         "- `codec.onnx`: codes -> sound\n"

@@ -189,10 +189,17 @@ def serve(
     raise Interrupted("the server has ended; everything that was answered is saved, and the same command serves on")
 
 
-def run_server(application: Any, bound: socket.socket, notes: list[str], proxy: str | None = None) -> None:
+def run_server(
+    application: Any,
+    bound: socket.socket,
+    notes: list[str],
+    proxy: str | None = None,
+    ending: threading.Event | None = None,
+) -> None:
     """Print the notes, then answer requests until interrupted, without an access log.
 
-    `proxy` is the address whose X-Forwarded-For header is believed.
+    `proxy` is the address whose X-Forwarded-For header is believed. `ending` is set at the end, before the requests
+    that are being answered are waited for.
     """
     import uvicorn
 
@@ -212,7 +219,14 @@ def run_server(application: Any, bound: socket.socket, notes: list[str], proxy: 
         "timeout_graceful_shutdown": 5,
         "backlog": connection_limits.backlog(open_files),
     }
-    server = uvicorn.Server(uvicorn.Config(application, h11_max_incomplete_event_size=16_384, **settings))
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if ending is not None:
+                ending.set()
+            await super().shutdown(sockets)
+
+    server = Server(uvicorn.Config(application, h11_max_incomplete_event_size=16_384, **settings))
     install_log()
     with suppress(KeyboardInterrupt), _hangup_ends(server):
         server.run(sockets=[bound])

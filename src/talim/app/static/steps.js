@@ -262,9 +262,54 @@ function listen(state) {
   return [...shown, ...said, h2("evaluate"), form];
 }
 
-function piece(found) {
+// The piece that is being written: its player stays while the page is drawn anew and when the command is stopped, and
+// hands over to that of the finished file.
+let stream = null;
+
+function follow(found, box) {
+  if (found?.running && found.audio !== stream?.audio) stream = null;
+  if (found?.audio && !stream) {
+    const made = { audio: found.audio, name: found.name, said: make("p", {}), sound: player(found.audio, found.name), fault: false };
+    made.card = make("div", { class: "card" }, make("p", {}, make("strong", {}, found.name)), made.sound, made.said);
+    made.sound.preload = "auto"; // a command that is stopped takes its file away
+    made.sound.addEventListener("error", () => {
+      made.fault = true;
+      made.said.textContent = text("no_play");
+    });
+    stream = made;
+    if (found.running) say(text("can_play", found));
+  }
+  const goesOn = found?.progress ? text("making", found.progress) : text(stream ? "running" : "making_soon");
+  const words = stream?.fault ? text("no_play") : found?.running ? goesOn : text("unfinished");
+  if (!stream) box.replaceChildren(...(found ? [make("p", {}, words)] : []));
+  else if (box.firstChild !== stream.card) box.replaceChildren(stream.card);
+  if (stream && stream.said.textContent !== words) stream.said.textContent = words;
+}
+
+// The player of a finished piece, which goes on where that of the unfinished one is.
+function finishedPlayer(found) {
+  const sound = player(found.audio, found.name);
+  if (stream?.name !== found.name) return sound;
+  const before = stream.sound;
+  stream = null;
+  sound.preload = "auto";
+  sound.currentTime = before.currentTime;
+  if (!before.paused && !before.ended) sound.play().catch(() => {});
+  if (document.activeElement === before) requestAnimationFrame(() => sound.focus());
+  before.pause();
+  return sound;
+}
+
+// Cards of the pieces; those that are on the page stay, so that what plays there plays on.
+function cards(state) {
+  const key = (found) => `${document.documentElement.lang} ${found.name}`;
+  const known = new Map([...document.querySelectorAll("#pieces > .card")].map((card) => [card.dataset.key, card]));
+  return state.pieces.length ? state.pieces.map((found) => known.get(key(found)) ?? piece(found, key(found))) : [p("no_pieces")];
+}
+
+function piece(found, key) {
   const tags = Object.entries(found.tags).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]);
-  return make("div", { class: "card" }, make("p", {}, make("strong", {}, found.name)), found.tags.prompt ? make("p", {}, found.tags.prompt) : null, player(found.audio, found.name),
+  return make("div", { class: "card", "data-key": key }, make("p", {}, make("strong", {}, found.name)), found.tags.prompt ? make("p", {}, found.tags.prompt) : null, finishedPlayer(found),
     make("a", { href: `${found.audio}?save=true`, download: found.name.split("/").at(-1) }, text("download", { name: found.name })),
     make("details", {}, make("summary", {}, text("tags")), make("dl", { lang: "en" }, ...tags)));
 }
@@ -277,8 +322,9 @@ function create(state) {
     field("phrase", text("phrase"), { value: "" }, [["", text("no_phrase")], ...state.phrases.map((name) => [name, name])]),
     whole("strength", "strength", 1, { max: 1.5, step: 0.1 }), whole("seconds", "seconds", 10, { min: 1, max: 600 }), whole("seed", "seed", 0), whole("count", "count", 1, { min: 1, max: 20 }),
   ]);
-  const pieces = state.pieces.length ? make("div", { class: "cards" }, ...state.pieces.map(piece)) : p("no_pieces");
-  return [form, picker("phrases", "add_phrase", "refused", { accept: "audio/*" }), make("div", { id: "refused" }), h2("pieces"), pieces];
+  const [pieces, live] = [make("div", { id: "pieces", class: "cards" }, ...cards(state)), make("div", { id: "live", class: "cards" })];
+  follow(state.under_way, live);
+  return [form, picker("phrases", "add_phrase", "refused", { accept: "audio/*" }), make("div", { id: "refused" }), h2("pieces"), pieces, live];
 }
 
 function decide(state) {
@@ -323,5 +369,10 @@ export const pages = { recordings, plan, train, listen, make: create, decide, sh
 // What is drawn anew while a command of the page runs.
 export const live = {
   train: (state) => document.getElementById("live")?.replaceChildren(...progress(state.run).filter(Boolean)),
+  make: (state) => {
+    const pieces = document.getElementById("pieces");
+    if (pieces && pieces.querySelectorAll(".card").length !== state.pieces.length) pieces.replaceChildren(...cards(state));
+    if (pieces) follow(state.under_way, document.getElementById("live"));
+  },
   decide: (state) => (state.brief?.review && !document.getElementById("review") ? draw() : null),
 };

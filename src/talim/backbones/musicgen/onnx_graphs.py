@@ -258,19 +258,23 @@ def _overlapped(frames: Tensor) -> Tensor:
 
 @torch.jit.script
 def _running_phase(amplitude: Tensor, frequency: Tensor, start: float, advance: float) -> Tensor:
-    """As that of the sinusoidal model, of all frames [cells, T]: a loop, which a trace would unroll."""
+    """As that of the sinusoidal model, of all frames [cells, T]: a loop, which a trace would unroll.
+
+    The list is empty before the loop, as OpenVINO loses what it would hold.
+    """
     cells = amplitude.shape[0]
     index = torch.arange(cells)
     neighbours = torch.stack([(index - 1).clamp(min=0), index, (index + 1).clamp(max=cells - 1)])
     phase = index * start
-    phases = [phase]
-    for t in range(1, amplitude.shape[1]):
-        gap = (frequency[:, t - 1][neighbours] - frequency[:, t]) / 8.0
-        score = (amplitude[:, t - 1][neighbours] + 1e-7) * torch.exp(-0.5 * gap * gap).clamp(min=1e-6)
-        source = neighbours.gather(0, score.argmax(0)[None])[0]
-        step = advance * (frequency[:, t - 1][source] + frequency[:, t])
-        phase = torch.remainder(phase[source] + step, 2 * 3.141592653589793)
+    phases = []
+    for t in range(amplitude.shape[1]):
         phases.append(phase)
+        after = min(t + 1, amplitude.shape[1] - 1)
+        gap = (frequency[:, t][neighbours] - frequency[:, after]) / 8.0
+        score = (amplitude[:, t][neighbours] + 1e-7) * torch.exp(-0.5 * gap * gap).clamp(min=1e-6)
+        source = neighbours.gather(0, score.argmax(0)[None])[0]
+        step = advance * (frequency[:, t][source] + frequency[:, after])
+        phase = torch.remainder(phase[source] + step, 2 * 3.141592653589793)
     return torch.stack(phases, 1)
 
 
