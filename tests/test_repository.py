@@ -347,7 +347,7 @@ COMES_WITH = {
     **{"markupsafe": "jinja2", "pydantic_core": "pydantic", "starlette": "fastapi"},
     "tokenizers": "transformers",
 }
-USED_IF_THERE = {"IPython", "panns_inference", "gradio", "generate"}  # the last two: in a Space, beside app.py
+USED_IF_THERE = {"IPython", "panns_inference", "openvino", "gradio", "generate"}  # last two: in a Space, beside app.py
 
 
 def test_every_library_that_is_imported_is_declared() -> None:

@@ -43,7 +43,7 @@ BAD = [
     "generate --base nope --prompt a --out OUT.flac",
     "generate --base facebook/musicgen-small --prompt a --out OUT.flac",
     "generate --adapter MISSING --prompt a --out OUT.flac",
-    "generate --base nano-musicgen --prompt a --out OUT.mp3",
+    "generate --base nano-musicgen --prompt a --out OUT.ogg",
     "generate --base nano-musicgen --prompt a --out OUT.flac --seconds nan",
     "generate --base nano-mustango --prompt a --out OUT.flac --seconds 1e7 --beats '400 bpm'",
     "generate --base nano-musicgen --prompt a --out OUT.flac --device tpu",

@@ -257,7 +257,7 @@ def test_poc_unmet_quality_gate_stops_with_a_reason(
     fake_runs(monkeypatch, lambda recipe: 0.0)
     result = poc(short_takes, tmp_path / "out", short_options(learning_curve=True, price_per_hour=36.0))
     assert [row["name"] for row in result["stages"]] == ["cost", "quality"]
-    priced = r"which costs \d\.\d\d at 36\.00 per machine hour\."
+    priced = r"which costs \d\.\d+ at 36\.00 per machine hour\."
     curve = f"The learning curve, which was left out, would take \\d+ s, {priced}"
     assert re.fullmatch(f"This took \\d+ s, {priced} {curve}", result["time_note"])
     assert result["stages"][-1]["passed"] is False

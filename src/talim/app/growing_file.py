@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import anyio
 from starlette.concurrency import run_in_threadpool
 
 CHUNK_BYTES = 64 * 1024
@@ -26,4 +26,4 @@ async def follow(path: Path, goes_on: Callable[[], bool]) -> AsyncIterator[bytes
                 yield chunk
             if ended or os.fstat(file.fileno()).st_size < file.tell():
                 return
-            await anyio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -236,12 +236,12 @@ class PageReader:
         _, part, final = max(begun, default=(0.0, None, None))
         if part is None and not running:
             return None
-        told = [match.groupdict() for line in job.log if (match := MADE.match(line))]
+        made = [match.groupdict() for line in job.log if (match := MADE.match(line))]
         return {
             "running": running,
             "name": "" if final is None else self._name(final),
             "audio": "" if part is None else self.work.address(part),
-            "progress": told[-1] if told else None,
+            "progress": made[-1] if made else None,
         }
 
     def _piece(self, file: Path) -> dict[str, Any]:
