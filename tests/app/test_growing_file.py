@@ -44,7 +44,7 @@ def test_follow_file_that_grows_sends_each_block_and_ends_when_it_is_renamed(tmp
         append(path, b"last")
         path.rename(tmp_path / "a.flac")
 
-    acts = [lambda: append(path, b"second"), finish]
+    acts: list[Callable[[], object]] = [lambda: append(path, b"second"), finish]
     assert chunks_until_the_end(path, acts, lambda: True) == [b"first", b"second", b"last"]
 
 
