@@ -43,9 +43,10 @@ def test_executor_runs_a_trial_in_a_new_process(jobs: list[TrialJob]) -> None:
     assert (line["design"], line["status"]) == (DESIGNS[0], "done")
 
 
-def test_executor_has_one_process_on_each_gpu() -> None:
+def test_executor_has_as_many_processes_as_asked_for_which_share_the_gpus() -> None:
     assert ProcessExecutor(3, fake_trial).gpus == [None, None, None]
-    assert ProcessExecutor(3, fake_trial, ["0", "2"]).gpus == ["0", "2"]
+    assert ProcessExecutor(1, fake_trial, ["0", "2"]).gpus == ["0"]
+    assert ProcessExecutor(3, fake_trial, ["0", "2"]).gpus == ["0", "2", "0"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError, UsageError
 from talim.experiments.local_executor import ProcessExecutor
 from talim.experiments.results import read_study
-from talim.experiments.runner import list_trials, run_study
+from talim.experiments.runner import executor_for, list_trials, run_study
 from talim.experiments.trial import METRICS_CACHE, TrialJob
 from talim.progress import Progress
 from talim.reporting import run_results
@@ -118,6 +118,16 @@ def test_run_study_later_trial_of_a_process_equals_a_fresh_one(
         assert found["measures"][name] == wanted["measures"][name]
     file = "adapter/adapter_model.safetensors"
     assert (after / found["run"] / file).read_bytes() == (alone / wanted["run"] / file).read_bytes()
+
+
+@pytest.mark.parametrize(("num_workers", "expected"), [(0, ["0", "1"]), (2, ["0", "1"]), (3, ["0", "1", "0"])])
+def test_executor_for_a_machine_with_two_gpus_has_as_many_workers_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, num_workers: int, expected: list[str]
+) -> None:
+    monkeypatch.setattr("talim.experiments.local_executor.visible_gpus", lambda: ["0", "1"])
+    executor = executor_for(num_workers, None, "auto", Path(), Progress())
+    assert isinstance(executor, ProcessExecutor)
+    assert executor.gpus == expected
 
 
 def test_run_study_retain_results_deletes_adapters(tmp_path: Path, tiny_base: Path, corpus_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs trials in worker processes of this machine, one per core or one per GPU, each for many trials.
+"""Runs trials in worker processes of this machine, on its cores or its GPUs, each for many trials.
 
 If a worker dies (out of memory, a crash in a library), only its trial fails, and another worker replaces it. Workers
 exit with the process that started them, even if that is killed.
@@ -36,10 +36,10 @@ class WorkerProcess:
 
 
 class ProcessExecutor:
-    """An executor with `num_workers` single-threaded processes; with `gpus`, one process on each of them instead."""
+    """An executor with `num_workers` single-threaded processes, which share `gpus` in turn if there are any."""
 
     def __init__(self, num_workers: int, run: TrialFunction, gpus: Sequence[str] = ()) -> None:
-        self.gpus: list[str | None] = list(gpus) or [None] * num_workers
+        self.gpus: list[str | None] = [gpus[n % len(gpus)] if gpus else None for n in range(num_workers)]
         self.run = run
         self._context = multiprocessing.get_context("spawn")
 
@@ -77,10 +77,9 @@ def worker_main(pipe: Connection, run: TrialFunction, gpu: str | None) -> None:
     """The main function of a worker: receives trials and sends their lines until the pipe is closed."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch initialises CUDA
-    else:
-        import torch
+    import torch
 
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()

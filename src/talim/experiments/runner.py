@@ -169,9 +169,10 @@ def study_problems(file: Path) -> list[str]:
 
 
 def executor_for(num_workers: int, ray: str | None, device: str, corpora: Path, progress: Progress) -> TrialExecutor:
-    """Where trials run: on a Ray cluster, in worker processes (single-threaded, or one per GPU), or in this process.
+    """Where trials run: on a Ray cluster, in single-threaded worker processes, or in this process.
 
-    `num_workers` 0 is one worker per GPU, or one per core if there is none; `corpora` is the study file's folder.
+    `num_workers` 0 is one worker per GPU, or one per core if there is none; more than there are GPUs share them.
+    `corpora` is the study file's folder.
     """
     if not 0 <= num_workers <= MAX_WORKERS:
         raise UsageError(f"--num-workers {num_workers}: give 0 (one per GPU or core) to {MAX_WORKERS}")
@@ -188,7 +189,7 @@ def executor_for(num_workers: int, ray: str | None, device: str, corpora: Path, 
     from talim.experiments.local_executor import ProcessExecutor, visible_gpus
 
     gpus = visible_gpus() if device in ("auto", "cuda", "gpu") else []
-    return ProcessExecutor(num_workers or os.cpu_count() or 1, run_trial_safely, gpus[: num_workers or None])
+    return ProcessExecutor(num_workers or len(gpus) or os.cpu_count() or 1, run_trial_safely, gpus)
 
 
 def run_in_process(jobs: Sequence[TrialJob], progress: Progress) -> Iterator[ResultRecord]:
