@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from talim.backbones.musicgen.decoding import fused_steps
+from talim.backbones.musicgen.decoding import compiled
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -21,7 +21,7 @@ def test_linear_frame_is_down_gelu_up(inputs: int, width: int) -> None:
     weights = torch.cat([down.flatten(), biases[0], up.flatten(), biases[1]]).numpy()
     expected = states + F.gelu(states @ down + biases[0]) @ up + biases[1]
     found = states.clone()
-    fused_steps.kernels().linear_frame(found.numpy(), weights, np.empty((3, width), np.float32))
+    compiled.kernels("adapter_kernels").linear_frame(found.numpy(), weights, np.empty((3, width), np.float32))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -61,5 +61,5 @@ def test_transformer_frame_attends_to_the_places_that_are_seen(start: int, stop:
     seen = mask.numpy() if masked else np.zeros((0, 0), np.bool_)
     eps = np.float32(1e-5), np.float32(1e-5)
     where = place, (start, stop), seen, np.empty(size, np.float32)
-    fused_steps.kernels().transformer_frame(states.numpy(), weights.numpy(), eps, *caches, *where, *room)
+    compiled.kernels("adapter_kernels").transformer_frame(states.numpy(), weights.numpy(), eps, *caches, *where, *room)
     torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)

@@ -2,7 +2,7 @@
 
 Between two layers, which read megabytes of weights, each operation of torch begins with cold caches: a product of two
 rows with 256 x 36 numbers takes 4.6 µs in a loop of its own and about 40 µs there. Import this module by
-`talim.compiled_modules.import_compiled`.
+`compiled.kernels`.
 
 States are float32 [R, D] and are changed in place; weights are one array [inputs, outputs] after the other, each
 followed by its bias. A row is computed by itself, so it has the same bits in every batch.

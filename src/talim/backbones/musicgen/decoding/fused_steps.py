@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from talim.backbones.musicgen.decoding import compiled
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, TransformerStep
-from talim.compiled_modules import import_compiled
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 from talim.design.streaming import StreamingState
 
 MOST_WEIGHTS = 2**20  # beyond which reading them takes longer than everything else, and several threads read faster
-
-
-@cache
-def kernels() -> Any:
-    """The module of compiled functions."""
-    name = "talim.backbones.musicgen.decoding.adapter_kernels"
-    import_compiled(name.rpartition(".")[0], (name,), "the adapters' decoding")
-    return importlib.import_module(name)
 
 
 def can_be_fused(block: Any) -> bool:
@@ -62,7 +52,7 @@ class FusedLinearStep(AdapterStep):
     def __init__(self, block: Any, scale: float) -> None:
         self.block, self.scale, self.width = block, scale, int(block.width)
         self.dtype, self.device = torch.float32, torch.device("cpu")
-        self.kernels = kernels()
+        self.kernels = compiled.kernels("adapter_kernels")
         self._read(block)
 
     def _read(self, block: Any) -> None:

@@ -15,6 +15,8 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from talim.backbones.musicgen.decoding import compiled
+
 Form = Literal["plain", "packed", "int8"]
 INT8_WEIGHT_MAXIMUM = 63
 PACKED_ROWS = 32  # that the order of a packed weight is chosen for
@@ -110,7 +112,8 @@ class Int8Product(Product):
             self.packed = torch.ops.quantized.linear_prepack(quantised, None)
         self.sums = quantised.int_repr().sum(dim=1)[None].float() * scales  # [1, outputs]
         self.inputs, self.shifted = weight.shape[1], shifted
-        self.scaled: dict[int, Tensor] = {}  # rows [M + 1, inputs] by M, the last of which holds the range
+        self.rooms: dict[int, _Room] = {}  # by rows
+        self.kernels = compiled.kernels("int8_kernels")
         self.bias, self.dtype, self.run = bias, weight.dtype, torch.ops.quantized.linear_dynamic.default
 
     def __call__(self, states: Tensor) -> Tensor:
@@ -131,20 +134,25 @@ class Int8Product(Product):
     def _scaled_product(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The product of the scaled rows, their scales [M, 1], and how they were shifted [M, 1]."""
         count = rows.shape[0]
-        if count not in self.scaled:
-            kept = torch.zeros(count + 1, self.inputs)
-            kept[-1, 0], kept[-1, -1] = 0.0 if self.shifted else -1.0, 1.0
-            self.scaled[count] = kept
-        scaled, lowest = self.scaled[count], None
+        if count not in self.rooms:
+            self.rooms[count] = _Room(count, self.inputs, self.shifted)
+        room = self.rooms[count]
+        given = rows.contiguous().numpy()
         if self.shifted:
-            lowest, highest = rows.aminmax(dim=1, keepdim=True)
-            scale = (highest - lowest).clamp_(min=1e-12)
-            torch.sub(rows, lowest, out=scaled[:-1])
-            scaled[:-1].div_(scale)
+            self.kernels.shift_rows(given, *room.arrays)
         else:
-            scale = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True).clamp_(min=1e-12)
-            torch.div(rows, scale, out=scaled[:-1])
-        return self.run(scaled, self.packed, False)[:-1], scale, lowest
+            self.kernels.scale_rows(given, *room.arrays[:2])
+        return self.run(room.scaled, self.packed, False)[:-1], room.scales, room.lowest if self.shifted else None
+
+
+class _Room:
+    """Where the scaled rows of a product are written, [M + 1, inputs]: the last holds the range that all have."""
+
+    def __init__(self, count: int, inputs: int, shifted: bool) -> None:
+        self.scaled = torch.zeros(count + 1, inputs)
+        self.scaled[-1, 0], self.scaled[-1, -1] = 0.0 if shifted else -1.0, 1.0
+        self.scales, self.lowest = torch.empty(count, 1), torch.empty(count, 1)
+        self.arrays = tuple(each.numpy() for each in (self.scaled, self.scales, self.lowest))
 
 
 class UnsupportedError(Exception):
