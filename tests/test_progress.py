@@ -223,3 +223,20 @@ def test_log_once_says_a_text_once_a_process(capsys: pytest.CaptureFixture[str])
     for text in ("a fact of this test", "a fact of this test", "another fact of this test"):
         progress.log_once(text)
     assert capsys.readouterr().err == "a fact of this test\nanother fact of this test\n"
+
+
+def test_line_that_an_interrupt_kept_from_beginning_is_closed_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the cursor, which the line hides, is shown again."""
+    shown = progress.TerminalProgress()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    cursor: list[bool] = []
+    monkeypatch.setattr(shown._console, "set_live", interrupted)
+    monkeypatch.setattr(shown._console, "show_cursor", lambda show=True: cursor.append(show))
+    with pytest.raises(KeyboardInterrupt):
+        shown._show("training 1/9", False)
+    shown.close()
+    shown.close()
+    assert cursor[-1] is True

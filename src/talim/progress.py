@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TextIO, TypeVar
@@ -145,9 +146,11 @@ class TerminalProgress(PlainProgress):
             self._print(line)
 
     def close(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        status, self._status = self._status, None
+        if status is not None:
+            with suppress(IndexError):  # rich removes a line that an interrupt kept it from adding
+                status.stop()
+            self._console.show_cursor()
 
 
 class NotebookProgress(PlainProgress):
