@@ -107,6 +107,11 @@ def test_bind_used_port_and_missing_folder_raise_error(tmp_path: Path) -> None:
         server.prepare_session(tmp_path / "x", None, "here", print)
 
 
+def test_bind_lets_a_browser_wait_for_the_server() -> None:
+    with server.bind("127.0.0.1", 0) as bound, socket.create_connection(bound.getsockname(), timeout=10):
+        pass  # not refused
+
+
 def test_require_packages_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(TalimError, match=r"needs uvicorn; .* type: pip install"):

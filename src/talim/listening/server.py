@@ -155,12 +155,16 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket, so that links can be printed before the server runs; port 0 takes a free one. TalimError."""
+    """A socket for links that are printed before the server runs; port 0 takes a free one. TalimError.
+
+    It listens: a browser that opens a link at once waits for the server instead of being refused.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen()
     except (OSError, UnicodeError) as error:  # UnicodeError: no host name at all
         reason = getattr(error, "strerror", None) or error
         raise TalimError(f"{host}:{port} cannot be served ({reason}); choose another --host or --port") from None
