@@ -743,7 +743,7 @@ def test_prepare_tells_names_in_no_list_and_sections_behind_the_end(three: Path,
     summary = make(three, out, progress=progress).summary
     told = "raga 'Yamna' (2 recordings): did you mean Yaman?"
     assert {"file": "unknown names", "note": told} in summary["notes"]
-    assert f"unknown name, used as written: {told}" in corpus_message(summary, out).splitlines()
+    assert f"unknown name, in captions as written: {told}" in corpus_message(summary, out).splitlines()
     assert not any(told in line for line in progress.lines)  # once
     (late,) = [row["note"] for row in summary["notes"] if row["file"] == "a.wav"]
     assert late.startswith("1 section of it begins after its end and labels nothing: it lasts ")

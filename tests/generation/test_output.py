@@ -155,7 +155,7 @@ def test_file_interrupted_says_that_nothing_is_kept(tmp_path: Path, make: Any, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(generate, "generate_clips", clips)
-    with pytest.raises(Interrupted, match="no piece was finished yet"):
+    with pytest.raises(Interrupted, match="no piece was finished; the same command begins again"):
         make(tmp_path / "one.flac", "a")
     assert list(tmp_path.iterdir()) == []
 

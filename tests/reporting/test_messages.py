@@ -38,7 +38,7 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
     assert "it ends early" not in text  # told when it was read
     doubt = {"file": "unknown names", "note": "raga 'Yamna' (2 recordings): did you mean Yaman?"}
     doubted = messages.corpus_message(SUMMARY | {"notes": [doubt]}, Path("corpus")).splitlines()
-    assert "unknown name, used as written: raga 'Yamna' (2 recordings): did you mean Yaman?" in doubted
+    assert "unknown name, in captions as written: raga 'Yamna' (2 recordings): did you mean Yaman?" in doubted
 
 
 def test_corpus_message_names_what_has_no_caption_and_the_table_in_use() -> None:

@@ -334,9 +334,10 @@ def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
                 long = generation.pieces[index].seconds >= LONG_SECONDS
                 rows[index] = output.add(clip, partial(_tell, progress) if long else None)
         except KeyboardInterrupt:
+            if not rows:
+                raise Interrupted("no piece was finished; the same command begins again") from None
             finished = f"finished and in {out}: {len(rows)} of {format_counted(count, 'piece')}"
-            kept = finished if rows else "no piece was finished yet"
-            raise Interrupted(f"{kept}. {RESUME_PREFIX}run the same command again") from None
+            raise Interrupted(f"{finished}. {RESUME_PREFIX}run the same command again") from None
     if len(missing) < count:
         there_already = count - len(missing)
         which = f"{there_already} of {format_counted(count, 'piece')}"

@@ -48,7 +48,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     if missing := summary.get("missing_captions"):
         lines += [_printable(line) for line in missing_captions_lines(missing, out)]
     doubts = [row["note"] for row in summary["notes"] if row["file"] == UNKNOWN_NAMES]
-    lines += [_printable(f"unknown name, used as written: {line}") for line in doubts]
+    lines += [_printable(f"unknown name, in captions as written: {line}") for line in doubts]
     lines += [_printable(line) for line in sound_group_lines(summary)]
     alone = [row for row in summary["skipped"] if not row.get("copy_of") and COLUMN not in row]
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
