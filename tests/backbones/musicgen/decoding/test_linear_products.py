@@ -117,3 +117,12 @@ def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: fl
 def test_int8_of_zeros_is_the_bias() -> None:
     weight, bias = torch.zeros(3, 4), torch.randn(3)
     assert torch.equal(make_product(weight, bias, "int8")(torch.zeros(2, 4)), bias.expand(2, -1))
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_int8_of_a_row_with_nan_is_nan(shifted: bool) -> None:
+    """A broken weight or adapter is seen, and does not become noise."""
+    rows = torch.randn(2, 40)
+    rows[1, 7] = torch.nan
+    product = make_product(torch.randn(6, 40), torch.randn(6), "int8", shifted)
+    assert product(rows)[1].isnan().all()

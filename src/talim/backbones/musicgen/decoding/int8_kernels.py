@@ -37,11 +37,20 @@ def _range(row):
     return lowest, highest
 
 
+@njit(cache=True, fastmath={"reassoc"}, inline="never")
+def _nan_if_any(row):
+    """0, or NaN where a number is not finite: what the functions above say of such a row means nothing."""
+    total = np.float32(0.0)
+    for value in row:
+        total += value * np.float32(0.0)
+    return total
+
+
 @njit(f"void({ROWS}, {ROWS}, {ROWS})", cache=True, error_model="numpy")
 def scale_rows(rows, scaled, scales):
     """Write rows divided by their largest magnitude into the first of `scaled`, that magnitude into `scales` [M, 1]."""
     for r in range(rows.shape[0]):
-        scale = max(_largest(rows[r]), SMALLEST)
+        scale = max(_largest(rows[r]), SMALLEST) + _nan_if_any(rows[r])
         scales[r, 0] = scale
         for j in range(rows.shape[1]):
             scaled[r, j] = rows[r, j] / scale
@@ -52,7 +61,7 @@ def shift_rows(rows, scaled, scales, lowest):
     """Write rows moved and divided to lie in 0 to 1, with their ranges [M, 1] and lowest numbers [M, 1]."""
     for r in range(rows.shape[0]):
         low, high = _range(rows[r])
-        scale = max(high - low, SMALLEST)
+        scale = max(high - low, SMALLEST) + _nan_if_any(rows[r])
         scales[r, 0], lowest[r, 0] = scale, low
         for j in range(rows.shape[1]):
             scaled[r, j] = (rows[r, j] - low) / scale

@@ -113,7 +113,8 @@ class Int8Product(Product):
         self.sums = quantised.int_repr().sum(dim=1)[None].float() * scales  # [1, outputs]
         self.inputs, self.shifted = weight.shape[1], shifted
         self.rooms: dict[int, _Room] = {}  # by rows
-        self.kernels = compiled.kernels("int8_kernels")
+        kernels = compiled.kernels("int8_kernels")
+        self.scale_rows = kernels.shift_rows if shifted else kernels.scale_rows
         self.bias, self.dtype, self.run = bias, weight.dtype, torch.ops.quantized.linear_dynamic.default
 
     def __call__(self, states: Tensor) -> Tensor:
@@ -137,12 +138,8 @@ class Int8Product(Product):
         if count not in self.rooms:
             self.rooms[count] = _Room(count, self.inputs, self.shifted)
         room = self.rooms[count]
-        given = rows.contiguous().numpy()
-        if self.shifted:
-            self.kernels.shift_rows(given, *room.arrays)
-        else:
-            self.kernels.scale_rows(given, *room.arrays[:2])
-        return self.run(room.scaled, self.packed, False)[:-1], room.scales, room.lowest if self.shifted else None
+        self.scale_rows(rows.contiguous().numpy(), *room.arrays)
+        return self.run(room.scaled, self.packed, False)[:-1], room.scales, room.lowest
 
 
 class _Room:
@@ -151,8 +148,9 @@ class _Room:
     def __init__(self, count: int, inputs: int, shifted: bool) -> None:
         self.scaled = torch.zeros(count + 1, inputs)
         self.scaled[-1, 0], self.scaled[-1, -1] = 0.0 if shifted else -1.0, 1.0
-        self.scales, self.lowest = torch.empty(count, 1), torch.empty(count, 1)
-        self.arrays = tuple(each.numpy() for each in (self.scaled, self.scales, self.lowest))
+        self.scales = torch.empty(count, 1)
+        self.lowest = torch.empty(count, 1) if shifted else None
+        self.arrays = [each.numpy() for each in (self.scaled, self.scales, self.lowest) if each is not None]
 
 
 class UnsupportedError(Exception):
