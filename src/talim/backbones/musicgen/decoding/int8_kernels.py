@@ -15,43 +15,37 @@ import numpy as np
 from numba import njit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 ROWS = "float32[:, ::1]"
+# Magnitudes are compared as bits, in which their order is the same, NaN is the largest, and several lanes are used.
+MAGNITUDE, INFINITE = np.int32(0x7FFFFFFF), np.int32(0x7F800000)
 SMALLEST = np.float32(1e-12)  # of a scale, so that rows of zeros stay zeros
-
-# the largest of numbers is the same in any order; several lanes need to know that none is NaN
-in_any_order = njit(cache=True, fastmath={"nnan", "nsz", "reassoc"}, inline="never")
+SMALLEST_BITS = SMALLEST.view(np.int32)
 
 
-@in_any_order
-def _largest(row):
-    largest = np.float32(0.0)
-    for value in row:
-        largest = max(largest, abs(value))
+@njit(cache=True, inline="never")
+def _largest_bits(row):
+    """The largest magnitude of int32 views of numbers, at least `SMALLEST_BITS`; beyond `INFINITE` for NaN."""
+    largest = SMALLEST_BITS
+    for bits in row:
+        largest = max(largest, np.int32(bits & MAGNITUDE))
     return largest
 
 
-@in_any_order
+@njit(cache=True, fastmath={"nnan", "nsz", "reassoc"}, inline="never")
 def _range(row):
+    """The lowest and the highest of finite numbers."""
     lowest = highest = row[0]
     for value in row:
         lowest, highest = min(lowest, value), max(highest, value)
     return lowest, highest
 
 
-@njit(cache=True, fastmath={"reassoc"}, inline="never")
-def _nan_if_any(row):
-    """0, or NaN where a number is not finite: what the functions above say of such a row means nothing."""
-    total = np.float32(0.0)
-    for value in row:
-        total += value * np.float32(0.0)
-    return total
-
-
 @njit(f"void({ROWS}, {ROWS}, {ROWS})", cache=True, error_model="numpy")
 def scale_rows(rows, scaled, scales):
     """Write rows divided by their largest magnitude into the first of `scaled`, that magnitude into `scales` [M, 1]."""
+    bits, scale_bits = rows.view(np.int32), scales.view(np.int32)
     for r in range(rows.shape[0]):
-        scale = max(_largest(rows[r]), SMALLEST) + _nan_if_any(rows[r])
-        scales[r, 0] = scale
+        scale_bits[r, 0] = _largest_bits(bits[r])
+        scale = scales[r, 0]
         for j in range(rows.shape[1]):
             scaled[r, j] = rows[r, j] / scale
 
@@ -59,9 +53,12 @@ def scale_rows(rows, scaled, scales):
 @njit(f"void({ROWS}, {ROWS}, {ROWS}, {ROWS})", cache=True, error_model="numpy")
 def shift_rows(rows, scaled, scales, lowest):
     """Write rows moved and divided to lie in 0 to 1, with their ranges [M, 1] and lowest numbers [M, 1]."""
+    bits = rows.view(np.int32)
     for r in range(rows.shape[0]):
         low, high = _range(rows[r])
-        scale = max(high - low, SMALLEST) + _nan_if_any(rows[r])
+        scale = max(high - low, SMALLEST)
+        if _largest_bits(bits[r]) >= INFINITE:
+            scale = np.float32(np.nan)
         scales[r, 0], lowest[r, 0] = scale, low
         for j in range(rows.shape[1]):
             scaled[r, j] = (rows[r, j] - low) / scale
