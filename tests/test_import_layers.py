@@ -140,8 +140,8 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
     return next((closed for module in sorted(graph) if (closed := walk(module, []))), [])
 
 
-# half of the files that a reader had to open before the redesign
-MOST_STAGES = {"talim prepare": 20, "talim train": 17, "talim evaluate": 22, "talim report": 7}
+# half of the files that a reader had to open before the redesign; both columns count
+MOST_FILES = {"talim prepare": 20, "talim train": 17, "talim evaluate": 22, "talim report": 7}
 
 
 def walks() -> dict[str, tuple[list[str], list[str]]]:
@@ -157,7 +157,7 @@ def walks() -> dict[str, tuple[list[str], list[str]]]:
     return found
 
 
-@pytest.mark.parametrize("command", MOST_STAGES)
+@pytest.mark.parametrize("command", MOST_FILES)
 def test_walk_of_a_recording_is_as_the_imports_are(command: str) -> None:
     """Each file is opened from one before it, so that no list can name what is not there or jump."""
     graph, (stages, opened) = import_graph(), walks()[command]
@@ -166,7 +166,7 @@ def test_walk_of_a_recording_is_as_the_imports_are(command: str) -> None:
         assert any(module in graph[earlier] for earlier in stages[:number]), module
     for module in opened:
         assert any(module in graph[other] for other in [*stages, *opened]), module
-    assert len(stages) <= MOST_STAGES[command]
+    assert len([*stages, *opened]) <= MOST_FILES[command]
 
 
 def test_walk_of_prepare_leaves_no_stage_out() -> None:

@@ -1,4 +1,7 @@
-"""Decoding in blocks: the stream is the truth, what is there is used, and no file makes the reader hang or lie."""
+"""Decoding in blocks: the stream is the truth, what is there is used, and no file makes the reader hang or lie.
+
+Of containers: which are truncated, and the length that an MP3 file states.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ import pytest
 import soundfile
 
 from talim.audio import Audio, AudioError, read, write
-from talim.audio.decode import decode_blocks, stated_seconds
+from talim.audio.decode import decode_blocks, mp3_stated_seconds, stated_seconds, truncation_reason
 from talim.audio.read import read_mono_blocks
 
 RATE_HZ = 44100
 NOISE = Audio(0.1 * np.random.default_rng(0).standard_normal(3 * RATE_HZ), RATE_HZ)
+SECOND_OF_NOISE = Audio(0.1 * np.random.default_rng(0).standard_normal(44100), 44100)
 
 
 def changed(path: Path, at: int, value: bytes) -> Path:
@@ -159,3 +163,20 @@ def test_stated_seconds_of_sound_and_of_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("no sound")
     assert stated_seconds(tmp_path / "a.flac") == pytest.approx(3.0)
     assert stated_seconds(tmp_path / "a.txt") == 0.0
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".ogg", ".mp3"])
+def test_truncation_reason_of_whole_and_truncated_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write(path, SECOND_OF_NOISE)
+    assert truncation_reason(path) is None
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3 + 1])
+    assert "are there" in str(truncation_reason(path)) or "breaks off" in str(truncation_reason(path))
+
+
+def test_mp3_stated_seconds_of_mp3_and_other_files(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp3", SECOND_OF_NOISE)
+    write(tmp_path / "a.wav", SECOND_OF_NOISE)
+    assert mp3_stated_seconds(tmp_path / "a.mp3") == pytest.approx(1.0, abs=0.08)
+    assert mp3_stated_seconds(tmp_path / "a.wav") is None

@@ -10,7 +10,10 @@ import pytest
 import soundfile
 
 from talim.audio import Audio, AudioError, read_tags, write
+from talim.audio.decode import truncation_reason
 from talim.audio.provenance import generated_by
+from talim.audio.tags import wav_comment
+from talim.audio.write import add_wav_comment
 
 PIECE = {
     "title": "raga Yaman, सितार",
@@ -84,3 +87,13 @@ def test_read_tags_opens_no_playlist(tmp_path: Path) -> None:
     (tmp_path / "a.m4a").write_text("#EXTM3U\n#EXTINF:1,x\n/etc/hostname\n", encoding="utf-8")
     with pytest.raises(AudioError, match=r"a\.m4a: its tags cannot be read"):
         read_tags(tmp_path / "a.m4a")
+
+
+def test_wav_comment_of_file_with_and_without_comment(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    write(path, Audio(np.full(24000, 0.1), 24000))
+    assert wav_comment(path) is None
+    with path.open("r+b") as file:
+        add_wav_comment(file, "made by hand")
+    assert wav_comment(path) == "made by hand"
+    assert truncation_reason(path) is None

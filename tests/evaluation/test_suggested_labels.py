@@ -12,8 +12,7 @@ from fixtures.log_lines import Lines
 from talim import cli
 from talim.audio import Audio
 from talim.audio.write import write
-from talim.corpus.columns import recording_columns, with_known_columns
-from talim.corpus.metadata import read_metadata
+from talim.corpus.metadata import read_metadata, recording_columns, with_known_columns
 from talim.corpus.tables import read_table
 from talim.errors import TalimError, UsageError
 from talim.evaluation import suggested_labels

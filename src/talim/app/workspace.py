@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from talim.atomic_io import finished_path, read_json, unfinished_files, write_json, write_text
 from talim.audio.read import is_audio_name, list_audio_files
-from talim.corpus.columns import SUGGESTION_PREFIX
+from talim.corpus.metadata import SUGGESTION_PREFIX
 from talim.corpus.tables import read_table
 from talim.errors import TalimError, UsageError
 from talim.inside_folder import resolve_inside

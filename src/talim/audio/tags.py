@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from talim.audio.containers import PCM_CONTAINERS, wav_comment
-from talim.audio.decode import open_container, open_file
+from talim.audio.decode import PCM_CONTAINERS, open_container, open_file, riff_chunks
 from talim.audio.errors import AudioError
 
 
@@ -24,6 +23,25 @@ def read_tags(path: str | Path) -> dict[str, str]:
     except OSError as error:
         raise AudioError(f"{path}: its tags cannot be read: {error.strerror or error}") from error
     return native if stored is None else stored
+
+
+def wav_comment(path: Path) -> str | None:
+    """The comment (ICMT) of a WAV file; None if it has none or is no WAV file."""
+    with path.open("rb") as file:
+        start = file.read(12)
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            return None
+        size = file.seek(0, 2)
+        for name, at, length in riff_chunks(file, size):
+            if name != b"LIST":
+                continue
+            file.seek(at)
+            info = file.read(length)
+            offset = info.find(b"ICMT")
+            if info[:4] == b"INFO" and offset >= 0:
+                count = int.from_bytes(info[offset + 4 : offset + 8], "little")
+                return info[offset + 8 : offset + 8 + count].rstrip(b"\0").decode("utf-8", "replace")
+    return None
 
 
 def _stored_tags(native: Mapping[str, str]) -> dict[str, str] | None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from talim.atomic_io import new_file
 from talim.audio import credentials
-from talim.audio.containers import add_wav_comment
 from talim.audio.errors import AudioError
 from talim.audio.provenance import GENERATED_TAG
 
@@ -195,3 +194,15 @@ class _Sink:
         """The OSError that there was."""
         if self._error is not None:
             raise self._error
+
+
+def add_wav_comment(file: BinaryIO, comment: str) -> None:
+    """Add a LIST INFO chunk after the audio of a WAV file (libsndfile truncates long comments)."""
+    body = comment.encode("ascii", "backslashreplace") + b"\0"
+    body += b"\0" * (len(body) % 2)
+    info = b"INFOICMT" + len(body).to_bytes(4, "little") + body
+    size = file.seek(0, 2)
+    file.write(b"\0" * (size % 2) + b"LIST" + len(info).to_bytes(4, "little") + info)
+    size = file.tell()
+    file.seek(4)
+    file.write((size - 8).to_bytes(4, "little"))

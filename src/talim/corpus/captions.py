@@ -18,7 +18,7 @@ from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels, labels_in_range, parse_labels, without_wrong_numbers
 from talim.corpus.manifest import UNKNOWN
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
-from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
+from talim.corpus.split_groups import SPLIT_COLUMN
 from talim.corpus.tables import guard_formula
 from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError

@@ -1,13 +1,32 @@
-"""Labels of a recording and of its stretches: tradition, mode, cycle, laya, form, instruments, performers."""
+"""Labels of a recording and of its stretches: tradition, mode, cycle, laya, form, instruments, performers.
+
+First the labels of a row of metadata and of a stretch; then numbers among them; then one spelling of each label in a
+corpus: "Bhupali", "Bhoopali" and "भूपाली" are one raga where the traditions' facts know them, other spellings where they
+differ in nothing but case, accents, hyphens and blanks (captions keep the words that their source has); last the names
+that no list here has. No list is complete, so these are told and used as they are written; of traditions and kinds of
+names without a list (a dastgah, a key, a metre) nothing is said.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from typing import Literal
 
+from talim.corpus.manifest import UNKNOWN, Clip
 from talim.corpus.recordings import AnnotatedSection
-from talim.traditions.name_matching import normalize_words
+from talim.corpus.split_groups import folded_name, performer_names
+from talim.errors import TalimError
+from talim.html.formatting import format_counted
+from talim.traditions.devanagari import romanize_devanagari
+from talim.traditions.instrument_names import list_instruments, near_instruments, resolve_instrument
+from talim.traditions.name_matching import normalize_name, normalize_words
+from talim.traditions.prompt_labels import mode_in
+from talim.traditions.tradition import Tradition, load_all_builtin
 
 # Column names of each label; the first one present counts.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -42,7 +61,15 @@ _UNMETERED_FORMS = frozenset(
     map(normalize_words, ("alap", "alapana", "aochar", "jod", "jor", "taksim", "gazel", "serbest", "tanam"))
 )
 LAYAS = ("vilambit", "madhya", "drut")
+_LAYA_KEYS = frozenset(map(normalize_words, (*LAYAS, "laya")))
 _MIN_OVERLAP_SECONDS = 0.5  # shorter overlaps of a section with a stretch are ignored
+NO_CYCLE = "none"
+_ENTRY = "/"  # between the slugs of a tradition and of its mode or cycle
+_JOINT = " | "  # between the values of one cell
+_UNNAMED = (UNKNOWN, NO_CYCLE, "")
+UNKNOWN_NAMES = "unknown names"
+_CUTOFF, _OFFERS, _MAX_LISTED = 0.75, 3, 20
+_Doubt = tuple[str, str, tuple[str, ...]]  # kind of name, the name as written, those that may be meant
 
 
 @dataclass(frozen=True)
@@ -265,3 +292,235 @@ def without_wrong_numbers(cells: Mapping[str, str]) -> tuple[dict[str, str], dic
             else:
                 faults[column] += " and no note such as C#, Db or D4"
     return {column: text for column, text in kept.items() if text}, faults
+
+
+@dataclass
+class _Spellings:
+    """The spellings of one kind of label by what they mean: seconds of music of each."""
+
+    kind: str
+    seconds: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
+
+    def usual(self, meaning: str) -> str:
+        """The spelling of most music, the first of equal ones; of an entry of the facts one that they have."""
+        spellings, listed = self.seconds[meaning], _listed_names(self.kind, meaning)
+        known = [text for text in spellings if is_listed(romanize_devanagari(text), listed)]
+        if listed and not known:
+            return listed[0]
+        text = max(known or spellings, key=lambda text: spellings[text])
+        return romanize_devanagari(text) if listed else text
+
+
+def unify_labels(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
+    """The clips with one spelling for each tradition, mode, cycle and instrument; and what was taken for one.
+
+    The note also names spellings that may be one and are kept apart, and performers, releases and works that are one
+    for the split.
+    """
+    clips, notes = _known_traditions(clips)
+    meanings: dict[str, Callable[[Clip, str], str]] = {
+        "mode": partial(_entry_meaning, "mode"),
+        "cycle": partial(_entry_meaning, "cycle"),
+        "instruments": lambda clip, text: _usual_instrument(text),
+    }
+    updates: list[dict[str, str]] = [{} for _ in clips]
+    for column, meaning in meanings.items():
+        found = _Spellings(column)
+        values = [_cell_values(getattr(clip, column)) for clip in clips]
+        for clip, texts in zip(clips, values, strict=True):
+            for text in texts:
+                found.seconds[meaning(clip, text)][text] += clip.seconds
+        for clip, texts, update in zip(clips, values, updates, strict=True):
+            if texts:
+                update[column] = _JOINT.join(dict.fromkeys(found.usual(meaning(clip, text)) for text in texts))
+        notes += [_one_note(column.removesuffix("s"), [*spellings], found.usual(key))
+                  for key, spellings in found.seconds.items() if [*spellings] != [found.usual(key)]]  # fmt: skip
+        if column != "instruments":
+            notes += _similar_notes(column, [found.usual(key) for key in found.seconds])
+    notes += [note for column in ("performer", "release", "work") for note in _name_notes(clips, column)]
+    return [clip.model_copy(update=update) for clip, update in zip(clips, updates, strict=True)], notes
+
+
+def _known_traditions(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
+    """The clips with traditions under the names that the facts have: "Hindustani classical" is hindustani."""
+    texts = {clip.tradition for clip in clips} - {UNKNOWN}
+    renamed = {
+        text: tradition.slug for text in texts for tradition in possible_traditions(text) if text != tradition.slug
+    }
+    notes = [f"tradition {text} is counted as {slug}" for text, slug in sorted(renamed.items())]
+    return [clip.model_copy(update={"tradition": renamed.get(clip.tradition, clip.tradition)}) for clip in clips], notes
+
+
+def possible_traditions(name: str) -> list[Tradition]:
+    """The built-in traditions that a tradition by this name may be: all where it is unknown."""
+    if name == UNKNOWN:
+        return list(load_all_builtin())
+    key = normalize_name(name)
+    return [
+        tradition
+        for tradition in load_all_builtin()
+        if key in map(normalize_name, (tradition.slug, tradition.name, *tradition.aliases))
+    ]
+
+
+def _cell_values(cell: str) -> list[str]:
+    return [text for text in cell.split(_JOINT) if text not in _UNNAMED]
+
+
+def _entry_meaning(kind: str, clip: Clip, text: str) -> str:
+    """What a mode or cycle means: the facts' entry, where exactly one tradition has it; else its plain letters."""
+    entries, text = [], romanize_devanagari(text)
+    for tradition in possible_traditions(clip.tradition):
+        try:
+            entry = tradition.mode(text) if kind == "mode" else tradition.cycle(text)
+        except TalimError:
+            continue
+        entries.append(f"{tradition.slug}{_ENTRY}{entry.slug}")
+    return entries[0] if len(entries) == 1 else f"named {folded_name(text).replace(' ', '')}"
+
+
+@cache
+def _listed_names(kind: str, meaning: str) -> tuple[str, ...]:
+    """The spellings of an entry of the facts, the usual one first; none where the meaning is no entry."""
+    for tradition in load_all_builtin():
+        for entry in {"mode": tradition.modes, "cycle": tradition.cycles}.get(kind, ()):
+            if meaning == f"{tradition.slug}{_ENTRY}{entry.slug}":
+                return entry.name, *entry.aliases
+    return ()
+
+
+def is_listed(text: str, names: Iterable[str]) -> bool:
+    """Whether a name is one of `names` but for case, accents, hyphens and blanks; one with a question mark is not."""
+    joined = folded_name(text).replace(" ", "")
+    return not re.search("[?？]", text) and any(joined == folded_name(name).replace(" ", "") for name in names)
+
+
+def _usual_instrument(text: str) -> str:
+    try:
+        return resolve_instrument(romanize_devanagari(text).lower())
+    except TalimError:  # like a known one, but not it
+        return text
+
+
+def _one_note(kind: str, spellings: Sequence[str], usual: str) -> str:
+    verb = "is" if len(spellings) == 1 else "are one,"
+    return f"{kind}: {', '.join(spellings)} {verb} counted as {usual}"
+
+
+def _similar_notes(kind: str, names: Iterable[str]) -> list[str]:
+    """Names in Latin letters that sound alike and are not known to be one."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        if folded_name(name).isascii():  # of other letters the key says nothing
+            alike[normalize_words(name).replace(" ", "")].append(name)
+    return [
+        f"{kind}: {' and '.join(group)} are counted as different ones; write them alike if they are one"
+        for group in alike.values()
+        if len(group) > 1
+    ]
+
+
+def _name_notes(clips: Sequence[Clip], column: str) -> list[str]:
+    """Spellings of performers, releases or works that differ in case and accents only, so that the split joins them."""
+    spellings: dict[str, dict[str, None]] = defaultdict(dict)
+    for clip in clips:
+        cell = str(getattr(clip, column))
+        for text in cell.replace(";", "|").split("|") if cell != UNKNOWN else ():
+            if name := " ".join(text.split()):
+                for key in performer_names(name):
+                    spellings[key][name] = None
+    return [f"{column}: {', '.join(texts)} are one for the split" for texts in spellings.values() if len(texts) > 1]
+
+
+def unknown_names(recordings: Iterable[tuple[Labels, Sequence[AnnotatedSection]]]) -> list[str]:
+    """A line for each spelling that may be another one, with its recordings; and for each kind one for all others.
+
+    Of each recording its labels and its sections are given.
+    """
+    counts: Counter[_Doubt] = Counter()
+    for whole, sections in recordings:
+        parts = [whole, *(parse_labels(section.cells) for section in sections)]
+        found = (doubt for part in parts for doubt in _doubts(part, part.tradition or whole.tradition))
+        counts.update(dict.fromkeys(found, 1))
+    texts = {doubt: f"{doubt[1]!r} ({format_counted(count, 'recording')})" for doubt, count in counts.items()}
+    near = [f"{doubt[0]} {text}: did you mean {' or '.join(doubt[2])}?" for doubt, text in texts.items() if doubt[2]]
+    more = [f"and {len(near) - _MAX_LISTED} more like these"] if len(near) > _MAX_LISTED else []
+    lines = near[:_MAX_LISTED] + more
+    for kind in dict.fromkeys(kind for kind, _, offers in texts if not offers):
+        others = [text for doubt, text in texts.items() if doubt[0] == kind and not doubt[2]]
+        rest = f" and {len(others) - _MAX_LISTED} more" if len(others) > _MAX_LISTED else ""
+        lines.append(f"{kind} in no list here: {', '.join(others[:_MAX_LISTED])}{rest}")
+    return lines
+
+
+def _doubts(labels: Labels, tradition: str) -> Iterator[_Doubt]:
+    instruments = [name for usual, others in list_instruments() for name in (usual, *others)]
+    for text in labels.mode:
+        yield from _entry_doubt("mode", labels.mode_kind or "mode", text, tradition)
+    for text in labels.cycle:
+        if not is_unmetered(text):
+            yield from _entry_doubt("cycle", labels.cycle_kind or "cycle", text, tradition)
+    for text in labels.instruments:
+        near = near_instruments(romanize_devanagari(text))
+        if _is_slip(text, instruments):
+            yield "instrument", text, (resolve_instrument(_without_slip(text)),)
+        elif near is not None and near_instruments(text) is not None:
+            yield "instrument", text, tuple(near[:_OFFERS])
+
+
+def _entry_doubt(what: Literal["mode", "cycle"], kind: str, text: str, tradition: str) -> Iterator[_Doubt]:
+    """The name, if the tradition has a list of this kind and none of its entries is called so."""
+    bare = " ".join(word for word in re.sub(r"\([^)]*\)", " ", text).split() if normalize_words(word) not in _LAYA_KEYS)
+    if not re.search(r"[^\W\d_]", bare):
+        return
+    words = {one.slug: one.mode_words if what == "mode" else one.cycle_words for one in load_all_builtin()}
+    of_kind = [slug for slug, names in words.items() if kind in names]
+    if not of_kind and kind != what:
+        return
+    possible = possible_traditions(tradition or UNKNOWN)
+    lists = [one for one in possible if one.slug in of_kind] or possible
+    near: dict[str, None] = {}
+    for one in lists:
+        entries = one.mode_keys if what == "mode" else one.cycle_keys
+        forms = (text, bare, _without_slip(bare))
+        whole, key, mended = (normalize_name(romanize_devanagari(each), words[one.slug]) for each in forms)
+        entry = entries.get(whole) or entries.get(key)
+        meant = entry or entries.get(mended)
+        names = (meant.name, *meant.aliases) if meant else ()
+        if entry and not _is_slip(bare, names):
+            return
+        if meant:
+            near |= {meant.name: None}
+            continue
+        near |= dict.fromkeys(entries[each].name for each in difflib.get_close_matches(key, entries, _OFFERS, _CUTOFF))
+    if near or (lists and (of_kind or tradition)):  # a mode of no tradition may be of any
+        yield kind, text, tuple(near)[:_OFFERS]
+
+
+def _without_slip(text: str) -> str:
+    """The name without a question mark, and with one letter for a consonant or a last a that is written twice."""
+    text = text.replace("?", "").replace("？", "").strip()
+    return re.sub(r"([b-df-hj-np-tv-z])\1+|(a)a+(?!\w)", r"\1\2", text, flags=re.IGNORECASE)
+
+
+def _is_slip(text: str, names: Collection[str]) -> bool:
+    """Whether a text is none of `names`, but is one without its doubled letters or question mark."""
+    return not is_listed(text, names) and is_listed(_without_slip(text), names)
+
+
+def other_mode_in_caption(caption: str, labels: Labels, sections: Sequence[AnnotatedSection]) -> str:
+    """A note where the words of a caption name another mode than the labels of its recording; else empty."""
+    modes = {*labels.mode, *(name for part in sections for name in parse_labels(part.cells).mode)}
+    for one in possible_traditions(labels.tradition or UNKNOWN):
+        keys = (normalize_name(romanize_devanagari(name), one.mode_words) for name in modes)
+        labelled = {entry.slug: entry for key in keys if (entry := one.mode_keys.get(key))}
+        named = (mode_in(caption, [one]) or "").rpartition("/")[2]
+        text = f" {normalize_words(caption)} "
+        spellings = [name for entry in labelled.values() for name in (entry.name, *entry.aliases)]
+        if not labelled or not named or named in labelled or any(f" {normalize_words(s)} " in text for s in spellings):
+            continue
+        column = " and ".join(entry.name for entry in labelled.values())
+        return (
+            f"its text names {one.mode_word} {one.mode(named).name}, its labels {column}: correct the one that is wrong"
+        )
+    return ""

@@ -1,24 +1,35 @@
-"""The tables that describe recordings: metadata.csv or .jsonl, and sections.csv, row by row to the recordings."""
+"""The tables that describe recordings: metadata.csv or .jsonl, and sections.csv, row by row to the recordings.
+
+First the tables as a whole; then what their columns mean, by the names that people write, with a note on all others;
+last which recording a file name means: the same name, else the only one that people may have meant by it.
+"""
 
 from __future__ import annotations
 
 import difflib
 import math
+import posixpath
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
-from talim.corpus.captions import COLUMN_ALIASES
-from talim.corpus.columns import SECTION_COLUMNS, recording_columns, section_columns, with_known_columns
-from talim.corpus.file_matching import FileMatch, FileMatcher
-from talim.corpus.recordings import AnnotatedSection, normalize_path
-from talim.corpus.tables import MetadataRow, Table, format_lines, read_table
-from talim.errors import TalimError
+from talim.audio import is_audio_name
+from talim.corpus.beat_chord_files import COLUMNS as BEAT_CHORD_COLUMNS
+from talim.corpus.captions import COLUMN_ALIASES, TEXT_COLUMNS
+from talim.corpus.labels import COLUMNS as LABEL_COLUMNS
+from talim.corpus.labels import names_tonic_by_note, without_wrong_numbers
+from talim.corpus.recordings import GENERATED_COLUMN, AnnotatedSection, normalize_path
+from talim.corpus.split_groups import SPLIT_COLUMN, side_of, unknown_word
+from talim.corpus.tables import FILE_COLUMNS, MetadataRow, Table, format_lines, read_table
+from talim.errors import TalimError, UsageError
 from talim.html.formatting import format_counted
 from talim.licences import allows_commercial_use
+from talim.traditions.name_matching import split_ascii_words
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
 SECTIONS_NAME = "sections.csv"
@@ -44,10 +55,26 @@ _TEXT_SUFFIXES = frozenset(
     [".txt", ".json", ".yaml", ".yml", ".xml", ".doc", ".docx", ".odt", ".rtf", ".pages", ".pdf", ".bak", ".old", ".md"]
 )
 UNMATCHED = "no recording here"  # in notes on rows that match none
-_MAX_LISTED = 5
+_MAX_LISTED = 5  # rows or recordings in one note
 _MOVED_LICENCE = re.compile(r"\s*(cc[ -]?(by|0)|creative commons|public domain|all rights reserved)", re.IGNORECASE)
-
 MetadataNote = dict[str, str]
+SECTION_COLUMNS = ("file_name", "start_seconds", "seconds", "end_seconds", "name")
+# Usual columns without a meaning here: told as not used, and no other one is meant by them.
+_ONLY_KEPT = ("composer", "id", "notes", "comment", "year", "date")
+# Columns that talim's own corpora and data sets have.
+_KEPT_COLUMNS = ("mode_kind", "cycle_kind", "lead_performer", "lead_instrument", "release_mbid", "work_mbid", "seed",
+                 *_ONLY_KEPT)  # fmt: skip
+# Further usual names, in letters only, and the column that each is read as.
+_ALIASES = {"rag": "raga", "ragam": "raga", "makami": "makam", "tal": "tala", "talam": "tala", "usulu": "usul",
+            "player": "performer", "vocalist": "singer", "instrumentalist": "musician", "song": "title",
+            "songtitle": "title", "tracktitle": "title", "piece": "title", "link": "url", "sourceurl": "url",
+            "licenceurl": "licence", "licenseurl": "license"}  # fmt: skip
+_NAME_WORDS = frozenset({"name", "names"})
+_RIGHTS = frozenset(COLUMN_ALIASES["licence"])
+SUGGESTION_PREFIX = "suggested_"  # of columns that nothing reads until they are renamed
+_MIN_PLURAL = 5  # letters of a name that may be meant where another one lacks or has an s: not key and keys
+_MAX_COLUMNS = 20  # likewise of columns and their cells
+_MAX_COMPARED = 2000  # names; looking for similar ones among more takes too long
 
 
 @dataclass
@@ -262,9 +289,8 @@ def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]]) -> list[str]:
     notes = []
     several = [(line, text, match) for line, text, match in unmatched if match.candidates]
     for line, text, match in several[:_MAX_LISTED]:
-        notes.append(
-            f"line {line} is not used: {_quoted(text)} may be {_listed(match.candidates, ' or ')}; write its whole name"
-        )
+        candidates = _listed(match.candidates, joint=" or ")
+        notes.append(f"line {line} is not used: {_quoted(text)} may be {candidates}; write its whole name")
     if rest := several[_MAX_LISTED:]:
         notes.append(f"{format_lines([line for line, _, _ in rest])} not used, as each may be several recordings")
     if absent := [(line, text, match) for line, text, match in unmatched if not match.candidates]:
@@ -281,7 +307,249 @@ def _quoted(text: str) -> str:
     return f"'{text if len(text) <= 80 else text[:77] + '...'}'"
 
 
-def _listed(texts: Collection[str], joint: str = ", ") -> str:
-    shown = [*texts][:_MAX_LISTED]
+def _listed(texts: Collection[str], most: int = _MAX_LISTED, joint: str = ", ") -> str:
+    shown = [*texts][:most]
     more = len(texts) - len(shown)
     return joint.join(shown) + (f" and {more} more" if more else "")
+
+
+@dataclass(frozen=True)
+class ColumnSet:
+    """The columns that mean something in a kind of table; `found` looks a written name up."""
+
+    names: tuple[str, ...]
+    _by_key: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            self._by_key.setdefault(_column_key(name), name)
+        for alias, name in _ALIASES.items():
+            if name in self.names:
+                self._by_key.setdefault(alias, name)
+
+    def found(self, written: str) -> str:
+        """The known column that a name means (case, accents, spaces, a unit in brackets, "name", plural); else ""."""
+        if written in self.names:
+            return written
+        words = split_ascii_words(written)
+        bare = [word for word in words if word not in _NAME_WORDS]
+        for parts in (words, bare):
+            key = "".join(parts)
+            spellings = [key] if len(key) < _MIN_PLURAL else [key, key.removesuffix("s"), f"{key}s"]
+            if column := next((self._by_key[text] for text in spellings if text in self._by_key), ""):
+                return column
+        rights = [self.found(word) for word in words] if len(words) > 1 else [""]
+        return rights[0] if {*rights} <= _RIGHTS else ""  # "Licence (rights)"
+
+
+def _column_key(name: str) -> str:
+    return "".join(split_ascii_words(name))
+
+
+@cache
+def recording_columns() -> ColumnSet:
+    """The columns of a table of recordings."""
+    synonyms = (*LABEL_COLUMNS.values(), *COLUMN_ALIASES.values(), TEXT_COLUMNS, BEAT_CHORD_COLUMNS, FILE_COLUMNS)
+    names = [*(column for columns in synonyms for column in columns), *_KEPT_COLUMNS, GENERATED_COLUMN, SPLIT_COLUMN]
+    return ColumnSet(tuple(dict.fromkeys(names)))
+
+
+@cache
+def section_columns() -> ColumnSet:
+    """The columns of a table of sections: times, a name and labels."""
+    labels = [column for columns in LABEL_COLUMNS.values() for column in columns]
+    return ColumnSet(tuple(dict.fromkeys([*SECTION_COLUMNS, *labels, *FILE_COLUMNS, *_KEPT_COLUMNS])))
+
+
+def with_known_columns(table: Table, known: ColumnSet) -> Table:
+    """The table with its columns under their known names, and a note on every one that is renamed or not used.
+
+    Raises UsageError with the line of a side of the split that is none, where it can be mended: in a file of lines.
+    """
+    columns = [column for column in dict.fromkeys(column for _, cells in table.rows for column in cells) if column]
+    renamed: dict[str, str] = {}
+
+    def typed(column: str) -> str:
+        return table.typed.get(column, column)
+
+    for column in columns:
+        name = known.found(column)
+        if name and name not in (*columns, *renamed.values()):  # of two columns for one the first counts
+            renamed[column] = name
+    rows = [(line, {renamed.get(column, column): text for column, text in cells.items()}) for line, cells in table.rows]
+    read_as = _listed([f"{typed(column)} as {name}" for column, name in renamed.items()], _MAX_COLUMNS)
+    notes = [f"read as known columns: {read_as}"] if renamed else []
+    unused = [column for column in columns if column not in known.names and column not in renamed]
+    only_kept = [column for column in columns if column in _ONLY_KEPT]
+    if suggested := [column for column in unused if column.startswith(SUGGESTION_PREFIX)]:
+        rows = [(line, {c: text for c, text in cells.items() if c not in suggested}) for line, cells in rows]
+        confirmed = {column: known.found(column.removeprefix(SUGGESTION_PREFIX)) for column in suggested}
+        example = next((f"{old} to {new}" for old, new in confirmed.items() if new), "")
+        advice = f"; rename a column that is right ({example})" if example else ""
+        notes.append(f"suggestions that nobody has confirmed, not used: {_listed(suggested, _MAX_COLUMNS)}{advice}")
+        unused = [column for column in unused if column not in suggested]
+    if unused or only_kept:
+        texts = [*(f"{typed(column)}{_nearest(column, known)}" for column in unused), *map(typed, only_kept)]
+        notes.append(f"columns not used, only kept with the clips: {_listed(texts, _MAX_COLUMNS)}")
+    if table.unit == "line" and SPLIT_COLUMN in known.names:
+        _check_sides(table.path, rows)
+    rows, wrong = _checked_numbers(rows, table.unit)
+    return replace(table, rows=rows, notes=[*table.notes, *notes, *_conflict_notes(rows, table.unit), *wrong])
+
+
+def _check_sides(path: Path, rows: list[tuple[int, MetadataRow]]) -> None:
+    written = [(line, cells[SPLIT_COLUMN]) for line, cells in rows if SPLIT_COLUMN in cells]
+    if unknown := [f"line {line}: {unknown_word(text)}" for line, text in written if not side_of(text)]:
+        raise UsageError(
+            f"{path}: the column {SPLIT_COLUMN} names no side of the split: {_listed(unknown, _MAX_COLUMNS)}; write "
+            "train, validation or test, or leave the cell empty"
+        )
+
+
+def _checked_numbers(rows: list[tuple[int, MetadataRow]], unit: str) -> tuple[list[tuple[int, MetadataRow]], list[str]]:
+    """The rows without words where numbers are expected, and a note with the lines of each such cell."""
+    checked, lines = [], dict[str, list[int]]()
+    for line, cells in rows:
+        kept, faults = without_wrong_numbers(cells)
+        checked.append((line, kept))
+        for fault in faults.values():
+            lines.setdefault(fault, []).append(line)
+    notes = [f"{format_lines(numbers, unit)}: {fault}" for fault, numbers in lines.items()]
+    rest = [number for numbers in [*lines.values()][_MAX_COLUMNS:] for number in numbers]
+    more = [f"{format_lines(rest, unit)}: no number in a column of numbers, not used"] if rest else []
+    if any(names_tonic_by_note(cells) for _, cells in checked):
+        more.append("tonics that are notes are taken at A4 = 440 Hz: write Hz where the music is tuned otherwise")
+    return checked, notes[:_MAX_COLUMNS] + more
+
+
+def _conflict_notes(rows: list[tuple[int, MetadataRow]], unit: str) -> list[str]:
+    """Rows that state one thing in several columns: a line for each set of columns that differ from the one used."""
+    notes = []
+    labels = {name: synonyms for name, synonyms in LABEL_COLUMNS.items() if name != "performers"}
+    for name, synonyms in {**labels, **COLUMN_ALIASES, "caption": TEXT_COLUMNS}.items():
+        lines: dict[tuple[str, ...], list[int]] = {}
+        for line, cells in rows:
+            counts, *others = [column for column in synonyms if column in cells] or [""]
+            if differing := [column for column in others if cells[column] != cells[counts]]:
+                lines.setdefault((counts, *differing), []).append(line)
+        plain = name.replace("_", " ")
+        notes += [
+            f"{format_lines(numbers, unit)} with several columns for the {plain}: {counts} counts, not "
+            + ", ".join(others)
+            for (counts, *others), numbers in lines.items()
+        ]
+    return notes
+
+
+def _nearest(column: str, known: ColumnSet) -> str:
+    if means := known.found(column):
+        return f" (there is {means} too)"
+    near = difflib.get_close_matches(column, known.names, 1, cutoff=0.75)
+    near = near or [name for word in split_ascii_words(column) if (name := known.found(word)) in _RIGHTS]
+    return f" (is it {near[0]}?)" if near else ""
+
+
+@dataclass(frozen=True)
+class FileMatch:
+    """The recording that a name means, "" where none or several do; `exact` if it is the very same path."""
+
+    name: str = ""
+    exact: bool = False
+    candidates: tuple[str, ...] = ()  # several recordings that the name may mean
+    nearest: str = ""  # the most similar name, where nothing matches
+
+
+@dataclass
+class FileMatcher:
+    """Finds recordings by names as people write them, relative to a table's folder.
+
+    In this order: the path itself; in other letters (case, full-width, composed or not, %20); the end of a full path;
+    without folders; without the ending. Each only where a single recording fits.
+    """
+
+    names: Collection[str]  # normalised paths of the recordings, relative to the source
+    _tables: list[dict[str, list[str]]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._tables = [defaultdict(list) for _ in range(4)]
+        for name in sorted(self.names):
+            for table, key in zip(self._tables, _path_keys(_folded_path(name)), strict=True):
+                table[key].append(name)
+
+    def match(self, text: str, base: str = "") -> FileMatch:
+        """The recording that `text` means in a table that lies in the folder `base`."""
+        for path in _path_spellings(text):
+            whole = normalize_path(posixpath.normpath(f"{base}/{path}" if base else path))
+            if whole in self.names:
+                return FileMatch(whole, exact=True)
+        for path in _path_spellings(text):
+            if match := self._match_folded(_folded_path(path), _folded_path(base)):
+                return match
+        wanted = _folded_path(next(_path_spellings(text)))
+        stem = wanted.rpartition(".")[0] if is_audio_name(wanted) else wanted
+        near = difflib.get_close_matches(stem, self._tables[1], 1, 0.75) if len(self.names) <= _MAX_COMPARED else []
+        return FileMatch(nearest=self._tables[1][near[0]][0] if near else "")
+
+    def _match_folded(self, path: str, base: str) -> FileMatch | None:
+        whole, bare, tail, stem = self._tables
+        relative = posixpath.normpath(posixpath.join(base, path)) if base else path
+        wanted = path.rpartition("/")[2]
+        shorter = wanted.rpartition(".")[0] if is_audio_name(wanted) else ""
+        looked_up = [
+            (whole, relative),
+            (bare, relative),
+            (whole, path),
+            (tail, wanted),
+            (stem, wanted),
+            (stem, shorter),
+        ]
+        for table, key in looked_up:
+            found = table.get(key, []) if key else []
+            if len(found) > 1:
+                found = _best_ending(found, path, base)
+            if len(found) == 1:
+                return FileMatch(found[0])
+            if found:
+                return FileMatch(candidates=tuple(found))
+        return None
+
+
+def _path_keys(folded: str) -> tuple[str, str, str, str]:
+    """Whole path, path without the ending, name, name without the ending."""
+    last = folded.rpartition("/")[2]
+    return folded, folded.rpartition(".")[0], last, last.rpartition(".")[0]
+
+
+def _best_ending(found: list[str], path: str, base: str) -> list[str]:
+    """Of several, those that share the most folders with the path; then those below the table's folder."""
+    wanted = path.split("/")[:-1]
+
+    def shared(name: str) -> int:
+        folders = _folded_path(name).split("/")[:-1]
+        pairs = zip(reversed(folders), reversed(wanted), strict=False)
+        return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(folders), len(wanted)))
+
+    most = max(map(shared, found))
+    best = [name for name in found if shared(name) == most]
+    below = [name for name in best if base and _folded_path(name).startswith(f"{base}/")]
+    return below or best
+
+
+def _path_spellings(text: str) -> Iterator[str]:
+    """The path as it is written, then as an address or with %20 it would be meant."""
+    path = text.strip().replace("\\", "/")
+    yield path
+    address = re.sub(r"^file:/{2,3}", "/", path, flags=re.IGNORECASE)
+    if address != path or "%" in path:
+        yield unquote(address)
+    if (quoted := path.strip("'\"“”‘’<>")) != path:
+        yield quoted
+
+
+def _folded_path(path: str) -> str:
+    """A path for comparison: no case, one form of each letter, single blanks, no drive, no leading ./ or /."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
+    text = text.replace("i\u0307", "i").replace("ı", "i")
+    text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")  # marks of direction and the like
+    parts = [" ".join(part.split()) for part in re.sub(r"^[a-z]:", "", text).split("/")]
+    return "/".join(part for part in parts if part not in ("", "."))

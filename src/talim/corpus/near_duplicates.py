@@ -1,19 +1,23 @@
 """Near-duplicate recordings: the same audio at another rate, gain or codec, or a part of it.
 
 Landmarks after Wang, "An industrial-strength audio search algorithm" (ISMIR 2003): pairs of spectral peaks, which
-survive coding and gain. Two recordings share audio where many of their pairs are equal at one time offset.
+survive coding and gain. Two recordings share audio where many of their pairs are equal at one time offset. A single
+gliding tone has few, and where they lie depends on how the frames fall, which another codec shifts: recordings with too
+few are compared by their waveforms, which survive coding.
 """
 
 from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-from talim.audio import Audio
+from talim.audio import Audio, read
 from talim.audio.audio import Resampler
 from talim.corpus.split_groups import SplitGroups
 
@@ -33,6 +37,17 @@ _CROWD_NEIGHBOURS = 8  # each with its next few, which connects all of them
 _OFFSET_RANGE_FRAMES = 1 << 20  # more than nine hours
 _FRAME_BITS = 24
 _MIN_STRETCH_HITS = 3  # equal landmarks at one offset in 4 s: unrelated sounds have none
+MIN_DENSITY = 40.0  # landmarks in a second; music has more
+MIN_CORRELATION = 0.8  # of clips; copies have 0.87 and more
+PARTIAL_RANGE_DB, SOUND_RANGE_DB = 30.0, 45.0  # of partials below the loudest of their frame, and of all frames
+LEVEL_TOLERANCE_DB = 6.0
+MIN_PARTIALS_FOUND = 0.95  # of those in a second,
+STRAY_PARTIALS = 2  # or all but two, which coding may add to a tone
+MAX_LENGTH_DIFFERENCE = 0.5  # seconds, of copies that hold nothing else
+MAX_LAG_SECONDS = 0.15  # by which coding shifts a clip
+WINDOW_SECONDS = 10.0  # that are compared at a time
+_CACHED_WINDOWS = 64
+_CLICK_FRAMES = 6
 
 
 @dataclass(frozen=True)
@@ -78,8 +93,7 @@ class LandmarkFinder:
 
     def _transform(self, frames: int) -> None:
         """Spectra of the next `frames`, and the peaks in all frames whose neighbours are known."""
-        windows = np.lib.stride_tricks.sliding_window_view(self._samples, _SIZE)[::_HOP][:frames]
-        level = np.abs(np.fft.rfft(windows * np.hanning(_SIZE).astype(np.float32), axis=1))[:, 1:].astype(np.float32)
+        level = _magnitudes(self._samples, slice(frames))[:, 1:].astype(np.float32)
         self._samples = self._samples[len(level) * _HOP :]
         self._levels = np.concatenate([self._levels, np.log(level + np.float32(1e-9))])
         self._search(self._first + len(self._levels) - _NEIGHBOUR_FRAMES // 2)
@@ -112,6 +126,12 @@ class LandmarkFinder:
         peaks = np.concatenate(self._peaks)
         peaks = peaks[peaks[:, 2] > self._highest - 9.0]
         return _pairs(peaks[:, 0].astype(np.int64), peaks[:, 1].astype(np.int64))
+
+
+def _magnitudes(samples: np.ndarray, frames: slice) -> np.ndarray:
+    """Magnitudes [frames, bins] of the spectra of these frames of a sound [n]."""
+    windows = np.lib.stride_tricks.sliding_window_view(samples, _SIZE)[::_HOP][frames]
+    return np.abs(np.fft.rfft(windows * np.hanning(_SIZE).astype(np.float32), axis=1))
 
 
 def _pairs(frames: np.ndarray, bins: np.ndarray) -> np.ndarray:
@@ -223,6 +243,96 @@ def _covered(keys: np.ndarray, frames: np.ndarray, others: np.ndarray) -> float:
         return 0.0
     needed = np.maximum(_MIN_STRETCH_HITS, MIN_SHARED_FRACTION / 2 * counts[full])
     return round(float((hits[full] >= needed).mean()), 3)
+
+
+def find_waveform_copies(
+    clips: Mapping[str, Sequence[tuple[Path, float, float]]], landmark_counts: Mapping[str, int]
+) -> list[NearDuplicate]:
+    """Pairs of recordings of one length, both with few landmarks, whose clips have one waveform; ordered by name.
+
+    `clips` are the files of each recording, with the start in it and the length of each in seconds.
+    """
+    seconds = {name: sum(length for _, _, length in parts) for name, parts in clips.items()}
+    sparse = [name for name in clips if seconds[name] and landmark_counts[name] / seconds[name] < MIN_DENSITY]
+    by_length = sorted(sparse, key=lambda name: (seconds[name], name))
+
+    @lru_cache(_CACHED_WINDOWS)
+    def beginning(name: str) -> np.ndarray:
+        return next(_windows(clips[name]))
+
+    found = []
+    for place, name in enumerate(by_length):
+        for other in by_length[place + 1 :]:
+            if seconds[other] - seconds[name] > MAX_LENGTH_DIFFERENCE:
+                break
+            first, second = sorted((name, other))
+            if same_waveform(beginning(first), beginning(second)) and all(
+                same_waveform(*pair) for pair in zip(_windows(clips[first]), _windows(clips[second]), strict=False)
+            ):
+                offset = round(clips[first][0][1] - clips[second][0][1], 1)
+                found.append(NearDuplicate(first, second, round(seconds[name], 1), offset, 1.0, 1.0, 1.0))
+    return sorted(found, key=lambda pair: (pair.first, pair.second))
+
+
+def _windows(clips: Sequence[tuple[Path, float, float]]) -> Iterator[np.ndarray]:
+    """The sound of clips that follow one another, in pieces float32 [n] of 10 s at `RATE_HZ`; the last is shorter."""
+    size, rest = round(WINDOW_SECONDS * RATE_HZ), np.zeros(0, np.float32)
+    for path, _, _ in clips:
+        sound = read(path).to_channels(1)
+        resampler = Resampler(sound.rate_hz, RATE_HZ, 1)
+        rest = np.concatenate([rest, resampler.add(sound.samples)[0], resampler.finish()[0]])
+        while len(rest) >= size + RATE_HZ:  # so that the last one is no shorter than a second
+            yield rest[:size]
+            rest = rest[size:]
+    yield rest
+
+
+def same_waveform(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two sounds [n] at `RATE_HZ` are one, coded twice: one waveform, and in every second the same partials.
+
+    The waveform alone does not tell, where a loud drone lies under different melodies.
+    """
+    correlation, lag = waveform_correlation(first, second)
+    if correlation < MIN_CORRELATION:
+        return False
+    first, second = first[max(0, lag) :], second[max(0, -lag) :]
+    size = min(len(first), len(second))
+    levels = [_levels_db(sound[:size]) for sound in (first, second)]
+    return all(_partials_found(one, other) for one, other in (levels, levels[::-1]))
+
+
+def waveform_correlation(first: np.ndarray, second: np.ndarray) -> tuple[float, int]:
+    """The largest normalised cross-correlation of two sounds [n] at `RATE_HZ`, 0 to 1, and by how many samples (at most
+    0.15 s) the second begins later in the first.
+    """
+    from scipy.fft import next_fast_len
+
+    norm = float(np.linalg.norm(first)) * float(np.linalg.norm(second))
+    if not norm:
+        return 0.0, 0
+    size = next_fast_len(len(first) + len(second), real=True)
+    products = np.fft.irfft(np.fft.rfft(first, size) * np.conj(np.fft.rfft(second, size)), size)
+    longest = round(MAX_LAG_SECONDS * RATE_HZ)
+    near = np.abs(np.concatenate([products[-longest:], products[: longest + 1]]))
+    return float(near.max() / norm), int(near.argmax()) - longest
+
+
+def _levels_db(sound: np.ndarray) -> np.ndarray:
+    """Levels of a spectrogram [frames, bins], its loudest cell at 0 dB; without the ends, where a cut sound clicks."""
+    power = _magnitudes(sound, slice(_CLICK_FRAMES, -_CLICK_FRAMES)) ** 2
+    return 10 * np.log10(np.maximum(power / power.max(initial=1e-12), 1e-12))
+
+
+def _partials_found(levels: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the partials of a spectrogram are in the other one too, in every second."""
+    from scipy.ndimage import maximum_filter
+
+    loud = levels > np.maximum(levels.max(axis=1, keepdims=True) - PARTIAL_RANGE_DB, -SOUND_RANGE_DB)
+    partial = loud & (levels == maximum_filter(levels, (1, 3)))
+    found = partial & (maximum_filter(others, (1, 3)) > levels - LEVEL_TOLERANCE_DB)
+    second = np.arange(len(levels)) // round(RATE_HZ / _HOP)
+    counts, hits = np.bincount(second, partial.sum(axis=1)), np.bincount(second, found.sum(axis=1))
+    return bool((hits >= MIN_PARTIALS_FOUND * counts - STRAY_PARTIALS).all())
 
 
 def copies_of(duplicates: Sequence[NearDuplicate], order: Sequence[str]) -> dict[str, str]:

@@ -16,24 +16,26 @@ from talim.audio.levels import RecordingLevels
 from talim.backbones.readable_text import TextReader, caption_notes
 from talim.corpus import report
 from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
-from talim.corpus.corpus_folder import previous_summary, read_edited_captions, remove_corpus, remove_stale, write_corpus
-from talim.corpus.generated_recordings import generated_lines, leave_out_generated
+from talim.corpus.corpus_folder import (
+    caption_table_path,
+    previous_summary,
+    read_edited_captions,
+    remove_corpus,
+    remove_stale,
+    split_item,
+    summarize,
+    with_split,
+    write_corpus,
+)
 from talim.corpus.importers import registry
-from talim.corpus.label_spellings import unify_labels
+from talim.corpus.labels import UNKNOWN_NAMES, other_mode_in_caption, unify_labels, unknown_names
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.metadata import find_tables
-from talim.corpus.near_duplicates import NearDuplicate, copies_of, find_near_duplicates
-from talim.corpus.recordings import ImportResult, SourceFile
+from talim.corpus.near_duplicates import NearDuplicate, copies_of, find_near_duplicates, find_waveform_copies
+from talim.corpus.recordings import ImportResult, SourceFile, generated_lines, leave_out_generated
 from talim.corpus.segment import PROGRESS_TITLE, PrepareStats, SegmentationConfig, copy_row, load_landmarks, segment_all
-from talim.corpus.split import default_fraction, find_recordings, make_split, random_split_leakage
-from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
-from talim.corpus.split_column import given_sides, sides_of_recordings
-from talim.corpus.split_groups import with_sound_groups
-from talim.corpus.summary import caption_table_path, split_item, summarize, with_split
-from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
-from talim.corpus.unknown_names import other_mode_in_caption, unknown_names
-from talim.corpus.validation_side import add_validation
-from talim.corpus.waveform_copies import find_waveform_copies
+from talim.corpus.split import add_validation, default_fraction, find_recordings, make_split, random_split_leakage
+from talim.corpus.split_groups import SPLIT_COLUMN, given_sides, sides_of_recordings, with_sound_groups
 from talim.errors import TalimError, UsageError
 from talim.html.formatting import format_counted
 from talim.licences import commercial_use_objection
@@ -71,7 +73,7 @@ def prepare(  # noqa: PLR0913
     FORMAT:DETAIL, None to recognise it. Clips are at most `clip_seconds` (1 to 600) long, at `sample_rate` Hz with 1
     or 2 channels. `held_out_fraction` (above 0, at most 0.5; None: 0.2, of fewer than 20 recordings 0.3) of the music
     is held out for the test, or exactly the recordings named in `held_out`; of the rest, validation takes a part (see
-    `validation_side.add_validation`). A column `split` of the metadata names sides (see `split.make_split`), unless
+    `split.add_validation`). A column `split` of the metadata names sides (see `split.make_split`), unless
     `held_out` does. `split_by` is "auto" or one of `split.SPLIT_STRATEGIES`. `caption` is for recordings that have
     none. `license_use="commercial"` leaves out recordings whose licence forbids that or is unknown. AI-generated files
     are left out, see `generated_recordings`.
@@ -191,7 +193,8 @@ def _with_label_notes(
 ) -> ImportResult:
     """The source with notes on spellings, and with names that no list has, which are told with the result."""
     imported = _with_notes(imported, "labels", spellings, progress)
-    return _with_notes(imported, UNKNOWN_NAMES, unknown_names(metadata.values()), Progress())
+    unknown = unknown_names((recording.labels, recording.sections) for recording in metadata.values())
+    return _with_notes(imported, UNKNOWN_NAMES, unknown, Progress())
 
 
 def _with_given_sides(
@@ -280,7 +283,8 @@ def _read_all_metadata(
             stats.skipped.append({"file": file.name, "reason": f"its metadata: {error}"})
             continue
         late = _late_sections(recording, stats.segmented[file.name].levels)
-        more = tuple(note for note in (late, other_mode_in_caption(recording)) if note)
+        other_mode = other_mode_in_caption(recording.caption, recording.labels, recording.sections)
+        more = tuple(note for note in (late, other_mode) if note)
         recording = metadata[file.name] = replace(recording, notes=(*recording.notes, *more))
         for note in recording.notes:
             progress.log(one_line(f"note: {file.name}: {note}"))
@@ -331,9 +335,12 @@ def _best_described_first(files: Sequence[SourceFile], edited: Mapping[str, Mapp
 def _duplicates(out: Path, landmarks: Mapping[str, np.ndarray], stats: PrepareStats) -> list[NearDuplicate]:
     """Pairs that share audio, by their landmarks, and by their waveforms where these are few."""
     found = {(pair.first, pair.second): pair for pair in find_near_duplicates(landmarks)}
-    clips = {name: stats.segmented[name].clips for name in landmarks}
+    clips = {
+        name: [(out / clip.file, clip.start_seconds, clip.seconds) for clip in stats.segmented[name].clips]
+        for name in landmarks
+    }
     counts = {name: len(rows) for name, rows in landmarks.items()}
-    found |= {(pair.first, pair.second): pair for pair in find_waveform_copies(out, clips, counts)}
+    found |= {(pair.first, pair.second): pair for pair in find_waveform_copies(clips, counts)}
     return [found[names] for names in sorted(found)]
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from talim.atomic_io import write_text
 from talim.corpus.caption_templates import join_list
+from talim.corpus.labels import UNKNOWN_NAMES
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.metadata import UNMATCHED
 from talim.corpus.split_groups import LEAKAGE_KEYS
-from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
 from talim.errors import TalimError
 from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent

@@ -1,7 +1,12 @@
-"""Which recordings belong together (performers, releases, works, shared audio), and how much of that a split leaks."""
+"""What a split must respect: recordings that belong together, and the sides that the metadata name.
+
+Recordings belong together by performers, releases, works and shared audio; `split_leakage` is how much of that a split
+has on both sides. The column `split` of metadata names the side of a recording, in the usual words for it.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections import defaultdict
@@ -9,7 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from talim.corpus.manifest import UNKNOWN, Clip
+from talim.corpus.recordings import SourceFile
 from talim.corpus.tables import is_missing
+from talim.errors import UsageError
+from talim.html.formatting import format_counted
 from talim.traditions.name_matching import UNDECOMPOSED
 
 _FIRST_ACCENT = 200  # combining class; below it are marks that belong to a letter, such as the Japanese voicing mark
@@ -18,6 +26,15 @@ _BLANK_IN_NAME = re.compile(f"(?<=[{_CJK}]) (?=[{_CJK}])")  # these scripts writ
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held_out"  # the last one is the test side
 LEAKAGE_KEYS = ("performer", "release", "work")
 DuplicatePairs = Sequence[tuple[str, str]]  # source files with a common stretch of audio
+SPLIT_COLUMN = "split"
+_SIDE_WORDS = {
+    TRAIN: ("train", "training"),
+    VALIDATION: ("validation", "val", "valid", "dev"),
+    HELD_OUT: ("test", "testing", "held-out", "eval", "evaluation"),
+}
+_SIDE_OF_WORD = {word.replace("-", ""): side for side, words in _SIDE_WORDS.items() for word in words}
+_SIDE_NAMES = {side: words[0] for side, words in _SIDE_WORDS.items()}
+_MAX_LISTED = 4
 
 
 @dataclass(frozen=True)
@@ -143,3 +160,64 @@ def split_leakage(
         unknown.add("any")
     fractions = {key: round(len(recordings) / max(1, len(held_out)), 4) for key, recordings in shared.items()}
     return {key: None if key in unknown else fraction for key, fraction in fractions.items()}
+
+
+def side_of(text: str) -> str:
+    """The side that a word means, whatever its case, blanks and hyphens; "" where it means none."""
+    return _SIDE_OF_WORD.get(re.sub(r"[\s_-]+", "", text.casefold()), "")
+
+
+def unknown_word(text: str) -> str:
+    """A word that means no side, with the one that may be meant: "'tets' (is it test?)"."""
+    near = difflib.get_close_matches(text.casefold(), [word for words in _SIDE_WORDS.values() for word in words], 1)
+    return f"'{text}'" + (f" (is it {near[0]}?)" if near else "")
+
+
+def given_sides(
+    files: Iterable[SourceFile], edited: Mapping[str, Mapping[str, str]], overridden: bool = False
+) -> tuple[dict[str, str], list[str]]:
+    """The side of each file that has one in the metadata, and a note on words of a source that mean none.
+
+    `edited` are the rows of the corpus's own metadata.csv by file name, which win. `overridden`: the sides are named
+    otherwise, so that only a note is left of these.
+    """
+    sides, unknown = dict[str, str](), dict[str, int]()
+    for file in files:
+        word = {**file.row, **edited.get(file.name, {})}.get(SPLIT_COLUMN, "")
+        if side := side_of(word):
+            sides[file.name] = side
+        elif word:
+            unknown[word] = unknown.get(word, 0) + 1
+    if sides and overridden:
+        return {}, ["not used, as --held-out names the test"]
+    texts = [f"{unknown_word(word)} of {format_counted(count, 'recording')}" for word, count in unknown.items()]
+    shown = ", ".join(texts[:_MAX_LISTED]) + (" and others" if len(texts) > _MAX_LISTED else "")
+    return sides, [f"no side, so not used: {shown}"] if texts else []
+
+
+def sides_of_recordings(
+    items: Sequence[SplitItem], sides: Mapping[str, str], same_sound: DuplicatePairs
+) -> dict[str, str]:
+    """Recording -> side, from the sides of files; files of one recording, or with a common stretch, have one side.
+
+    `same_sound` are pairs of files, also of such that were left out as copies. Raises UsageError with the names of two
+    such files that have different sides.
+    """
+    groups = SplitGroups()
+    for item in items:
+        groups.union(f"file {item.source_file}", f"recording {item.recording}")
+    for first, second in same_sound:
+        groups.union(f"file {first}", f"file {second}")
+    by_group: dict[str, dict[str, str]] = defaultdict(dict)  # side -> its first file
+    for file in sorted(sides):
+        by_group[groups.find(f"file {file}")].setdefault(sides[file], file)
+    conflicts = [files for files in by_group.values() if len(files) > 1]
+    if conflicts:
+        texts = [", ".join(f"{file} ({_SIDE_NAMES[side]})" for side, file in files.items()) for files in conflicts]
+        more = f"; and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
+        raise UsageError(
+            f"column {SPLIT_COLUMN}: parts of one recording, or files with the same sound, have different sides: "
+            f"{'; '.join(texts[:_MAX_LISTED])}{more}; give them one side, or name the test by --held-out instead"
+        )
+    found = {item.recording: by_group.get(groups.find(f"recording {item.recording}")) for item in items}
+    return {recording: next(iter(files)) for recording, files in found.items() if files}

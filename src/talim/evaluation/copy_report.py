@@ -14,8 +14,7 @@ from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio.provenance import given_seconds
 from talim.audio.read import read_part
-from talim.corpus.generated_recordings import real_music_warning
-from talim.corpus.recordings import FileAudio
+from talim.corpus.recordings import FileAudio, real_music_warning
 from talim.errors import TalimError
 from talim.evaluation import copy_scores
 from talim.evaluation.copy_scores import MIN_NULL_CLIPS, fingerprint_of_file

@@ -15,8 +15,7 @@ from talim.atomic_io import write_json, write_text
 from talim.audio import Audio, content_hash
 from talim.audio.provenance import given_seconds
 from talim.audio.read import read_mono_blocks
-from talim.corpus.generated_recordings import real_music_warning
-from talim.corpus.recordings import FileAudio
+from talim.corpus.recordings import FileAudio, real_music_warning
 from talim.errors import TalimError
 from talim.evaluation import clip_measures, music_scores, score_table
 from talim.evaluation.copy_scores import only_generated

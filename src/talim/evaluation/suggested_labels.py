@@ -18,8 +18,8 @@ import numpy as np
 from talim.atomic_io import write_text
 from talim.audio import AudioError
 from talim.audio.read import list_audio_files, read_middle, read_part
-from talim.corpus.columns import SUGGESTION_PREFIX as PREFIX
-from talim.corpus.columns import recording_columns
+from talim.corpus.metadata import SUGGESTION_PREFIX as PREFIX
+from talim.corpus.metadata import recording_columns
 from talim.errors import TalimError, UsageError
 from talim.evaluation.instruments_by_clap import InstrumentClassifier, InstrumentsByClap
 from talim.evaluation.recognize_mode import recognize_mode, resolve_tradition

@@ -17,7 +17,7 @@ import numpy as np
 from talim import audio
 from talim.atomic_io import check_keys, new_folder, read_json, read_jsonl, write_json
 from talim.audio import Audio
-from talim.corpus.generated_recordings import real_music_warning
+from talim.corpus.recordings import real_music_warning
 from talim.errors import TalimError
 from talim.html.formatting import format_counted
 from talim.listening.assignment import LOW_QUALITY_ANCHOR

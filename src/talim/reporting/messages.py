@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from talim.corpus.generated_recordings import COLUMN
-from talim.corpus.summary import missing_captions_lines
-from talim.corpus.unknown_names import TITLE as UNKNOWN_NAMES
+from talim.corpus.corpus_folder import missing_captions_lines
+from talim.corpus.labels import UNKNOWN_NAMES
+from talim.corpus.recordings import GENERATED_COLUMN
 from talim.evaluation.intervals import interval_note
 from talim.html import formatting
 from talim.licences import licence_remark
@@ -50,7 +50,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     doubts = [row["note"] for row in summary["notes"] if row["file"] == UNKNOWN_NAMES]
     lines += [_printable(f"unknown name, in captions as written: {line}") for line in doubts]
     lines += [_printable(line) for line in sound_group_lines(summary)]
-    alone = [row for row in summary["skipped"] if not row.get("copy_of") and COLUMN not in row]
+    alone = [row for row in summary["skipped"] if not row.get("copy_of") and GENERATED_COLUMN not in row]
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
     run = out.parent / f"{out.resolve().name}-run"
     train = f"talim train --corpus {shlex.quote(str(out))} --out {shlex.quote(str(run))}"

@@ -14,7 +14,7 @@ from talim.corpus.importers import registry
 from talim.corpus.labels import COLUMNS
 from talim.corpus.prepare import prepare
 from talim.corpus.recordings import ImportResult
-from talim.corpus.split_column import COLUMN as SPLIT_COLUMN
+from talim.corpus.split_groups import SPLIT_COLUMN
 from talim.corpus.tables import FILE_COLUMNS
 from talim.errors import TalimError
 

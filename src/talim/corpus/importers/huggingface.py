@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from talim.audio import is_audio_name
-from talim.corpus.columns import recording_columns, with_known_columns
 from talim.corpus.importers.protocol import ImportRequest
+from talim.corpus.metadata import recording_columns, with_known_columns
 from talim.corpus.recordings import EmbeddedAudio, FileAudio, ImportResult, SourceFile, normalize_path
-from talim.corpus.split_column import COLUMN, side_of
-from talim.corpus.split_groups import HELD_OUT, TRAIN
+from talim.corpus.split_groups import HELD_OUT, SPLIT_COLUMN, TRAIN, side_of
 from talim.corpus.tables import Table, plain_row
 from talim.errors import TalimError
 from talim.path_suggestions import did_you_mean
@@ -67,7 +66,7 @@ def _official_sides(splits: Iterable[str]) -> tuple[dict[str, dict[str, str]], l
     """The cells that name the side of each split, where the data set has training and test; else a note on others."""
     sides = {split: side for split in splits if (side := side_of(split))}
     if {TRAIN, HELD_OUT} <= {*sides.values()}:
-        return {split: {COLUMN: split} for split in sides}, []
+        return {split: {SPLIT_COLUMN: split} for split in sides}, []
     note = f"the splits {', '.join(sides)} are not followed: training and test are not both among them"
     return {}, [{"file": "splits", "note": note}] if len(sides) > 1 else []
 

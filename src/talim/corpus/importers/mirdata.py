@@ -11,7 +11,7 @@ from talim.corpus.importers import otmm
 from talim.corpus.importers.folder import check_folder
 from talim.corpus.importers.protocol import ImportRequest
 from talim.corpus.recordings import AnnotatedSection, FileAudio, ImportResult, SourceFile, normalize_path
-from talim.corpus.split_column import COLUMN
+from talim.corpus.split_groups import SPLIT_COLUMN
 from talim.corpus.tables import MetadataRow, plain_row
 from talim.errors import TalimError, UsageError
 
@@ -31,7 +31,7 @@ _ATTRIBUTES = {
     "work": ("work", "composition"),
     "tonic_hz": ("tonic_fine_tuned", "tonic"),
     "tradition": ("tradition",),
-    COLUMN: ("split", "subset"),
+    SPLIT_COLUMN: ("split", "subset"),
 }
 # Where a track has several sounds, the one of the whole, as one microphone or mix; `audio_path` comes first.
 _AUDIO_PATHS = ("audio_path", "audio_mix_path", "audio_mic_path", "audio_path_stereo", "audio_path_mono")
