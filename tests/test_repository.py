@@ -192,6 +192,13 @@ def test_machine_paths_pattern_matches_a_path_and_no_prose() -> None:
 PAGES = [ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def test_page_that_names_macos_or_wsl_says_that_only_linux_is_tested() -> None:
+    named = [page for page in PAGES if re.search(r"macOS|WSL", page.read_text("utf-8"))]
+    assert {page.name for page in named} >= {"README.md", "README.ja.md"}
+    said = re.compile(r"Only Linux is tested|試験は Linux だけ")
+    assert [relative(page) for page in named if not said.search(page.read_text("utf-8"))] == []
+
+
 def documented_commands() -> list[str]:
     """Every `talim ...` line in the shell blocks of README and docs, continuation lines joined."""
     lines = []

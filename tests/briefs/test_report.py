@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 from fixtures.brief_folder import brief_of, decide, opened_brief, write_candidates
+from fixtures.japanese_block import untranslated
 
 from talim.atomic_io import read_json
 from talim.briefs import report
@@ -34,10 +34,10 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     assert linear["cost_per_accepted_minute"]["value"] == pytest.approx(cost)
     assert f"{cost:.2f} EUR" in page
     assert "none was accepted" in page
-    japanese = page.partition("<summary>日本語</summary>")[2].partition("</details>")[0]
+    japanese = page.partition("<summary>日本語で読む</summary>")[2].partition("</details>")[0]
     assert all(line in japanese for line in result["sentences_ja"])
-    words = re.sub(r"<[^>]*>|linear|conv|EUR|No-go|Go", "", japanese)
-    assert not re.search("[A-Za-z]", words), words  # nothing of it is left in English
+    assert untranslated(page, ["linear", "conv", "slow flute", "nano-musicgen", "Apache-2.0"]) == []
+    assert page.count("<table>") == 2 * japanese.count("<table>") > 8  # whatever the English has
     assert japanese.count("満たして") + japanese.count("まだ判断できません") == sum(
         len(one["decision"]["conditions"]) for one in result["contenders"]
     )
@@ -45,6 +45,17 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     for namespace in ("www.w3.org", "purl.org", "creativecommons.org"):
         page = page.replace(f"http://{namespace}", "")
     assert "://" not in page
+
+
+def test_write_acceptance_report_of_a_loop_without_prices_and_rule_is_in_japanese_too(tmp_path: Path) -> None:
+    brief = brief_of(loop=True, prices={}, decision_rule={}, status_quo=None, prompt="", accepted_by="any")
+    opened = opened_brief(tmp_path, brief, recordings={"unknown": 0}, consent={"unknown": 0})
+    decide(opened, {})
+    page = Path(report.write_acceptance_report(tmp_path, opened.brief)["page"]).read_text(encoding="utf-8")
+    assert untranslated(page, ["linear", "conv"]) == []
+    for english, japanese in (("2 seconds, a loop", "2秒（ループ）"), ("sound quality, noise (4)", "音質、雑音 (4)")):
+        assert english.casefold() in page.casefold()
+        assert japanese in page
 
 
 def test_indicator_cells_add_up_or_say_that_nothing_was_measured() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import string
 
 import pytest
 
+from talim.html.render import TEMPLATES
 from talim.reporting.catalogue import LANGUAGES, in_languages, words
 
 # Sentences in which one language says more than the other.
@@ -36,3 +38,13 @@ def test_in_languages_takes_values_by_language() -> None:
     assert in_languages("amount", value={"en": "1", "ja": "一"}, unit="nats") == {"en": "1 nats", "ja": "一nats"}
     with pytest.raises(KeyError):
         in_languages("amount", value="1")
+
+
+@pytest.mark.parametrize("name", ["usefulness.html"])
+def test_template_that_is_rendered_in_every_language_has_its_words_from_the_catalogue(name: str) -> None:
+    (body,) = re.findall(r"{% macro body\(p\) %}(.*?){% endmacro %}", (TEMPLATES / name).read_text("utf-8"), re.DOTALL)
+    keys = {*re.findall(r'\bt\("(\w+)"(?! ~)', body)}
+    assert len(keys) > 5
+    assert keys <= words("en").keys()
+    bare = re.sub(r"<[^>]*>", " ", re.sub(r"{{.*?}}|{%.*?%}", " ", body, flags=re.DOTALL))
+    assert re.findall(r"[A-Za-z]+", bare) == []

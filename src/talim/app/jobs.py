@@ -60,7 +60,7 @@ class JobRunner:
 
     def __init__(self, work: Path, own: Path) -> None:
         if fcntl is None:
-            raise TalimError("talim app runs on Linux and macOS; on Windows use it in WSL, or talim poc")
+            raise TalimError("talim app needs file locks that Windows lacks: run it in WSL (Linux inside Windows)")
         self.work, self.own = work, own
         self._mutex = threading.Lock()
         self._children: list[subprocess.Popen[bytes]] = []

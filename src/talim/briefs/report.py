@@ -14,27 +14,20 @@ from talim.atomic_io import read_json, write_json, write_text
 from talim.briefs import acceptance, candidates, decision_rule, usage_rights
 from talim.briefs.acceptance import IntervalEstimate
 from talim.briefs.brief import Brief
+from talim.briefs.review_session import WORDS
 from talim.briefs.review_store import DATABASE, ReviewStore
 from talim.errors import TalimError
 from talim.html import plots
-from talim.html.formatting import (
-    format_amount,
-    format_change,
-    format_ci,
-    format_duration,
-    format_money,
-    format_number,
-    format_percent,
-)
+from talim.html.formatting import format_amount, format_change, format_ci, format_money, format_number, format_percent
 from talim.html.render import render
 from talim.listening.database import sqlite_url
-from talim.reporting.catalogue import Texts, in_languages, interval_ends
+from talim.listening.session import read_translations
+from talim.reporting.catalogue import LANGUAGES, Texts, counted, duration, in_languages, interval_ends, join, translator
 from talim.version import __version__
 
 _number = partial(format_number, digits=2)
 FILE = "usefulness.json"
 PAGE = "usefulness/index.html"
-NOTE = "95 % intervals over candidates of the same contender; they do not generalise to other reviewers."
 MET = {True: "brief_met", False: "brief_not_met", None: "brief_undecided"}
 
 
@@ -104,7 +97,7 @@ def assemble_result(
         "reviewers": len({row["reviewer"] for row in reviews}),
         "reviews": len(reviews),
         "agreement": acceptance.reviewer_agreement(reviews),
-        "intervals": NOTE,
+        "intervals": in_languages("brief_page_intervals")["en"],
         "currency": brief.prices.currency,
         "status_quo": brief.status_quo.model_dump(mode="json") if brief.status_quo else None,
         "contenders": contenders,
@@ -149,66 +142,139 @@ def condition_texts(row: Mapping[str, Any]) -> Texts:
     return in_languages("brief_condition", met=in_languages(MET[row["met"]]), condition=condition)
 
 
-def japanese_lines(result: Mapping[str, Any]) -> list[str]:
-    """The result in Japanese: its sentences, and the conditions of the decision rule with the name of the contender."""
-    conditions = [
-        f"{contender['name']}：{condition_texts(row)['ja']}"
-        for contender in result["contenders"]
-        for row in contender["decision"]["conditions"]
-    ]
-    return [*result["sentences_ja"], *conditions]
-
-
-def judged_parts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Which checks judge which part of the pieces, where they go on from a phrase; "" elsewhere."""
-    checks = [check for row in rows for check in row["checks"] if check.get("part")]
-    names = {
-        part: dict.fromkeys(c["name"] for c in checks if c["part"] == part) for part in (c["part"] for c in checks)
-    }
-    return "; ".join(f"{', '.join(checked)}: {part}" for part, checked in names.items())
-
-
 def context(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """The variables of the template; `rows` are the candidates."""
+    """The variables of the template; `rows` are the candidates. What depends on the language is in `pages`."""
     return {
         "version": __version__,
         "result": result,
         "brief": brief,
         "title": brief.title.get("en", brief.name),
-        "answer": decision_texts(result)["en"],
-        "japanese": japanese_lines(result),
-        "condition_text": lambda row: condition_texts(row)["en"],
-        "judged": judged_parts(rows),
-        "acceptance": _acceptance_plot(result["contenders"]),
-        "number": _number,
-        "indicator_cells": _indicator_cells,
-        "interval": _interval_text,
-        "cost": lambda estimate, currency: cost_texts(estimate, currency)["en"],
         "amount": format_amount,
-        "money": format_money,
-        "duration": format_duration,
+        "pages": {language: _page(result, brief, rows, language) for language in LANGUAGES},
     }
 
 
-def _indicator_cells(indicator: Mapping[str, Any]) -> list[str]:
+def _page(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any]:
+    """What the template says of the result in one language."""
+    t, words = translator(language), read_translations(Path(), (language,), WORDS)[language]
+    agreement = t("brief_page_no_agreement") if result["agreement"] is None else _number(result["agreement"])
+    counts = [counted(result[f"{noun}s"], noun)[language] for noun in ("reviewer", "review")]
+    reason_words = words["reason_words"] | {
+        name: texts.get(language, name) for name, texts in brief.reason_words.items()
+    }
+    judged = "; ".join(
+        f"{', '.join(words['checks'].get(name, name) for name in names)}: {words['phrases'].get(part, part)}"
+        for part, names in judged_parts(rows).items()
+    )
+    answer = decision_texts(result)[language]
+    return {
+        "t": t,
+        "id": "" if language == "en" else f"{language}-",
+        "answer": f"{answer}." if language == "en" else answer,
+        "lines": result["sentences_ja"] if language == "ja" else [],
+        "deck": _deck(brief, language),
+        "condition": lambda row: condition_texts(row)[language],
+        "plot": _acceptance_plot(result["contenders"], t),
+        "estimate": lambda estimate: _estimate_text(estimate, language),
+        "indicator_cells": lambda indicator: _indicator_cells(indicator, language),
+        "duration": lambda seconds: duration(seconds)[language],
+        "cost": lambda estimate: cost_texts(estimate, result["currency"])[language],
+        "reviews": join(
+            [
+                f"{', '.join(counts)}." if language == "en" else f"{counts[0]}、{counts[1]}。",
+                t("brief_page_agreement", alpha=agreement),
+                t("brief_page_intervals"),
+            ],
+            language,
+        ),
+        "reasons": lambda named: "; ".join(
+            f"{reason_words.get(name, name)} ({count})" for name, count in named.items()
+        ),
+        "prices": _prices(result, brief, language),
+        "check": lambda name: words["checks"].get(name, name),
+        "judged": join([t("brief_page_by_people"), t("brief_page_judged", judged=judged) if judged else ""], language),
+        "commercial": lambda contender: _commercial(contender["rights"], contender["name"], language),
+        "consent": lambda contender: _consent(contender["rights"], language),
+    }
+
+
+def _deck(brief: Brief, language: str) -> str:
+    """What the brief asks for, in one language."""
+    t = translator(language)
+    sentences = [
+        t(
+            "brief_page_deck",
+            title=brief.title.get(language) or brief.title.get("en", brief.name),
+            seconds=f"{brief.seconds:g}",
+            new=t("brief_page_new") if brief.phrase else "",
+            loop=t("brief_page_loop") if brief.loop else "",
+        ),
+        t("brief_page_prompt", prompt=brief.prompt_text) if brief.prompt_text else "",
+    ]
+    if brief.phrase:
+        key = "brief_page_phrase" if brief.phrase.keep else "brief_page_phrase_left_out"
+        sentences.append(t(key, file=brief.phrase.file))
+    return join(sentences, language)
+
+
+def _prices(result: Mapping[str, Any], brief: Brief, language: str) -> str:
+    """What an hour costs, and what is not counted, in one language."""
+    t = translator(language)
+    sentences: list[str] = []
+    for name in ("machine", "person"):
+        price = getattr(brief.prices, f"{name}_hour")
+        priced = {} if price is None else {"amount": format_money(price, result["currency"])}
+        sentences.append(t(f"brief_page_{name}" if priced else f"brief_page_{name}_free", **priced))
+    note = (result["status_quo"] or {}).get("note")
+    return join([*sentences, t("brief_page_not_counted"), t("brief_page_source", note=note) if note else ""], language)
+
+
+def _commercial(rights: Mapping[str, Any], name: str, language: str) -> str:
+    """Whether music of a contender may be used commercially, and why, in one language."""
+    t = translator(language)
+    said = t(f"brief_page_commercial_{rights['commercial']}", name=name)
+    reasons = [text[language] for use, text in usage_rights.licence_uses(rights) if use == rights["commercial"]]
+    return said + (t("brief_page_because", reasons="; ".join(reasons)) if reasons else t("brief_page_stop"))
+
+
+def _consent(rights: Mapping[str, Any], language: str) -> str:
+    """The consent of the performers as the metadata state it, in one language; empty where no rights are known."""
+    t = translator(language)
+    stated = {key: t(f"brief_page_consent_{key}") for key in ("given", "unknown")}
+    named = [stated.get(consent) or str(consent) for consent in rights.get("consent") or ()]
+    return t("brief_page_consent", consent=", ".join(named)) if named else ""
+
+
+def judged_parts(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The checks by the part of the pieces that they judge, where these go on from a phrase; empty elsewhere."""
+    checks = [check for row in rows for check in row["checks"] if check.get("part")]
+    return {
+        part: [*dict.fromkeys(c["name"] for c in checks if c["part"] == part)] for part in (c["part"] for c in checks)
+    }
+
+
+def _estimate_text(estimate: IntervalEstimate, language: str) -> str:
+    interval = _interval_texts(estimate, _number)[language]
+    return interval if estimate["value"] is None else f"{_number(estimate['value'])} ({interval})"
+
+
+def _indicator_cells(indicator: Mapping[str, Any], language: str = "en") -> list[str]:
     """Status quo, new music and their difference, each with its interval."""
     parts = [indicator[name] for name in ("status_quo", "new", "difference")]
     current, new, _ = values = [part["value"] for part in parts]
     texts = map(_number, values) if current is None or new is None else format_change(current, new, digits=2)
     return [
-        "not measured" if part["value"] is None else f"{text} ({_interval_text(part, _number)})"
+        translator(language)("brief_page_not_measured")
+        if part["value"] is None
+        else f"{text} ({_interval_texts(part, _number)[language]})"
         for part, text in zip(parts, texts, strict=True)
     ]
 
 
-def _acceptance_plot(contenders: list[dict[str, Any]]) -> dict[str, Markup]:
+def _acceptance_plot(contenders: list[dict[str, Any]], t: Callable[..., str]) -> dict[str, Markup]:
     rows = [plots.ErrorBar(c["name"], **c["acceptance"]) for c in contenders if c["reviewed"]]
-    alt = "Accepted: " + "; ".join(f"{row.label} {format_percent(row.value)}" for row in rows)
-    return plots.responsive_pair(rows, alt=alt, x_label="fraction of candidates accepted as they are")
-
-
-def _interval_text(estimate: IntervalEstimate, show: Callable[[float], str]) -> str:
-    return _interval_texts(estimate, show)["en"]
+    alt = t("brief_page_plot_alt", values="; ".join(f"{row.label} {format_percent(row.value)}" for row in rows))
+    return plots.responsive_pair(rows, alt=alt, x_label=t("brief_page_plot"))
 
 
 def _interval_texts(estimate: IntervalEstimate, show: Callable[[float], str]) -> Texts:

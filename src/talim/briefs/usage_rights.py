@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import read_json
-from talim.html.formatting import format_counted
 from talim.licences import Use, allows_commercial_use
+from talim.reporting.catalogue import Texts, counted, in_languages
 from talim.run import Run
 from talim.strict_yaml import read_yaml
 
@@ -36,17 +36,32 @@ def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
 
     The "phrase" ({"file", "rights"}) that pieces go on from counts too, also where it is not part of them.
     """
-    licences = [(f"the base {rights['base']}", rights["base_licence"])]
-    if "adapter" in rights:
-        licences.append((f"the adapter that training began from, {rights['adapter']}", rights["adapter_licence"]))
-    for licence, count in rights["recordings"].items():
-        licences.append((format_counted(count, "recording") if count else "the recordings", licence))
-    if phrase := rights.get("phrase"):
-        licences.append((f"the phrase {phrase['file']}", phrase["rights"]))
-    uses = [(allows_commercial_use(licence), f"{what}: {licence}") for what, licence in licences]
+    uses = licence_uses(rights)
     order: tuple[Use, ...] = ("forbidden", "unknown", "allowed")
     strictest = min((use for use, _ in uses), key=order.index)
-    return {"commercial": strictest, "reasons": [reason for use, reason in uses if use == strictest]}
+    return {"commercial": strictest, "reasons": [reason["en"] for use, reason in uses if use == strictest]}
+
+
+def licence_uses(rights: Mapping[str, Any]) -> list[tuple[Use, Texts]]:
+    """What each licence of `run_rights` allows, with the licence and whose it is, by language; empty for no rights."""
+    if not rights.get("base"):
+        return []
+    licences = [("rights_base", {"name": rights["base"]}, rights["base_licence"])]
+    if "adapter" in rights:
+        licences.append(("rights_adapter", {"name": rights["adapter"]}, rights["adapter_licence"]))
+    for licence, count in rights["recordings"].items():
+        named = {"recordings": counted(count, "recording")} if count else {}
+        licences.append(("rights_recordings" if count else "rights_recordings_unknown", named, licence))
+    if phrase := rights.get("phrase"):
+        licences.append(("rights_phrase", {"name": phrase["file"]}, phrase["rights"]))
+    unknown = in_languages("licence_unknown")
+    return [
+        (
+            allows_commercial_use(licence),
+            in_languages(key, licence=unknown if licence == "unknown" else licence, **named),
+        )
+        for key, named, licence in licences
+    ]
 
 
 def corpus_of(run: Run) -> Path | None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -150,7 +151,9 @@ def svg_of(figure: Figure, alt: str) -> Markup:
     for text in figure.findobj(matplotlib.text.Text):
         text.set_parse_math(False)  # a recording's name may contain a dollar sign
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():  # letters that matplotlib's font lacks are drawn with one of the browser's
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = text.replace("xlink:href", "href")

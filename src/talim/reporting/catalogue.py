@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,15 @@ from talim.html.formatting import NOT_KNOWN, format_ci, format_count, format_cou
 
 LANGUAGES = ("en", "ja")
 Texts = dict[str, str]  # by language
-_COUNTERS = {"recording": "本", "generated clip": "件", "score": "個"}  # of Japanese, by the English noun
+_COUNTERS = {  # of Japanese, by the English noun
+    "recording": "本",
+    "generated clip": "件",
+    "score": "個",
+    "reviewer": "人",
+    "review": "件",
+    "listener": "人",
+    "answer": "件",
+}
 
 
 @cache
@@ -29,6 +37,11 @@ def in_languages(key: str, **values: Any) -> Texts:
         )
         for language in LANGUAGES
     }
+
+
+def translator(language: str) -> Callable[..., str]:
+    """The function of a key and its values that a template calls for a sentence in one language."""
+    return lambda key, **values: in_languages(key, **values)[language]
 
 
 def interval_in_languages(low: float | None, high: float | None) -> Texts:
@@ -49,8 +62,10 @@ def counted(value: int, noun: str) -> Texts:
     return {"en": format_counted(value, noun), "ja": f"{format_count(value)}{_COUNTERS[noun]}"}
 
 
-def duration(seconds: float) -> Texts:
+def duration(seconds: float | None) -> Texts:
     """`4 min 12 s` and `4分12秒`."""
+    if seconds is None:
+        return in_languages("not_known")
     text = format_duration(seconds)
     units = {" days": "日", " h": "時間", " min": "分", " s": "秒"}
     japanese = text
