@@ -20,6 +20,8 @@ from talim.atomic_io import FileTakenError, friendly_os_errors, new_folder, read
 from talim.corpus.recordings import file_hash
 from talim.design.adapter_kinds import KINDS
 from talim.errors import TalimError, UsageError
+from talim.exporting import public_facts
+from talim.exporting.public_facts import PublicFacts
 from talim.generation.sources import find_run
 from talim.html.formatting import format_bytes, format_counted
 from talim.inside_folder import resolve_inside
@@ -35,6 +37,7 @@ ADAPTER_FILES = (
 CHECKSUMS = "SHA256SUMS"  # as sha256sum writes and checks it
 EXAMPLES = "samples"  # the folder of audio examples, as in a run
 MANIFEST = f"{EXAMPLES}/manifest.jsonl"
+IN_TRAINING = "caption_in_training"  # of a sample: its prompt is a caption of the training, too
 GENERATED = ("before", "after")  # roles of samples; the third is a held-out recording
 PAGES = ("scores.html", "copies.html", "report")
 STAYS = {
@@ -82,9 +85,20 @@ class ExportedRun:
         base = self.facts.get("base")
         return str((base.get("licence") if isinstance(base, dict) else None) or "unknown")
 
+    @cached_property
+    def samples(self) -> list[dict[str, Any]]:
+        """Rows of the manifest of audio that `talim evaluate` wrote; none where there is none."""
+        manifest = self.run.folder / MANIFEST
+        return read_jsonl(manifest) if manifest.is_file() else []
+
+    @cached_property
+    def public(self) -> PublicFacts:
+        """Takes out what names recordings that were kept out; prompts that are captions of the training, too, stay."""
+        return PublicFacts([str(row.get("prompt")) for row in self.samples if row.get(IN_TRAINING) is True])
+
     def json_file(self, path: Path) -> bytes:
-        """A JSON file of the run as bytes, without commands and with names instead of paths of this machine."""
-        return as_json(_without_paths(read_json(path), self._known_folders), path)
+        """A JSON file of the run, without commands, paths of this machine and names of what was kept out, as bytes."""
+        return as_json(_without_paths(self.public.of(read_json(path), path.stem), self._known_folders), path)
 
     @cached_property
     def _known_folders(self) -> dict[str, str]:
@@ -112,10 +126,9 @@ class ExportedRun:
 
     def provenance(self) -> bytes:
         """Recipe, base, training and versions in one JSON document, without names of files that were not trained on."""
-        facts = {name: value for name, value in self.facts.items() if name != "corpus"}
         parts = {
             "recipe": self.portable_recipe.model_dump(mode="json"),
-            "run": facts,
+            "run": self.public.of(self.facts),
             "cost": read_json(self.run.cost),
             "adapter": {name: self.info.get(name) for name in ("talim", "base", "design", "parameters", "sha256")},
         }
@@ -167,24 +180,24 @@ def examples(exported: ExportedRun) -> tuple[Files, list[dict[str, Any]], list[s
 
     Recordings of people, which lie beside them, are never taken.
     """
-    manifest = exported.run.folder / MANIFEST
-    if not manifest.is_file():
+    if not exported.samples:
         return {}, [], ["audio examples: there are none; talim evaluate makes them"]
     files, rows, real, missing = Files(), [], 0, []
-    for row in read_jsonl(manifest):
+    for row in exported.samples:
         name, role = str(row.get("file")), row.get("role")
         if role not in GENERATED:
             real += 1
             continue
-        path = resolve_inside(manifest.parent, name)
+        path = resolve_inside(exported.run.samples, name)
         if not path.is_file() or Path(name).name != name:
             missing.append(name)
             continue
-        files[f"{EXAMPLES}/{name}"] = path
-        rows.append(row)
+        files[f"{EXAMPLES}/{name}"] = exported.public.sample(path)
+        rows.append(exported.public.of({key: value for key, value in row.items() if key != "recording"}))
     if rows:
         files[MANIFEST] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     left_out = [f"{EXAMPLES}: {format_counted(real, 'excerpt')} of held-out recordings"] * bool(real)
+    left_out.append(public_facts.LEFT_OUT)
     return files, rows, left_out + [f"{EXAMPLES}/{name}: this file of its manifest is missing" for name in missing]
 
 
@@ -294,7 +307,7 @@ def _without_paths(value: Any, known: Mapping[str, str]) -> Any:
 
 def log_file(exported: ExportedRun) -> bytes:
     """The training log, without a torn last line."""
-    return "".join(json.dumps(row) + "\n" for row in read_jsonl(exported.run.log)).encode()
+    return "".join(json.dumps(exported.public.of(row)) + "\n" for row in read_jsonl(exported.run.log)).encode()
 
 
 def card_of(exported: ExportedRun) -> str:

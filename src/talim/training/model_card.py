@@ -210,14 +210,16 @@ def _start(start: Facts) -> str:
 
 
 def _kept_out(music: Facts) -> str:
-    """What binds no adapter, though excerpts of it may lie beside its samples; empty where nothing was kept out."""
-    kept_out = music.get("kept_out") or {}
-    if not kept_out.get("recordings"):
+    """How many recordings bind no adapter, though they measured it; empty where nothing was kept out.
+
+    A card goes out with the adapter: it names and describes those alone that were trained on.
+    """
+    recordings = (music.get("kept_out") or {}).get("recordings")
+    if not recordings:
         return ""
     return (
         "Kept out of training and used only to choose its weights and to measure it: "
-        f"{_counts(kept_out['rights']['licences'])}. These do not bind the adapter; their excerpts, which talim plays "
-        "beside its music, stay under their own licences.\n\n"
+        f"{format_counted(recordings, 'recording')}, counted here and not named. They do not bind the adapter.\n\n"
     )
 
 
@@ -276,7 +278,7 @@ def _measures(scores: Facts | None, cost: Facts) -> str:
         "",
         *_predictors(loss.get("reference_predictors") or {}, unit),
         f"Loss reduction{chance}: {difference} {unit}, {_interval(reduction)}. "
-        f"Split by {split.get('strategy', 'unknown')}: {split.get('explanation', '')}",
+        f"Split by {split.get('strategy', 'unknown')}.",
         f"Same seed, with and without adapter: {change}, log-mel distance {effect['log_mel_distance_db']:.1f} dB.",
         *(f"\nCopies: {text}" for text in [(scores.get("copies") or {}).get("sentence")] if text),
     ]
@@ -293,7 +295,7 @@ def _predictors(known: Facts, unit: str) -> list[str]:
 def _interval(measure: Facts) -> str:
     """The 95 % interval as text, or why there is none."""
     if measure.get("ci95") is None:
-        return f"no interval ({measure.get('ci_note', 'too few recordings')})"
+        return f"no interval (over {format_counted(len(measure['per_recording']), 'recording')})"
     low, high = measure["ci95"]
     return f"95 % interval {low:.4f} to {high:.4f} over {format_counted(len(measure['per_recording']), 'recording')}"
 
