@@ -88,15 +88,16 @@ def _foreign_names() -> dict[str, str]:
 
 
 def plain_letter(letter: str) -> str:
-    """One character in ASCII: by the table, without its marks, or nothing for a mark alone; else itself."""
+    """One character in ASCII without white space: by the table, without its marks, or nothing for a mark; else itself."""
     plain = _from_table(letter)
     if letter.isascii() or plain != letter:
         return plain
     parts = unicodedata.normalize("NFKD", letter)
-    bare = "".join(_from_table(part) for part in parts if not unicodedata.combining(part))
+    # a mark that stands by itself decomposes into a blank with the mark, and would take a word apart
+    bare = "".join(_from_table(part) for part in parts if not unicodedata.combining(part)).strip()
     if bare.isascii() and (bare or unicodedata.combining(letter)):
         return bare
-    return "" if unicodedata.category(letter) == "Cf" else letter
+    return "" if unicodedata.category(letter) in {"Cf", "Sk"} else letter
 
 
 def _from_table(letter: str) -> str:
