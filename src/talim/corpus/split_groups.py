@@ -104,16 +104,20 @@ def with_single_performers(items: Sequence[SplitItem]) -> list[SplitItem]:
 
     def single(cell: str) -> str:
         names = performers(cell)
-        if names.keys() == listed_names(cell).keys() and not names.keys() & apart.keys():
+        if names.keys() == listed_names(cell).keys() and cell not in joint:
             return cell
         texts = (text for name, written in names.items() for text in apart.get(name, {name: written}).values())
         return " | ".join(texts) or UNKNOWN
 
-    def joint(*cells: str) -> str:
-        return next((cell for cell in cells if performers(cell).keys() & apart.keys()), "")
-
+    joint = {cell for cell in cells if performers(cell).keys() & apart.keys()}
+    read = {cell: single(cell) for cell in cells}
     return [
-        replace(item, performer=single(item.performer), lead=single(item.lead), joint=joint(item.performer, item.lead))
+        replace(
+            item,
+            performer=read[item.performer],
+            lead=read[item.lead],
+            joint=next((cell for cell in (item.performer, item.lead) if cell in joint), ""),
+        )
         for item in items
     ]
 
