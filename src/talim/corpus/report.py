@@ -203,7 +203,7 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (forbidden, "recording", "under a licence that forbids commercial use."),
         (no_performer, "recording", "without a performer's name: the split cannot keep them apart."),
         (no_consent, "", "No consent of the performers is on record; a column consent in metadata.csv keeps it."),
-        (note, "", f"{note.capitalize()}. {COMPARISON_SENTENCE}"),
+        (bool(note), "", f"{note.capitalize()}. {COMPARISON_SENTENCE}"),
         (split["relaxed"], "", f"The split is relaxed to {split['strategy']}: {(split['relaxed'] or [''])[0]}."),
         (duplicates, "pair", "of files with the same audio; each pair is kept on one side."),
         (clipped, "recording", "clipped: the model will learn the distortion too."),
