@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "talim"
 
 # Layers L0 to L12 of docs/architecture.md: a package imports lower layers only, never one beside it.
 LAYERS = (
-    {"errors", "version", "terminal_text", "own_recordings", "path_suggestions"},
+    {"errors", "version", "terminal_text", "own_recordings", "path_suggestions", "recordings_needed"},
     {"out_of_memory", "atomic_io", "compiled_modules"},
     {""},
     {"inside_folder", "strict_yaml", "progress", "interrupts", "licences", "beats_chords", "audio", "html"},

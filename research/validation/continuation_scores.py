@@ -22,8 +22,9 @@ from talim.audio.read import list_audio_files, read
 from talim.corpus.manifest import Clip
 from talim.evaluation.continuation_scores import Continued, score_continuations
 from talim.metrics.cache import MetricCache
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting.continuation_section import NAMES
-from talim.reporting.sample_changes import BETTER, MIN_RECORDINGS, WORSE, sample_changes
+from talim.reporting.sample_changes import BETTER, WORSE, sample_changes
 from talim.synthesis.performer import perform
 
 PHRASE_SECONDS, NEW_SECONDS, START_SECONDS = 4.0, 6.0, 3.0
@@ -83,7 +84,7 @@ def recorded_pieces(folder: Path) -> list[list[Piece]]:
     needed, lists, start = PHRASE_SECONDS + 2 * NEW_SECONDS, [], 0.0
     while True:
         long = {name: sound for name, sound in sounds.items() if sound.seconds >= start + needed}
-        if len(long) < MIN_RECORDINGS:
+        if len(long) < HELD_OUT_TO_COMPARE:
             return lists
         lists.append([cut_piece(sound, start, name) for name, sound in long.items()])
         start += needed

@@ -16,7 +16,7 @@ from fixtures.prepared_corpus import make
 
 from talim.atomic_io import write_text
 from talim.corpus import corpus_folder
-from talim.corpus.corpus_folder import changed_sides, split_item, tell_changed_sides
+from talim.corpus.corpus_folder import changed_sides, split_items, tell_changed_sides
 from talim.corpus.manifest import Clip, Corpus
 from talim.errors import TalimError
 from talim.progress import Progress
@@ -76,11 +76,11 @@ def test_summarize_names_the_scale_of_every_fraction(three: Path, out: Path) -> 
     assert '"clipped_fraction"' in text
 
 
-def test_split_item_prefers_musicbrainz_ids_to_titles(three: Path, out: Path) -> None:
+def test_split_items_prefer_musicbrainz_ids_to_titles(three: Path, out: Path) -> None:
     clip = make(three, out).clips[0]
-    assert split_item(clip).release == clip.release == "unknown"
+    assert split_items([clip])[0].release == clip.release == "unknown"
     with_ids = clip.model_copy(update={"release": "Album", "extra": {"release_mbid": "r1", "lead_performer": "A"}})
-    item = split_item(with_ids)
+    (item,) = split_items([with_ids])
     assert (item.release, item.work, item.lead) == ("r1", "unknown", "A")
 
 

@@ -23,10 +23,11 @@ from fixtures.prepared_corpus import RATE_HZ, make, snapshot
 from talim.audio import Audio, write
 from talim.backbones.readable_text import TextReader
 from talim.corpus import report
-from talim.corpus.captions import NO_CAPTION
+from talim.corpus.captions import NO_CAPTION, RecordingMetadata, file_metadata
 from talim.corpus.importers.folder import list_recordings
 from talim.corpus.manifest import Corpus
-from talim.corpus.prepare import filter_by_licence, prepare
+from talim.corpus.prepare import filter_by_licence, prepare, read_descriptions
+from talim.corpus.recordings import SourceFile
 from talim.errors import TalimError, UsageError
 from talim.progress import Progress
 from talim.reporting.messages import corpus_message
@@ -144,6 +145,22 @@ def test_prepare_with_named_recordings_holds_them_out(three: Path, out: Path) ->
     with pytest.raises(UsageError, match="did you mean"):
         make(three, out, held_out=("bb",))
     assert Corpus.load(out).hash == corpus.hash
+
+
+def test_prepare_reads_the_metadata_of_each_file_once(
+    folder: Path, record: Any, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.wav", "b.wav"):
+        record(name, 2)
+    read: list[str] = []
+
+    def counted(file: SourceFile, *options: Any) -> RecordingMetadata:
+        read.append(file.name)
+        return file_metadata(file, *options)
+
+    monkeypatch.setattr("talim.corpus.prepare.file_metadata", counted)
+    make(folder, out, held_out=("a",))
+    assert sorted(read) == ["a.wav", "b.wav"]
 
 
 def test_prepare_with_an_unknown_recording_held_out_decodes_nothing(folder: Path, out: Path) -> None:
@@ -297,17 +314,18 @@ def licensed(folder: Path, make_recordings: Any, *licences: str) -> Path:
 def test_filter_by_licence_skips_forbidden_and_unknown_licences(tmp_path: Path, make_recordings: Any) -> None:
     recordings = licensed(tmp_path / "takes", make_recordings, "CC0-1.0", "CC BY-NC 4.0", "", "CC BY 4.0")
     imported = list_recordings(recordings, tmp_path / "out")
-    allowed = filter_by_licence(imported, {}, "commercial")
+    described = read_descriptions(imported.files, {})
+    allowed = filter_by_licence(imported, described, "commercial")
     assert [file.name for file in allowed.files] == ["take-0.wav", "take-3.wav"]
     assert {row["file"]: row["reason"] for row in allowed.skipped} == {
         "take-1.wav": "its licence (CC BY-NC 4.0) forbids commercial use",
         "take-2.wav": "its licence (unknown) is not known to allow commercial use",
     }
-    assert filter_by_licence(imported, {}) is imported
+    assert filter_by_licence(imported, described) is imported
     edited = {"take-2.wav": {"licence": "CC0-1.0"}}  # a row of the corpus's own metadata.csv wins
-    assert len(filter_by_licence(imported, edited, "commercial").files) == 3
+    assert len(filter_by_licence(imported, read_descriptions(imported.files, edited), "commercial").files) == 3
     with pytest.raises(UsageError, match="unknown licence use 'selling'"):
-        filter_by_licence(imported, {}, "selling")
+        filter_by_licence(imported, described, "selling")
 
 
 def test_prepare_for_commercial_use_without_allowed_recording_raises(tmp_path: Path, make_recordings: Any) -> None:

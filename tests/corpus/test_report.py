@@ -104,6 +104,7 @@ def test_write_of_a_corpus_without_captions_says_what_they_would_add(folder: Pat
         write(folder / f"{number}.wav", sound(number))
     text = text_of(make(folder, out))
     assert "2 recordings: no caption yet" in text
+    assert "Only one held-out recording: an interval by recording needs two or more. A comparison decides from" in text
     assert "No caption. Training." in text
     assert "Captions would let a prompt choose within the music" in text
     assert "Examples:" not in text

@@ -22,9 +22,11 @@ from talim.corpus.split_groups import (
     SplitItem,
     assign_groups,
     given_sides,
+    performers,
     side_of,
     sides_of_recordings,
     split_leakage,
+    with_single_performers,
 )
 from talim.errors import UsageError
 from talim.reporting.messages import corpus_message
@@ -35,6 +37,72 @@ SIDES = ("train", "validation", "held_out")
 
 def item(name: str, performer: str = "unknown", release: str = "unknown", work: str = "unknown") -> SplitItem:
     return SplitItem(name, name, performer, f"{name}.wav", 0.0, 60.0, release, work)
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("A | b", ("a", "b")),
+        ("A;A", ("a",)),
+        ("unknown", ()),
+        (" Ṣafiye  Ayla ", ("safiye ayla",)),
+        ("山田太郎 | 山田　太郎 | 山田 太郎", ("山田太郎",)),
+        ("なし", ()),
+        ("Meera | 不明", ("meera",)),
+        ("김 철수;김철수", ("김철수",)),
+        ("N/A", ()),
+        ("－", ()),
+        ("Yok", ()),
+        ("Various Artists", ()),
+        ("V.A. | Anon.", ()),
+        ("Meera; Çeşitli Sanatçılar", ("meera",)),
+        ("作者不詳", ()),
+        ("Anderson", ("anderson",)),
+        ("Myself | 自分", ("me",)),
+    ],
+)
+def test_performers_splits_and_folds_case_and_accents(cell: str, expected: tuple[str, ...]) -> None:
+    assert tuple(performers(cell)) == expected
+
+
+SINGLE = [
+    (["me", "me and Rafiq", "Myself"], ["me", "me | Rafiq", "Myself"]),
+    (["A", "A and B", "B and C"], ["A", "A | B", "B | C"]),
+    (["Simon & Garfunkel", "Earth, Wind & Fire"], ["Simon & Garfunkel", "Earth, Wind & Fire"]),
+    (["Simon & Garfunkel", "Garfunkel"], ["Simon | Garfunkel", "Garfunkel"]),
+    (["Anderson", "And", "Er"], ["Anderson", "And", "Er"]),
+    (
+        ["Meera", "Meera & others", "Ali (feat. Meera)", "Meera w/ Sue"],
+        ["Meera", "Meera", "Ali | Meera", "Meera | Sue"],
+    ),
+    (["Ayşe", "Ayşe ve Zeki", "Zeki ile Can", "Veli"], ["Ayşe", "Ayşe | Zeki", "Zeki | Can", "Veli"]),
+    (["田中", "田中と鈴木", "鈴木、さとみ", "さとみと健"], ["田中", "田中 | 鈴木", "鈴木 | さとみ", "さとみ | 健"]),
+    (["私", "自分と林", "里とし"], ["私", "自分 | 林", "里とし"]),
+    (["मीरा", "मीरा और राम"], ["मीरा", "मीरा | राम"]),
+    (["various", "Meera | anonymous", "Traditional"], ["unknown", "Meera", "unknown"]),
+]
+
+
+@pytest.mark.parametrize(("cells", "single"), SINGLE)
+def test_with_single_performers_takes_names_apart_where_one_stands_alone(cells: list[str], single: list[str]) -> None:
+    found = with_single_performers([item(str(number), cell) for number, cell in enumerate(cells)])
+    assert [each.performer for each in found] == single
+
+
+def test_with_single_performers_makes_a_chain_one_group() -> None:
+    items = with_single_performers([item("a", "A"), item("b", "A and B"), item("c", "B and C"), item("d", "Anders")])
+    assert len({*assign_groups(items, ("performer",), ()).values()}) == 2
+    assert [each.joint for each in items] == ["", "A and B", "B and C", ""]
+
+
+def test_make_split_never_tests_on_whoever_is_trained_on_in_a_joint_cell() -> None:
+    """The user's own music is one group, however each row names it, and the explanation says how a cell was read."""
+    cells = ["me", "me", "me and Rafiq", "Myself", "Meera", "Sue", "Ali", "various"]
+    items = with_single_performers([item(f"r{number}", cell) for number, cell in enumerate(cells)])
+    for seed in range(10):
+        split = make_split(items, held_out_fraction=0.3, seed=seed)
+        assert len({split.sides[f"r{number}"] for number in range(4)}) == 1
+        assert "Read as several performers, as one of them is also named alone: me and Rafiq." in split.explanation
 
 
 def test_assign_groups_connects_recordings_transitively() -> None:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fixtures.run_folder import make_run
 
 from talim.reporting import messages
@@ -64,12 +65,14 @@ def test_corpus_message_tells_what_is_not_understood_as_a_licence() -> None:
     ) in messages.corpus_message(SUMMARY | {"rights": rights}, Path("corpus")).splitlines()
 
 
-def test_corpus_message_of_one_held_out_recording_says_that_it_gives_no_interval() -> None:
-    for count, told in ((1, True), (2, False)):
-        split = SUMMARY["split"] | {"held_out": {"clips": 4, "recordings": count}}
-        lines = messages.corpus_message(SUMMARY | {"split": split}, Path("corpus")).splitlines()
-        note = "note: only one held-out recording: an interval by recording needs two or more"
-        assert (note in lines) == told
+@pytest.mark.parametrize(
+    ("count", "told"), [(1, "only one held-out recording: an interval"), (5, "only 5 held-out recordings: "), (6, "")]
+)
+def test_corpus_message_of_few_held_out_recordings_says_what_they_allow(count: int, told: str) -> None:
+    split = SUMMARY["split"] | {"held_out": {"clips": 8, "recordings": count}}
+    lines = messages.corpus_message(SUMMARY | {"split": split}, Path("corpus")).splitlines()
+    notes = [line for line in lines if line.startswith("note: only ")]
+    assert [told in note and note.endswith("named by --held-out.") for note in notes] == [True] * bool(told)
 
 
 def test_evaluation_message_says_what_got_worse(tmp_path: Path) -> None:

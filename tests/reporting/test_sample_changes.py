@@ -10,9 +10,9 @@ import pytest
 
 from talim.evaluation import score_table
 from talim.evaluation.score_table import Estimate, Measure
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting.sample_changes import (
     BETTER,
-    MIN_RECORDINGS,
     NAMES,
     SAME,
     TOO_FEW,
@@ -93,7 +93,7 @@ def test_samples_sentence_names_worse_before_better_and_the_table_has_the_values
 def test_samples_sentence_of_few_recordings_says_how_many_are_needed() -> None:
     text = samples_sentence(scores(row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.0, 3))))["en"]
     assert "from prompts of 3 recordings, whether it became better or worse cannot be told" in text
-    assert f"prompts of {MIN_RECORDINGS} held-out recordings or more" in text
+    assert f"prompts of {HELD_OUT_TO_COMPARE} held-out recordings or more" in text
     assert "91" not in text
 
 
@@ -152,7 +152,7 @@ def test_equal_audio_is_called_better_or_worse_by_chance_alone(recordings: int) 
     rng = np.random.default_rng(recordings)
     verdicts = [{change.verdict for change in sample_changes(drawn(rng, recordings, 0.0))} for _ in range(400)]
     wrong = np.mean([bool(each & {BETTER, WORSE}) for each in verdicts])
-    assert wrong <= (0.0 if recordings < MIN_RECORDINGS else 0.075)  # 0.05 and two standard errors
+    assert wrong <= (0.0 if recordings < HELD_OUT_TO_COMPARE else 0.075)  # 0.05 and two standard errors
 
 
 @pytest.mark.parametrize(("shift", "verdict", "other"), [(3.0, BETTER, WORSE), (-3.0, WORSE, BETTER)])

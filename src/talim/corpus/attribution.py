@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from talim.corpus.manifest import Clip
-from talim.corpus.split_groups import performer_names
+from talim.corpus.split_groups import performers
 from talim.terminal_text import one_line
 
 FIELDS = ("performer", "title", "source", "licence", "consent")
@@ -34,7 +34,7 @@ def training_music(trained: Sequence[Clip], measured: Sequence[Clip]) -> dict[st
     return {
         "trained_on": {
             "recordings": sorted(sounds),
-            "performers": sorted({name for clip in trained for name in performer_names(clip.performer)}),
+            "performers": sorted({name for clip in trained for name in performers(clip.performer)}),
             "clips": len(trained),
             "seconds": round(sum(clip.seconds for clip in trained), 2),
             "ai_generated": len({clip.sound_group for clip in trained if clip.ai_generated}),

@@ -28,7 +28,15 @@ from talim.corpus.segment import (
     segmentation_file,
 )
 from talim.corpus.split import Split, list_names
-from talim.corpus.split_groups import HELD_OUT, TRAIN, VALIDATION, SplitItem, performer_names, split_leakage
+from talim.corpus.split_groups import (
+    HELD_OUT,
+    TRAIN,
+    VALIDATION,
+    SplitItem,
+    performers,
+    split_leakage,
+    with_single_performers,
+)
 from talim.corpus.tables import format_lines, read_table
 from talim.errors import TalimError
 from talim.html.formatting import format_counted
@@ -106,6 +114,8 @@ def summarize(  # noqa: PLR0913
 ) -> dict[str, Any]:
     """The summary as plain JSON values; `clips` are all clips, `caption_table` is where missing captions belong."""
     used = with_split(clips, split)
+    items = [item for item in split_items(clips) if item.id in split.sides]
+    sound_groups = {clip.id: clip.sound_group for clip in used}
     gap = [clip for clip in clips if clip.id not in split.sides]
     sides = {side: [clip for clip in used if clip.split == side] for side in ("train", "validation", "held_out")}
     notes = [
@@ -125,8 +135,8 @@ def summarize(  # noqa: PLR0913
         "source_format": imported.format,
         "source_name": Path(imported.source).resolve().name,
         **_amount(used),
-        "performers": len({name for clip in used for name in performer_names(clip.performer)}),
-        "recordings_without_performer": len({clip.sound_group for clip in used if clip.performer == UNKNOWN}),
+        "performers": len({name for item in items for name in performers(item.performer)}),
+        "recordings_without_performer": len({sound_groups[item.id] for item in items if item.performer == UNKNOWN}),
         "split": {
             "strategy": split.strategy,
             "seed": seed,
@@ -138,7 +148,7 @@ def summarize(  # noqa: PLR0913
             "validation_recordings": sorted({clip.recording for clip in sides["validation"]}),
             "held_out_recordings": sorted({clip.recording for clip in sides["held_out"]}),
             "gap": _amount(gap),
-            "leakage": split_leakage([split_item(clip) for clip in used], split.sides, pairs),
+            "leakage": split_leakage(items, split.sides, pairs),
             "random_split_leakage": dict(random_leakage) if random_leakage else None,
         },
         "rights": rights_of(used),
@@ -157,18 +167,23 @@ def summarize(  # noqa: PLR0913
     }
 
 
-def split_item(clip: Clip) -> SplitItem:
-    """A clip for the split; MusicBrainz ids distinguish releases and works better than titles."""
-    return SplitItem(
-        clip.id,
-        clip.recording,
-        clip.performer,
-        clip.source_file,
-        clip.start_seconds,
-        clip.seconds,
-        release=clip.extra.get("release_mbid", clip.release),
-        work=clip.extra.get("work_mbid", clip.work),
-        lead=clip.extra.get("lead_performer", UNKNOWN),
+def split_items(clips: Iterable[Clip]) -> list[SplitItem]:
+    """Clips for the split; MusicBrainz ids distinguish releases and works better than titles."""
+    return with_single_performers(
+        [
+            SplitItem(
+                clip.id,
+                clip.recording,
+                clip.performer,
+                clip.source_file,
+                clip.start_seconds,
+                clip.seconds,
+                release=clip.extra.get("release_mbid", clip.release),
+                work=clip.extra.get("work_mbid", clip.work),
+                lead=clip.extra.get("lead_performer", UNKNOWN),
+            )
+            for clip in clips
+        ]
     )
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.corpus.recordings import AnnotatedSection
-from talim.corpus.split_groups import folded_name, performer_names
+from talim.corpus.split_groups import folded_name, listed_names, performers
 from talim.errors import TalimError
 from talim.html.formatting import format_counted
 from talim.traditions.devanagari import romanize_devanagari
@@ -424,11 +424,9 @@ def _name_notes(clips: Sequence[Clip], column: str) -> list[str]:
     """Spellings of performers, releases or works that differ in case and accents only, so that the split joins them."""
     spellings: dict[str, dict[str, None]] = defaultdict(dict)
     for clip in clips:
-        cell = str(getattr(clip, column))
-        for text in cell.replace(";", "|").split("|") if cell != UNKNOWN else ():
-            if name := " ".join(text.split()):
-                for key in performer_names(name):
-                    spellings[key][name] = None
+        for text in re.split("[|;]", str(getattr(clip, column))):
+            for name, written in (performers if column == "performer" else listed_names)(text).items():
+                spellings[name][written] = None
     return [f"{column}: {', '.join(texts)} are one for the split" for texts in spellings.values() if len(texts) > 1]
 
 

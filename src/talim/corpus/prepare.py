@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from talim.corpus.corpus_folder import (
     read_edited_captions,
     remove_corpus,
     remove_stale,
-    split_item,
+    split_items,
     summarize,
     with_split,
     write_corpus,
@@ -47,6 +46,7 @@ from talim.traditions.name_matching import slugify
 
 EDITABLE_TABLE = "metadata.csv"  # in the corpus
 LICENCE_USES = ("any", "commercial")
+Description = RecordingMetadata | TalimError  # of a file: its metadata, or why they cannot be read
 _COPIED_FIELDS = ("recording", "performer", "licence", "source", "consent", "release", "work")  # to each clip
 
 
@@ -96,21 +96,22 @@ def prepare(  # noqa: PLR0913
     for line in generated_lines(imported, makers):
         progress.log(one_line(line))
     listed = len(imported.files)
-    imported = filter_by_licence(imported, edited, license_use)
+    described = read_descriptions(imported.files, edited, caption)
+    imported = filter_by_licence(imported, described, license_use)
     refused = listed - len(imported.files)
     if refused:
         progress.log(
             f"{refused} of {format_counted(listed, 'recording')} left out: the licence forbids commercial use or is "
             "not known"
         )
-    _check_held_out(held_out, imported, edited)
+    _check_held_out(held_out, imported, described)
     imported, sides = _with_given_sides(imported, edited, bool(held_out), progress)
     with Run(out).lock():
         before = previous_summary(out)
         stats = segment_all(_best_described_first(imported.files, edited), out, config, progress)
         stats.skipped[:0] = imported.skipped
         try:
-            metadata = _read_all_metadata(imported, edited, caption, stats, progress)
+            metadata = _usable_metadata(imported, described, stats, progress)
             landmarks = {name: load_landmarks(out, stats.segmented[name].source_hash, config) for name in metadata}
             duplicates = _leave_out_copies(_duplicates(out, landmarks, stats), metadata, stats)
             pairs = [(pair.first, pair.second) for pair in duplicates]
@@ -123,7 +124,7 @@ def prepare(  # noqa: PLR0913
                 progress,
             )
             imported = _with_label_notes(imported, spelling_notes, metadata, progress)
-            items = [split_item(clip) for clip in clips]
+            items = split_items(clips)
             fraction = default_fraction(items) if held_out_fraction is None else held_out_fraction
             split = add_validation(
                 make_split(
@@ -150,7 +151,6 @@ def prepare(  # noqa: PLR0913
                 raise type(error)(f"{error}; {left_out}") from error
             raise
         table = _caption_table(imported, edited, metadata, out)
-        leakage = random_split_leakage(items, fraction, seed, pairs)
         summary = summarize(
             clips,
             split,
@@ -160,7 +160,7 @@ def prepare(  # noqa: PLR0913
             stats,
             imported,
             near_duplicates=duplicates,
-            random_leakage=leakage,
+            random_leakage=random_split_leakage(items, fraction, seed, pairs),
             caption_table=table,
         )
         corpus = Corpus(out, with_split(clips, split), summary, _prepare_stats(before, stats, config))
@@ -205,29 +205,43 @@ def _with_given_sides(
     return _with_notes(imported, f"column {SPLIT_COLUMN}", notes, progress), sides
 
 
-def _check_held_out(held_out: Collection[str], imported: ImportResult, edited: Mapping[str, Mapping[str, str]]) -> None:
+def read_descriptions(
+    files: Iterable[SourceFile], edited: Mapping[str, Mapping[str, str]], caption: str | None = None
+) -> dict[str, Description]:
+    """The metadata of each file by its name, or why they cannot be read.
+
+    `edited` are the rows of the corpus's own metadata.csv by file name; they win over the source's.
+    """
+    described: dict[str, Description] = {}
+    for file in files:
+        try:
+            described[file.name] = file_metadata(file, edited.get(file.name, {}), caption)
+        except TalimError as error:
+            described[file.name] = error
+    return described
+
+
+def _check_held_out(held_out: Collection[str], imported: ImportResult, described: Mapping[str, Description]) -> None:
     """UsageError for a name that is of no recording, before any is decoded."""
-    recording_of: dict[str, str] = {}
-    for file in imported.files if held_out else ():
-        with contextlib.suppress(TalimError):  # `_read_all_metadata` reports unreadable metadata
-            recording_of[file.name] = file_metadata(file, edited.get(file.name, {}), None).recording
+    metadata = {file.name: described[file.name] for file in imported.files if held_out}
+    recording_of = {name: each.recording for name, each in metadata.items() if isinstance(each, RecordingMetadata)}
     if recording_of:
         find_recordings(held_out, recording_of)
 
 
 def filter_by_licence(
-    imported: ImportResult, edited: Mapping[str, Mapping[str, str]], license_use: str = "any"
+    imported: ImportResult, described: Mapping[str, Description], license_use: str = "any"
 ) -> ImportResult:
     """The source without the recordings whose licence does not allow the use; those are listed in `skipped`.
 
-    `edited` are the rows of the corpus's own metadata.csv by file name; they win over the source's. Raises UsageError
-    for an unknown use, TalimError where no recording remains.
+    `described` is what `read_descriptions` found. Raises UsageError for an unknown use, TalimError where no recording
+    remains.
     """
     if license_use not in LICENCE_USES:
         raise UsageError(f"unknown licence use {license_use!r}; choose one of {', '.join(LICENCE_USES)}")
     if license_use == "any":
         return imported
-    objections = {file.name: commercial_use_objection(_licence(file, edited)) for file in imported.files}
+    objections = {file.name: commercial_use_objection(_licence(described[file.name])) for file in imported.files}
     refused = [{"file": name, "reason": reason} for name, reason in objections.items() if reason]
     allowed = tuple(file for file in imported.files if not objections[file.name])
     if not allowed:
@@ -240,11 +254,9 @@ def filter_by_licence(
     return replace(imported, files=allowed, skipped=(*imported.skipped, *refused))
 
 
-def _licence(file: SourceFile, edited: Mapping[str, Mapping[str, str]]) -> str:
-    try:
-        return file_metadata(file, edited.get(file.name, {}), None).licence
-    except TalimError:  # `_read_all_metadata` reports unreadable metadata; until then the licence is unknown
-        return UNKNOWN
+def _licence(description: Description) -> str:
+    """The licence; unknown where the metadata cannot be read, which `_usable_metadata` reports."""
+    return description.licence if isinstance(description, RecordingMetadata) else UNKNOWN
 
 
 def _check_options(config: SegmentationConfig, held_out_fraction: float | None, caption: str | None, out: Path) -> None:
@@ -265,22 +277,17 @@ def _check_options(config: SegmentationConfig, held_out_fraction: float | None, 
         raise UsageError(f"{out}: holds other files ({min(foreign)}) and no corpus; choose a new folder")
 
 
-def _read_all_metadata(
-    imported: ImportResult,
-    edited: Mapping[str, Mapping[str, str]],
-    caption: str | None,
-    stats: PrepareStats,
-    progress: Progress,
+def _usable_metadata(
+    imported: ImportResult, described: Mapping[str, Description], stats: PrepareStats, progress: Progress
 ) -> dict[str, RecordingMetadata]:
-    """Metadata by file name; files with unreadable metadata are added to `stats.skipped`."""
+    """Metadata of the files that were cut, by name; those with unreadable metadata are added to `stats.skipped`."""
     metadata: dict[str, RecordingMetadata] = {}
     for file in imported.files:
         if file.name not in stats.segmented:
             continue
-        try:
-            recording = metadata[file.name] = file_metadata(file, edited.get(file.name, {}), caption)
-        except TalimError as error:
-            stats.skipped.append({"file": file.name, "reason": f"its metadata: {error}"})
+        recording = described[file.name]
+        if not isinstance(recording, RecordingMetadata):
+            stats.skipped.append({"file": file.name, "reason": f"its metadata: {recording}"})
             continue
         late = _late_sections(recording, stats.segmented[file.name].levels)
         other_mode = other_mode_in_caption(recording.caption, recording.labels, recording.sections)

@@ -22,6 +22,7 @@ from talim.html.formatting import format_counted, format_duration, format_number
 from talim.html.render import TEMPLATES, render
 from talim.html.spectrogram import spectrogram
 from talim.licences import allows_commercial_use, licence_remark
+from talim.recordings_needed import COMPARISON_SENTENCE, held_out_note
 from talim.version import __version__
 
 MAX_AUDIO_PLAYERS = 6  # about 150 kB of the page each
@@ -188,6 +189,7 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
     clipped = sum(row["clipped_fraction"] > _MAX_CLIPPED_FRACTION for row in levels)
     missing = facts["missing_captions"] or {"file": "metadata.csv", "names": [], "kept_out": []}
     skipped = len(facts["skipped"])
+    note = held_out_note(split["held_out"]["recordings"])
     generated = facts.get("ai_generated") or {"left_out": 0, "used": [], "held_out": 0}
     sentences = (
         (len(generated["used"]), "recording", "AI-generated and used on purpose: no music that anybody played."),
@@ -201,6 +203,7 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (forbidden, "recording", "under a licence that forbids commercial use."),
         (no_performer, "recording", "without a performer's name: the split cannot keep them apart."),
         (no_consent, "", "No consent of the performers is on record; a column consent in metadata.csv keeps it."),
+        (bool(note), "", f"{note.capitalize()}. {COMPARISON_SENTENCE}"),
         (split["relaxed"], "", f"The split is relaxed to {split['strategy']}: {(split['relaxed'] or [''])[0]}."),
         (duplicates, "pair", "of files with the same audio; each pair is kept on one side."),
         (clipped, "recording", "clipped: the model will learn the distortion too."),

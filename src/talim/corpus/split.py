@@ -7,7 +7,6 @@ designs are chosen, scores never see it.
 from __future__ import annotations
 
 import difflib
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,13 +19,14 @@ from talim.corpus.manifest import UNKNOWN
 from talim.corpus.split_groups import (
     GROUPING_FUNCTIONS,
     HELD_OUT,
+    OWN_NAME,
     TRAIN,
     VALIDATION,
     DuplicatePairs,
     SplitGroups,
     SplitItem,
     assign_groups,
-    performer_names,
+    performers,
     split_leakage,
 )
 from talim.errors import TalimError, UsageError
@@ -102,6 +102,21 @@ def make_split(
     the test is drawn from the others where no recording has that side. Raises UsageError for an unknown name or an
     infeasible strategy, and for given sides that leave no test or training; TalimError where nothing can be held out.
     """
+    split = _make_split(items, held_out_fraction, seed, split_by, held_out, given or {}, duplicates)
+    joint = sorted({item.joint for item in items if item.joint})
+    note = f" Read as several performers, as one of them is also named alone: {list_names(joint)}." if joint else ""
+    return replace(split, explanation=split.explanation + note)
+
+
+def _make_split(
+    items: Sequence[SplitItem],
+    held_out_fraction: float,
+    seed: int,
+    split_by: str,
+    held_out: Collection[str],
+    given: Mapping[str, str],
+    duplicates: DuplicatePairs,
+) -> Split:
     if held_out:
         return _split_by_name(items, held_out, duplicates)
     if split_by not in ("auto", *SPLIT_STRATEGIES):
@@ -158,12 +173,12 @@ def _split_by_groups(
     drawn = _draw_recordings(strategy, items, held_out_fraction, seed, duplicates, {})
     sides = _sides(items, lambda item: item.recording in drawn)
     names = sorted(drawn)
-    performers, note = "", _unheard_performers_note(items, sides)
+    named, note = "", _unheard_performers_note(items, sides)
     if strategy == "performer":
-        known = {item.performer for item in items if item.recording in names} - {UNKNOWN}
-        performers = f" ({list_names(sorted(known))})" if known else ""
+        known = _named(item for item in items if item.recording in names)
+        named = f" ({list_names(sorted(known.values()))})" if known else ""
         note = _unknown_performers_note(items) + note
-    return Split(strategy, sides, f"{HELD_OUT_WORDS}: {list_names(names)}{performers}. {_GUARANTEES[strategy]}{note}")
+    return Split(strategy, sides, f"{HELD_OUT_WORDS}: {list_names(names)}{named}. {_GUARANTEES[strategy]}{note}")
 
 
 def _draw_recordings(
@@ -261,11 +276,10 @@ def _split_by_name(items: Sequence[SplitItem], held_out: Collection[str], duplic
 
 def _with_performers(text: str, items: Sequence[SplitItem], sides: Mapping[str, str]) -> tuple[str, str]:
     """What the sides turn out to keep apart, performer or recording, and the text with a sentence on it."""
-    elsewhere = {name for item in items if sides[item.id] != HELD_OUT for name in performer_names(item.performer)}
-    held_out = [item for item in items if sides[item.id] == HELD_OUT]
-    shared = sorted({item.performer for item in held_out if elsewhere & {*performer_names(item.performer)}})
-    if shared:
-        return "recording", f"{text}. {list_names(shared)} can be heard in training too."
+    elsewhere = _named(item for item in items if sides[item.id] != HELD_OUT)
+    held_out = _named(item for item in items if sides[item.id] == HELD_OUT)
+    if shared := sorted(text for name, text in held_out.items() if name in elsewhere):
+        return "recording", f"{text}. Heard in training too: {list_names(shared)}."
     if all(item.performer == UNKNOWN for item in items):
         return "recording", f"{text}. {_GUARANTEES['recording']} (No recording names its performer.)"
     text += ". No performer that the metadata name for them is in training."
@@ -436,23 +450,30 @@ def list_names(names: Sequence[str]) -> str:
 
 def _unheard_performers_note(items: Sequence[SplitItem], sides: Mapping[str, str]) -> str:
     """A sentence where the test may have nothing of those who are trained on: it names none, or training one only."""
-    held_out = [performer_names(item.performer) for item in items if sides[item.id] == HELD_OUT]
+    held_out = [performers(item.performer).keys() for item in items if sides[item.id] == HELD_OUT]
+    training = [item for item in items if sides[item.id] != HELD_OUT]
     seconds: dict[str, float] = defaultdict(float)
-    written: dict[str, str] = {}
-    for item in sorted(items, key=lambda item: item.id):
-        if sides[item.id] != HELD_OUT:
-            for name in re.split(r"\s*[;|]\s*", item.performer):
-                for key in performer_names(name):
-                    seconds[key] += item.seconds
-                    written.setdefault(key, name)
-    if not seconds or any({*names} & {*seconds} for names in held_out) or (all(held_out) and len(seconds) > 1):
+    for item in training:
+        for name in performers(item.performer):
+            seconds[name] += item.seconds
+    if not seconds or any(names & seconds.keys() for names in held_out) or (all(held_out) and len(seconds) > 1):
         return ""
-    names = [written[key] for key in sorted(seconds, key=lambda key: (-seconds[key], key))]
+    written = _named(training)
+    names = [written[name] for name in sorted(seconds, key=lambda name: (-seconds[name], name))]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f" Nothing of the test is known to be by {', '.join(names[:3])}{more}: to test on them too, write train, "
+        f" Nothing of the test is known to be by {', '.join(names[:3])}{more}: to test on that music too, write train, "
         "validation or test for recordings into the column split, or leave performer empty."
     )
+
+
+def _named(items: Iterable[SplitItem]) -> dict[str, str]:
+    """The performers of clips as they are written, by name; whoever wrote "me" is told that it is them."""
+    found: dict[str, str] = {}
+    for item in sorted(items, key=lambda item: item.id):
+        for name, text in performers(item.performer).items():
+            found.setdefault(name, f'you ("{text}")' if name == OWN_NAME else text)
+    return found
 
 
 def _unknown_performers_note(items: Sequence[SplitItem]) -> str:

@@ -1,7 +1,8 @@
 """What a split must respect: recordings that belong together, and the sides that the metadata name.
 
-Recordings belong together by performers, releases, works and shared audio; `split_leakage` is how much of that a split
-has on both sides. The column `split` of metadata names the side of a recording, in the usual words for it.
+Recordings belong together by performers, as their names are read, by releases, works and shared audio; `split_leakage`
+is how much of that a split has on both sides. The column `split` of metadata names the side of a recording, in the
+usual words for it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from talim.corpus.manifest import UNKNOWN, Clip
 from talim.corpus.recordings import SourceFile
@@ -23,6 +24,25 @@ from talim.traditions.name_matching import UNDECOMPOSED
 _FIRST_ACCENT = 200  # combining class; below it are marks that belong to a letter, such as the Japanese voicing mark
 _CJK = "\u3005-\u30ff\u3400-\u9fff\uac00-\ud7a3"
 _BLANK_IN_NAME = re.compile(f"(?<=[{_CJK}]) (?=[{_CJK}])")  # these scripts write a name with or without one
+# What stands between the names of several people in one cell, beside | and ;. A Japanese "to" is none within hiragana.
+_BETWEEN_NAMES = re.compile(
+    r"(?<=\s)w/|[,、/+&]|(?<=[^\Wぁ-ゖ])と(?=\w)|(?<=\w)と(?=[^\Wぁ-ゖ])|(?<=\s)と(?=\s)|(?<=[가-힣])[와과](?=\s)"
+    r"|(?<=\s)(?:and|with|featuring|feat|ft|ve|ile|und|mit|et|avec|y|con|e|com|en|met|и|с|और|तथा|و)\b\.?",
+    re.IGNORECASE,
+)
+# As `folded_name` has them: words for nobody in particular, and words for whoever writes the table.
+_NOBODY = frozenset({
+    "various", "various artists", "various performers", "various musicians", "va", "v a", "anon", "anonymous", "artist",
+    "performer", "musician", "unknown artist", "unknown artists", "unknown performer", "unknown musician", "not known",
+    "unnamed", "someone", "somebody", "nobody", "traditional", "trad", "tba", "tbd", "others", "other", "friends", "co",
+    "et al", "anonim", "cesitli", "cesitli sanatcilar", "bilinmeyen sanatci", "digerleri", "arkadaslari", "匿名",
+    "作者不詳", "演奏者不明", "奏者不明", "ほか", "他", "様々", "いろいろ", "オムニバス", "अज्ञात कलाकार", "विविध",
+})  # fmt: skip
+_OWN_WORDS = frozenset({
+    "me", "myself", "i", "self", "us", "we", "ourselves", "kendim", "kendimiz", "私", "自分", "僕", "俺", "本人",
+    "わたし", "ich", "moi", "मैं", "खुद", "स्वयं", "我", "我自己",
+})  # fmt: skip
+OWN_NAME = "me"  # of the performer whom any of these words means
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held_out"  # the last one is the test side
 LEAKAGE_KEYS = ("performer", "release", "work")
 DuplicatePairs = Sequence[tuple[str, str]]  # source files with a common stretch of audio
@@ -50,12 +70,63 @@ class SplitItem:
     release: str = UNKNOWN
     work: str = UNKNOWN
     lead: str = UNKNOWN  # the soloist, where the source distinguishes one from the accompanists
+    joint: str = ""  # a cell of several people as it is written, see `with_single_performers`
 
 
-def performer_names(performer: str) -> tuple[str, ...]:
-    """The performers of a cell such as "A | B", as `folded_name` has them; none where unknown."""
-    parts = (part.strip() for part in performer.replace(";", "|").split("|"))
-    return tuple(dict.fromkeys(folded_name(part) or part for part in parts if not is_missing(part)))
+def listed_names(cell: str) -> dict[str, str]:
+    """The names in a cell such as "A | B", by `folded_name`, as they are written; none where unknown."""
+    names: dict[str, str] = {}
+    for part in re.split("[|;]", cell):
+        if not is_missing(text := " ".join(part.split())):
+            names.setdefault(folded_name(text) or text, text)
+    return names
+
+
+def performers(cell: str) -> dict[str, str]:
+    """As `listed_names`, without words for nobody ("various artists"); "me", "myself" and their like are one name."""
+    names = {name: text for name, text in listed_names(cell).items() if name not in _NOBODY}
+    return {OWN_NAME if name in _OWN_WORDS else name: text for name, text in names.items()}
+
+
+def with_single_performers(items: Sequence[SplitItem]) -> list[SplitItem]:
+    """The items with each performer and soloist by name, or "unknown".
+
+    A name of several people ("A and B") is taken apart where one of them stands alone in another cell, or in another
+    name that is taken apart. "Simon & Garfunkel", of whom neither does, stays one.
+    """
+    cells = sorted({cell for item in items for cell in (item.performer, item.lead)})
+    known = {name: text for cell in cells for name, text in performers(cell).items()}
+    several = {name: people for name, text in known.items() if (people := _people(text))}
+    apart: dict[str, dict[str, str]] = {}
+    while new := {name for name in several.keys() - apart.keys() if known.keys() & several[name].keys()}:
+        apart |= {name: several[name] for name in new}
+        known |= {person: text for name in new for person, text in several[name].items()}
+
+    def single(cell: str) -> str:
+        names = performers(cell)
+        if names.keys() == listed_names(cell).keys() and cell not in joint:
+            return cell
+        texts = (text for name, written in names.items() for text in apart.get(name, {name: written}).values())
+        return " | ".join(texts) or UNKNOWN
+
+    joint = {cell for cell in cells if performers(cell).keys() & apart.keys()}
+    read = {cell: single(cell) for cell in cells}
+    return [
+        replace(
+            item,
+            performer=read[item.performer],
+            lead=read[item.lead],
+            joint=next((cell for cell in (item.performer, item.lead) if cell in joint), ""),
+        )
+        for item in items
+    ]
+
+
+def _people(name: str) -> dict[str, str]:
+    """The performers of a name such as "A and B" or "A (feat. B)"; none where it is of one."""
+    plain = re.sub(r"[()\[\]]", " ", unicodedata.normalize("NFKC", name))
+    people = performers(" | ".join(_BETWEEN_NAMES.split(plain)))
+    return people if people.keys() != performers(name).keys() else {}
 
 
 def folded_name(text: str) -> str:
@@ -71,10 +142,10 @@ def folded_name(text: str) -> str:
 
 
 GROUPING_FUNCTIONS: dict[str, Callable[[SplitItem], tuple[str, ...]]] = {
-    "performer": lambda item: performer_names(item.performer),
-    "lead": lambda item: performer_names(item.lead),
-    "release": lambda item: performer_names(item.release),
-    "work": lambda item: performer_names(item.work),
+    "performer": lambda item: tuple(performers(item.performer)),
+    "lead": lambda item: tuple(performers(item.lead)),
+    "release": lambda item: tuple(listed_names(item.release)),
+    "work": lambda item: tuple(listed_names(item.work)),
 }
 
 

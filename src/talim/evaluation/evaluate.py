@@ -20,6 +20,7 @@ from talim.generation.generate import GenerationOptions
 from talim.html.formatting import format_counted
 from talim.progress import Progress
 from talim.recipe import Recipe
+from talim.recordings_needed import held_out_note
 from talim.run import Run, provenance
 from talim.training import batches, model_card, start_adapter
 from talim.training.crops import EncodedClip
@@ -305,7 +306,7 @@ def _summary(
     return {
         "mean": float(np.mean(list(per_recording.values()))),
         "ci95": intervals.mean_interval(per_recording, bounds=bounds),
-        "ci_note": intervals.interval_note(len(per_recording)),
+        "ci_note": held_out_note(len(per_recording)) or None,
         "n_recordings": len(per_recording),
         "n_clips": len(values),
         "per_recording": per_recording,

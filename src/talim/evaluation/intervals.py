@@ -19,7 +19,6 @@ CONFIDENCE_LEVEL = 0.95
 POWER = 0.8
 MANY_RECORDINGS = 30  # from here on the error rate is the nominal one
 MAX_STRETCH = 2.0  # beyond it Hall's interval covers little more and finds less
-FEW_RECORDINGS = 6  # an interval from fewer comes with a note
 UNBOUNDED, NOT_NEGATIVE = (-math.inf, math.inf), (0.0, math.inf)  # the values that a quantity can have
 
 
@@ -162,17 +161,6 @@ def mean_by_recording(values: Sequence[float], recordings: Sequence[str]) -> dic
     for value, recording in zip(values, recordings, strict=True):
         by_recording.setdefault(recording, []).append(float(value))
     return {recording: float(np.mean(group)) for recording, group in sorted(by_recording.items())}
-
-
-def interval_note(count: int) -> str | None:
-    """Why there is no interval, or why one from few recordings is unreliable; None if neither applies."""
-    if count < 2:
-        return "only one held-out recording: an interval by recording needs two or more"
-    if count == 2:
-        return "only two held-out recordings: the interval is so wide that it says little"
-    if count < FEW_RECORDINGS:
-        return f"only {count} held-out recordings: the interval is rough"
-    return None
 
 
 def wilson_interval(count: float, of: float, z: float = 1.96) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from talim.html.render import render
 from talim.metrics import distribution_distances, diversity, embeddings, melodic_ngrams
 from talim.metrics.cache import MetricCache
 from talim.metrics.distribution_distances import RecordingDistance, kernel_distance
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 
 KERNEL_DISTANCE = "kernel_distance_"  # and the embedding's name
 DISTANCE_UNIT = "0 up"  # 100 is the mean distance of two clips of any music
@@ -216,9 +217,9 @@ def distance_rows(
         counted = format_counted(fewest, "clip")
         warnings.append(f"only {counted} in a set: distances from fewer than {FEW_CLIPS} are rough")
     recordings = min(len(set(clip_set.recordings)) for clip_set in (generated, real))
-    if recordings < intervals.FEW_RECORDINGS:
+    if recordings < HELD_OUT_TO_COMPARE:
         counted = format_counted(recordings, "recording")
-        warnings.append(f"only {counted} in a set: intervals from fewer than {intervals.FEW_RECORDINGS} are rough")
+        warnings.append(f"only {counted} in a set: intervals from fewer than {HELD_OUT_TO_COMPARE} are rough")
     return rows, warnings
 
 

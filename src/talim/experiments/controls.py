@@ -22,6 +22,7 @@ from talim.experiments.results import BaseModelResults, StudyResults, TrialResul
 from talim.experiments.tuning import RATE as LEARNING_RATE
 from talim.experiments.tuning import TunedFamily, family_of
 from talim.html.formatting import format_ci, format_counted, format_number, format_percent
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 
 UNIGRAM, LAST_TOKEN, CURVE, RATE = "unigram", "last token", "curve", "rate"
 INSERTED, EQUAL, SEPARATION = "planted", "equal", "separation"
@@ -372,7 +373,7 @@ def _score_separation(question: Question) -> Control:
         facts = [trial.scores[name] for trial in trials if name in trial.scores]
         p_values = [p for each in facts if (p := each.get("separation_p")) is not None]
         if not p_values:
-            cure = "hold out three recordings or more, and run the study into a new folder"
+            cure = f"hold out {HELD_OUT_TO_COMPARE} recordings or more, and run the study into a new folder"
             reason = f"It is not known whether this score tells real music from the base on {key[1]}: {cure}."
             return question.control_of_measure(SEPARATION, None, reason, threshold=alpha)
         values = [value for trial in trials for value in trial.measures.get(question.measure, {}).values()]

@@ -19,8 +19,9 @@ from talim.experiments.recommend import (
     Recommendation,
 )
 from talim.html.formatting import format_counted
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 
-MIN_SEEDS, MIN_RECORDINGS = 3, 5
+MIN_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _more_data_steps(found: Recommendation) -> list[SuggestedStep]:
         steps.append(SuggestedStep("seeds", reason))
     if recordings < 2:
         reason = "With one held-out recording the variance between recordings is unknown."
-        steps.append(SuggestedStep("recordings", f"{reason} Hold out {MIN_RECORDINGS} or more."))
+        steps.append(SuggestedStep("recordings", f"{reason} Hold out {HELD_OUT_TO_COMPARE} or more."))
     settled = found.outcome == DEMONSTRATED and found.within_margin == found.design
     if steps or not found.unresolved or settled:
         return steps

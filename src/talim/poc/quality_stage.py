@@ -8,7 +8,6 @@ from typing import Any
 from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
 from talim.evaluation.copy_scores import copies_sentence
-from talim.evaluation.intervals import FEW_RECORDINGS
 from talim.evaluation.predictor_comparison import KEY, may_be_chance
 from talim.experiments.preliminary_rules import RATE
 from talim.experiments.recommend import DesignChoice, choose_design
@@ -18,11 +17,10 @@ from talim.poc.gates import GateThresholds
 from talim.poc.options import STEPS, PocOptions
 from talim.poc.rate_search import MIN_STEPS
 from talim.poc.runs import ends_below_predictors, held_out_loss_of, loss_reduction_of, validation_reduction_of
+from talim.recordings_needed import GOOD_SECONDS, HELD_OUT_TO_COMPARE
 from talim.reporting.predictor_sentences import calibration_sentence, not_shown_sentence, standing_sentences
 from talim.reporting.sample_changes import can_be_held_out, hold_out_more
 from talim.run import Run
-
-ENOUGH_SECONDS = 3600.0  # of music, from which on nobody is told to record an hour
 
 
 def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoice:
@@ -57,23 +55,23 @@ def gate_passed(run: Run, gates: GateThresholds) -> bool | None:
 def undecidable_note(corpus: Corpus) -> str:
     """What too few held-out recordings mean for the gate, to be told before anything is trained; empty for enough."""
     count = len({clip.sound_group for clip in corpus.held_out})
-    if count >= FEW_RECORDINGS:
+    if count >= HELD_OUT_TO_COMPARE:
         return ""
     if count == 2:
         return (
             "warning: this run can hardly pass the quality stage, and the stages after it will be left out: the "
             "interval over two held-out recordings lies above 0 only where their gains differ by less than 8 %; "
-            f"{_hold_out_more(corpus, FEW_RECORDINGS)}"
+            f"{_hold_out_more(corpus, HELD_OUT_TO_COMPARE)}"
         )
     if count > 1:
         return (
             "note: the quality gate asks for an interval over "
             f"{format_counted(count, 'held-out recording')}, which is wide: unless they "
-            f"gain alike, it is not met; {FEW_RECORDINGS} or more would decide better"
+            f"gain alike, it is not met; {HELD_OUT_TO_COMPARE} or more would decide better"
         )
     return (
         "warning: this run cannot pass the quality stage, whatever is learnt, and the stages after it will be left "
-        f"out: one held-out recording gives no interval, two are the least, {FEW_RECORDINGS} decide better; "
+        f"out: one held-out recording gives no interval, two are the least, {HELD_OUT_TO_COMPARE} decide better; "
         f"{_hold_out_more(corpus)}"
     )
 
@@ -140,7 +138,7 @@ def stop_reason(
     if is_calibration:
         tries = ["a base that knows music of this kind better", *_more_steps(run, options), "a larger design"]
         return f"{text}; next: {_any_of(tries)}, until the loss is below that of guesses that need no model"
-    if count < FEW_RECORDINGS and reduction["mean"] > least:
+    if count < HELD_OUT_TO_COMPARE and reduction["mean"] > least:
         return (
             f"{text}: {format_counted(count, 'held-out recording')}, too few to tell; next: "
             f"{_hold_out_more(corpus, count + 1)}"
@@ -158,7 +156,7 @@ def _hold_out_more(corpus: Corpus, wanted: int = 2) -> str:
 
 def _more_recordings(corpus: Corpus) -> str:
     """What to add, without what is there."""
-    lacks = ["an hour"] if float(corpus.summary["seconds"]) < ENOUGH_SECONDS else []
+    lacks = ["an hour"] if float(corpus.summary["seconds"]) < GOOD_SECONDS else []
     lacks += ["several performers"] if int(corpus.summary.get("performers") or 0) < 2 else []
     return f"more recordings ({', '.join(lacks)})" if lacks else "more recordings"
 

@@ -12,9 +12,10 @@ from talim.atomic_io import read_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.html.formatting import format_ci, format_percent
 from talim.poc.state import BRIEF
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import human_ratings
 from talim.reporting.commands import quoted
-from talim.reporting.sample_changes import MIN_RECORDINGS, remedy
+from talim.reporting.sample_changes import remedy
 
 CANDIDATES = 12
 CHANCE = 0.5
@@ -56,7 +57,7 @@ def _against_chance(row: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     """Says so where the rate is not shown to be above chance."""
     if row.get("undecided"):
         return f"; {row['undecided']}"
-    if row.get("low") is None or int(row.get("gain_recordings") or 0) < MIN_RECORDINGS:
+    if row.get("low") is None or int(row.get("gain_recordings") or 0) < HELD_OUT_TO_COMPARE:
         used = len({prompt["recording"] for prompt in scores.get("prompts") or []})
         return f"; whether that is above chance cannot be told: {remedy(scores, 'prompts', used)['en']}"
     return "" if row["low"] > CHANCE else "; not shown to be above chance"

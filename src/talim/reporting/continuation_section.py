@@ -10,6 +10,7 @@ from talim.errors import TalimError
 from talim.html.audio_player import audio_player, read_audio
 from talim.html.formatting import format_counted, format_number, format_percent
 from talim.inside_folder import resolve_inside
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import sample_changes
 from talim.reporting.audio_examples import AudioExample, ExampleGroup, Tracker, spectrogram_of
 from talim.reporting.run_results import RunResults
@@ -96,7 +97,7 @@ def continuation_sentence(scores: Mapping[str, Any]) -> str:
 def _changes(results: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], sample_changes.SampleChange | None]]:
     """The rows in the order of NAMES, each with what the adapter changed, None where that was not measured."""
     rows = {row.get("name"): row for row in results["scores"] if isinstance(row, dict)}
-    enough = int(results.get("recordings") or 0) >= sample_changes.MIN_RECORDINGS  # with fewer, that is what is told
+    enough = int(results.get("recordings") or 0) >= HELD_OUT_TO_COMPARE  # with fewer, that is what is told
     testable = [row for row in rows.values() if row.get("testable", True) or not enough]
     changes = sample_changes.sample_changes({"scores": testable}, NAMES)
     by_name = {change.name: change for change in changes}

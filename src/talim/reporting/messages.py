@@ -10,9 +10,9 @@ from typing import Any
 from talim.corpus.corpus_folder import missing_captions_lines
 from talim.corpus.labels import UNKNOWN_NAMES
 from talim.corpus.recordings import GENERATED_COLUMN
-from talim.evaluation.intervals import interval_note
 from talim.html import formatting
 from talim.licences import licence_remark
+from talim.recordings_needed import COMPARISON_SENTENCE, held_out_note
 from talim.reporting import (
     continuation_section,
     human_ratings,
@@ -32,6 +32,8 @@ ANSWERS = {True: "met", False: "not met", None: "not decided"}
 def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     """A prepared corpus: size, split, licences, missing captions, duplicates and skipped files, a line each."""
     split = summary["split"]
+    held_out = split["held_out"].get("recordings")
+    note = held_out_note(held_out) if held_out else ""
     lines = [
         f"{formatting.format_counted(summary['clips'], 'clip')} of "
         f"{formatting.format_counted(summary['recordings'], 'recording')}{_in_files(summary)}, "
@@ -39,7 +41,7 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"{formatting.format_counted(split['train']['clips'], 'clip')} to train on, {split['validation']['clips']} to "
         f"choose by (validation), {split['held_out']['clips']} to test with (held out), split by {split['strategy']}",
         *filter(None, [split.get("explanation")]),
-        *([f"note: {interval_note(1)}"] if split["held_out"].get("recordings") == 1 else []),
+        *([f"note: {note}. {COMPARISON_SENTENCE}"] if note else []),
         "licences: "
         + ", ".join(f"{name}{licence_remark(name)} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]

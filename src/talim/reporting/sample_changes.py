@@ -1,7 +1,7 @@
 """What the adapter made better and worse in the generated audio, next to the untrained base, in plain words.
 
 A score is better or worse only if that is shown: by a t test over recordings, which the prompts come from, with Holm's
-correction for all scores. Fewer than MIN_RECORDINGS recordings show nothing, and that is said instead.
+correction for all scores. Fewer than HELD_OUT_TO_COMPARE recordings show nothing, and that is said instead.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 from talim.evaluation.intervals import Effect
 from talim.experiments.effects import holm_adjusted
 from talim.html.formatting import format_number, format_percent
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, words
 
 BETTER, WORSE, SAME, UNCLEAR, TOO_FEW = "better", "worse", "same", "unclear", "too few"
-MIN_RECORDINGS = 6  # scores are coarse and bounded; five that agree by chance are no rarer than one in sixteen
 ALPHA = 0.05
 SHARE = format_percent
 VERDICTS = {
@@ -98,7 +98,7 @@ def sample_changes(
 def _gain(row: Mapping[str, Any]) -> Effect | None:
     """The gain over the untrained base; None where it rests on too few recordings, or was not recorded."""
     gain, error, recordings = _number(row.get("gain")), _number(row.get("gain_error")), row.get("gain_recordings")
-    if gain is None or error is None or not isinstance(recordings, int) or recordings < MIN_RECORDINGS:
+    if gain is None or error is None or not isinstance(recordings, int) or recordings < HELD_OUT_TO_COMPARE:
         return None
     return Effect(gain, error, recordings - 1, 1, recordings, _number(row.get("gain_skewness")) or 0.0)
 
@@ -187,12 +187,12 @@ def remedy(scores: Mapping[str, Any], of: str, used: int) -> Texts:
     `used` are the recordings that they came from.
     """
     recordings = ((scores.get("split") or {}).get("held_out") or {}).get("recordings")
-    if isinstance(recordings, int) and recordings < MIN_RECORDINGS:
-        more = hold_out_more(int((scores.get("corpus") or {}).get("recordings") or recordings), MIN_RECORDINGS)
-        return in_languages("too_few_held_out", needed=MIN_RECORDINGS, held_out=recordings, more=more)
-    if used >= MIN_RECORDINGS:
-        return in_languages("too_few_measured", needed=MIN_RECORDINGS, used=used)
-    return in_languages(f"too_few_{of}", needed=MIN_RECORDINGS)
+    if isinstance(recordings, int) and recordings < HELD_OUT_TO_COMPARE:
+        more = hold_out_more(int((scores.get("corpus") or {}).get("recordings") or recordings), HELD_OUT_TO_COMPARE)
+        return in_languages("too_few_held_out", needed=HELD_OUT_TO_COMPARE, held_out=recordings, more=more)
+    if used >= HELD_OUT_TO_COMPARE:
+        return in_languages("too_few_measured", needed=HELD_OUT_TO_COMPARE, used=used)
+    return in_languages(f"too_few_{of}", needed=HELD_OUT_TO_COMPARE)
 
 
 def hold_out_more(recordings: int, wanted: int) -> Texts:
