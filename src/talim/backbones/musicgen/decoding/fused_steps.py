@@ -1,8 +1,7 @@
-"""Adapters and cross-attentions of few weights in float32 on a CPU, a frame at a time in compiled functions."""
+"""Adapters of few weights in float32 on a CPU, a frame at a time in compiled functions (`adapter_kernels`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 from talim.backbones.musicgen.decoding import compiled
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, TransformerStep
-from talim.backbones.musicgen.decoding.linear_products import Norm
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 from talim.design.streaming import StreamingState
 
@@ -39,48 +37,13 @@ def fused_step(block: Any, scale: float) -> AdapterStep:
 
 def _flat(*layers: nn.Module, scale: float = 1.0) -> np.ndarray:
     """Weights [inputs, outputs] and biases one after the other; the last layer's times `scale`."""
-    parts: list[tuple[Tensor, Tensor | None]] = []
+    parts: list[Tensor] = []
     for layer in layers:
         factor = scale if layer is layers[-1] else 1.0
         assert isinstance(layer, nn.Linear | nn.LayerNorm)
-        parts.append((layer.weight.detach() * factor, layer.bias.detach() * factor))
-    return _flat_affine(*parts)
-
-
-def _flat_affine(*parts: tuple[Tensor, Tensor | None]) -> np.ndarray:
-    """As `_flat`, of weights [outputs, inputs] or [outputs] with their biases."""
-    flat: list[Tensor] = []
-    for weight, bias in parts:
-        flat += [weight.t().flatten(), weight.new_zeros(len(weight)) if bias is None else bias]
-    return torch.cat(flat).numpy()
-
-
-def can_fuse_text_attention(norm: Norm, weights: Sequence[Tensor]) -> bool:
-    """Whether there is a compiled function for a cross-attention with these weights, and it is small enough."""
-    weights = [norm.weight, *weights]
-    on_cpu = all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights)
-    return on_cpu and sum(weight.numel() for weight in weights) <= MOST_WEIGHTS
-
-
-class FusedTextAttention:
-    """What a layer takes from a text, norm to output, in one call."""
-
-    def __init__(self, norm: Norm, query: tuple[Tensor, Tensor | None], out: tuple[Tensor, Tensor | None]) -> None:
-        self.weights, self.eps = _flat_affine((norm.weight, norm.bias), query, out), np.float32(norm.eps)
-        self.attend = compiled.kernels("frame_kernels").text_attention_frame
-        self.nothing = np.zeros((0, 0), np.bool_)
-
-    def read(self, keys: Tensor, values: Tensor) -> None:
-        """Keep the places of keys and values [R, H, L, d], whose numbers may change."""
-        rows, heads, length, width = keys.shape
-        self.rows, self.caches = rows, (keys.numpy(), values.numpy())
-        rooms = [np.zeros((rows, heads * width), np.float32) for _ in range(3)]
-        self.room = np.zeros(length, np.float32), *rooms
-
-    def add(self, states: Tensor, mask: Tensor | None) -> None:
-        """Add it to the first rows of states [R, D], those that have a text; `mask` is [rows, 1, 1, L]."""
-        seen = self.nothing if mask is None else mask[:, 0, 0].numpy()
-        self.attend(states.numpy()[: self.rows], self.weights, self.eps, *self.caches, seen, *self.room)
+        weight, bias = layer.weight.detach(), layer.bias.detach()
+        parts += [(weight.t() if weight.ndim == 2 else weight).flatten() * factor, bias * factor]
+    return torch.cat(parts).numpy()
 
 
 class FusedLinearStep(AdapterStep):
@@ -89,7 +52,7 @@ class FusedLinearStep(AdapterStep):
     def __init__(self, block: Any, scale: float) -> None:
         self.block, self.scale, self.width = block, scale, int(block.width)
         self.dtype, self.device = torch.float32, torch.device("cpu")
-        self.kernels = compiled.kernels("frame_kernels")
+        self.kernels = compiled.kernels("adapter_kernels")
         self._read(block)
 
     def _read(self, block: Any) -> None:

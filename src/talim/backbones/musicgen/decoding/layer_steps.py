@@ -12,12 +12,7 @@ from transformers.models.musicgen_melody.modeling_musicgen_melody import Musicge
 
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, OtherStep, TransformerStep
 from talim.backbones.musicgen.decoding.cache_positions import Visible, write
-from talim.backbones.musicgen.decoding.fused_steps import (
-    FusedTextAttention,
-    can_be_fused,
-    can_fuse_text_attention,
-    fused_step,
-)
+from talim.backbones.musicgen.decoding.fused_steps import can_be_fused, fused_step
 from talim.backbones.musicgen.decoding.linear_products import (
     Form,
     Norm,
@@ -52,17 +47,15 @@ class LayerStep:
         self.fc1, self.fc2 = product("fc1"), product("fc2", shifted=True)
         self.has_cross_attention = hasattr(layer, "encoder_attn")
         if self.has_cross_attention:
-            names = ("q_proj", "k_proj", "v_proj", "out_proj")
-            query, key, value, out = (
+            self.text_query, self.text_out = product("encoder_attn.q_proj"), product("encoder_attn.out_proj")
+            names = ("k_proj", "v_proj", "out_proj")
+            key, value, out = (
                 read_affine(layer.encoder_attn.get_submodule(name), f"{path}.encoder_attn.{name}") for name in names
             )
-            self.text_query, self.text_out = make_product(*query, form), make_product(*out, form)
             text_form: Form = "packed" if form == "int8" else form
             self.text_key, self.text_value = make_product(*key, text_form), make_product(*value, text_form)
             # without a text the values are zeros, and so is what the layer adds
             self.adds_nothing_without_text = value[1] is None and out[1] is None
-            fused = form == "packed" and can_fuse_text_attention(self.norms[1], (query[0], out[0]))
-            self.fused_text = FusedTextAttention(self.norms[1], query, out) if fused else None
 
     def allocate(self, rows: int, size: int, device: torch.device) -> None:
         """Keys and values of `rows` rows with at most `size` frames."""
@@ -76,8 +69,6 @@ class LayerStep:
         """Keys and values of texts for the first `rows` rows; the rows after them have none."""
         shape = (rows, self.heads, length, self.head_width)
         self.text_keys, self.text_values = (torch.zeros(shape, dtype=self.dtype, device=device) for _ in range(2))
-        if self.fused_text:
-            self.fused_text.read(self.text_keys, self.text_values)
 
     def read_text(self, rows: Tensor, states: Tensor) -> None:
         """Keep the keys and values of text states [b, L, D] for some rows."""
@@ -128,8 +119,6 @@ class LayerStep:
         if self.has_cross_attention:
             with_text = [row for row in rows if row < len(self.text_keys)]
             self.text_keys, self.text_values = self.text_keys[with_text], self.text_values[with_text]
-            if self.fused_text:
-                self.fused_text.read(self.text_keys, self.text_values)
         for adapter in self.adapters:
             adapter.keep(rows)
         self.one_thread = bool(self.adapters) and all(adapter.one_thread for adapter in self.adapters)
@@ -165,9 +154,6 @@ class LayerStep:
 
     def _attend_to_text(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """States with what the layer takes from the text, for the rows that have one."""
-        if self.fused_text:
-            self.fused_text.add(states, mask)
-            return states
         with_text = self.text_keys.shape[0]
         own = states if with_text == states.shape[0] else states[:with_text]
         query = self.text_query(self.norms[1](own)).view(own.shape[0], self.heads, 1, self.head_width)

@@ -21,7 +21,7 @@ def test_linear_frame_is_down_gelu_up(inputs: int, width: int) -> None:
     weights = torch.cat([down.flatten(), biases[0], up.flatten(), biases[1]]).numpy()
     expected = states + F.gelu(states @ down + biases[0]) @ up + biases[1]
     found = states.clone()
-    compiled.kernels("frame_kernels").linear_frame(found.numpy(), weights, np.empty((3, width), np.float32))
+    compiled.kernels("adapter_kernels").linear_frame(found.numpy(), weights, np.empty((3, width), np.float32))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -61,39 +61,5 @@ def test_transformer_frame_attends_to_the_places_that_are_seen(start: int, stop:
     seen = mask.numpy() if masked else np.zeros((0, 0), np.bool_)
     eps = np.float32(1e-5), np.float32(1e-5)
     where = place, (start, stop), seen, np.empty(size, np.float32)
-    compiled.kernels("frame_kernels").transformer_frame(states.numpy(), weights.numpy(), eps, *caches, *where, *room)
+    compiled.kernels("adapter_kernels").transformer_frame(states.numpy(), weights.numpy(), eps, *caches, *where, *room)
     torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_text_attention_frame_adds_what_the_text_tells(masked: bool) -> None:
-    """Against torch; each row alone has the same bits, and a row behind those with a text stays as it is."""
-    rows, heads, width, length = 3, 2, 4, 7
-    features = heads * width
-    mask = torch.ones(rows, length, dtype=torch.bool)
-    keys, values = normal(rows, heads, length, width, seed=1), normal(rows, heads, length, width, seed=2)
-    if masked:
-        mask[0, 4:] = mask[1, 1:] = False
-        for past in (keys, values):
-            past.transpose(1, 2)[~mask] = float("nan")
-    scale, shift, query_bias, out_bias = (normal(features, seed=seed) for seed in range(3, 7))
-    query, out = normal(features, features, seed=7), normal(features, features, seed=8)
-    weights = torch.cat([scale, shift, query.flatten(), query_bias, out.flatten(), out_bias])
-    states = normal(rows + 1, features, seed=9)
-    asked = (F.layer_norm(states[:rows], (features,), scale, shift) @ query + query_bias).view(rows, heads, 1, width)
-    given = [past.masked_fill(~mask[:, None, :, None], 0.0) for past in (keys, values)]
-    attended = F.scaled_dot_product_attention(asked, *given, mask[:, None, None]).flatten(1)
-    expected = torch.cat([states[:rows] + attended @ out + out_bias, states[rows:]])
-
-    def run(first: int, stop: int) -> torch.Tensor:
-        found = states[first:].clone()
-        seen = mask[first:stop].numpy() if masked else np.zeros((0, 0), np.bool_)
-        room = np.empty(length, np.float32), *(np.empty((stop - first, features), np.float32) for _ in range(3))
-        arrays = weights.numpy(), np.float32(1e-5), keys[first:stop].numpy(), values[first:stop].numpy(), seen
-        compiled.kernels("frame_kernels").text_attention_frame(found.numpy(), *arrays, *room)
-        return found
-
-    together = run(0, rows)
-    torch.testing.assert_close(together, expected, atol=1e-4, rtol=1e-4)
-    for row in range(rows):
-        assert torch.equal(run(row, row + 1)[0], together[row])

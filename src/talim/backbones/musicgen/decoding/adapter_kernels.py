@@ -1,7 +1,7 @@
-"""Adapters and cross-attentions of few weights, one frame at a time: one compiled function for all that a block does.
+"""Adapters of one frame as compiled functions, each one call for all that a block does between two layers of a base.
 
-Among products that read megabytes of weights, each operation of torch begins with cold caches: a product of two rows
-with 256 x 36 numbers takes 4.6 µs in a loop of its own and about 40 µs there. Import this module by
+Between two layers, which read megabytes of weights, each operation of torch begins with cold caches: a product of two
+rows with 256 x 36 numbers takes 4.6 µs in a loop of its own and about 40 µs there. Import this module by
 `compiled.kernels`.
 
 States are float32 [R, D] and are changed in place; weights are one array [inputs, outputs] after the other, each
@@ -228,25 +228,3 @@ def transformer_frame(
     _gelu_all(inner)
     at = _add_affine(inner, weights, at, hidden)
     _add_affine(hidden, weights, at, states)
-
-
-@njit(
-    _signature(ROWS, FLAT, "float32", CACHE, CACHE, "boolean[:, ::1]", FLAT, ROWS, ROWS, ROWS),
-    cache=True,
-    error_model="numpy",
-)
-def text_attention_frame(states, weights, eps, keys, values, mask, scores, normed, query, attended):
-    """Norm, query, attention to all places of `keys` and `values` [R, H, L, d], output.
-
-    Of the places, only those where `mask` [R, L] is true, if that has rows. `eps` is that of the norm. Room: `scores`
-    [L], `normed` [R, D], `query` and `attended` [R, H * d].
-    """
-    rows, heads, length, width = keys.shape
-    at = _normed(states, weights, 0, eps, normed)
-    at = _affine(normed, weights, at, query)
-    for r in range(rows):
-        visible = mask[r] if len(mask) > 0 else mask.reshape(-1)
-        for head in range(heads):
-            of_head = slice(head * width, (head + 1) * width)
-            _attend(query[r, of_head], keys[r, head], values[r, head], 0, length, visible, scores, attended[r, of_head])
-    _add_affine(attended, weights, at, states)
