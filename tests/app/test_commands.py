@@ -39,6 +39,8 @@ def command(work: Workspace, name: str, **asked: Any) -> str:
             "generate --run run-1 --prompt '' --continue 'phrases/my phrase.wav' --adapter-scale 0.5 --seconds 10 "
             "--seed 0 --num-samples 2 --out music-1",
         ),
+        ("listening-test", {"listeners": 2}, "listen serve run-1 --invites 2 --port 0"),
+        ("ratings", {}, "ratings run-1"),
         ("brief", {"prompt": "calm"}, "brief review brief-1.yaml --out brief-1 --run run-1 --invites 1 --port 0"),
         ("share", {"to": "transformers"}, "export run-1 --to transformers --out shared-1"),
     ],

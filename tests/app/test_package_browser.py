@@ -218,6 +218,32 @@ def test_empty_folder_to_a_downloaded_piece_on_a_phone_in_japanese(tmp_path: Pat
     assert soundfile.info(tmp_path / "piece.flac").duration == pytest.approx(2, abs=0.1)
 
 
+def test_listen_opens_a_blind_test_and_shows_its_result_on_a_phone_in_japanese(tmp_path: Path, browser: Any) -> None:
+    run = make_run(Workspace(tmp_path / "work").folder / "run-1", seconds=5)
+    with serving(tmp_path / "work") as server:
+        page = open_page(browser, server.page("listen"), locale="ja-JP", viewport=NARROW, has_touch=True)
+        page.wait_for_selector('input[name="listeners"]')
+        page.fill('input[name="listeners"]', "2")
+        assert run_form(page, "テストを開く") == "talim listen serve run-1 --invites 2 --port 0"
+        page.wait_for_selector(".listener", timeout=LONG_MILLISECONDS)
+        assert page.locator(".listener").count() == 2
+        look(page, "listen-test-phone")
+        with page.expect_popup() as opened:
+            page.locator(".listener").first.click()
+        opened.value.wait_for_selector("#agree, input[type=checkbox]")
+        assert "同意" in opened.value.inner_text("main")
+        page.get_by_role("button", name="停止", exact=True).click()
+        finished(page, "停止しました。")
+        assert page.locator(".listener").count() == 0
+        assert run_form(page, "結果を計算する") == "talim ratings run-1"
+        finished(page, "失敗しました。")
+        assert "no votes yet" in page.inner_text("#job")
+        said = {"verdict": "real leads.", "sentences_ja": ["本物が最も好まれました。"]}
+        (run / "listening" / "ratings.json").write_text(json.dumps(said), encoding="utf-8")
+        page.reload()
+        page.wait_for_selector("text=本物が最も好まれました。")
+
+
 def test_server_killed_twice_loses_neither_upload_nor_training(tmp_path: Path, browser: Any) -> None:
     files = write_recordings(tmp_path / "own")
     with serving(tmp_path / "work") as server:

@@ -96,6 +96,24 @@ def test_decide_has_the_result_of_a_brief_in_japanese_where_it_is_there(reader: 
         ]
 
 
+def test_listen_has_the_open_pages_of_listeners_and_what_they_said(reader: PageReader, work: Workspace) -> None:
+    run = make_run(work.folder / "run-1", seconds=0.5)
+    assert reader.read("listen")["test"] == {"links": [], "sentences": [], "page": ""}
+    serving = ["listen", "serve", "run-1", "--invites", "2", "--port", "0"]
+    with running_command(work, "listening-test", serving):
+        printed = "Organiser: http://a/organiser#x\nListener: http://a/#one\nListener: http://a/#two\n"
+        (work.own / "listening-test.out").write_text(printed)
+        assert reader.read("listen")["test"]["links"] == ["http://a/#one", "http://a/#two"]
+    assert reader.read("listen")["test"]["links"] == []  # they are closed
+    (run / "listening" / "ratings").mkdir(parents=True)
+    (run / "listening" / "ratings" / "index.html").touch()
+    said = {"verdict": "a leads.", "sentences_ja": ["aが最も好まれました。"]}
+    (run / "listening" / "ratings.json").write_text(json.dumps(said))
+    test = reader.read("listen")["test"]
+    assert test["sentences"] == [{"text": "aが最も好まれました。", "lang": "ja"}]
+    assert test["page"].endswith("/run-1/listening/ratings/index.html")
+
+
 def test_train_of_a_run_that_goes_on_has_curve_references_and_time_left(reader: PageReader, work: Workspace) -> None:
     rows = [{**row, "seconds": row["step"] / 2} for row in log_rows() if row["step"] <= 240]
     rows[0]["references"] = {"uniform": 6.9, "unigram": 3.5}

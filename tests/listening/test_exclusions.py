@@ -57,5 +57,9 @@ def test_one_side_rule_excludes_hardly_anybody_who_listens() -> None:
 
 def test_left_out_sentences_name_count_and_rule() -> None:
     (text,) = left_out_sentences({"one_side": 1}, protocol())
-    assert text.startswith("Left out with all answers, by a rule that was set before: 1 listener who chose one side")
-    assert left_out_sentences({"attention": 2}, protocol())[0].endswith("2 listeners who missed attention checks.")
+    assert text["ja"].startswith("事前に決めた規則により回答をすべて除いた人：1人（理由：偶然とは言えないほど")
+    assert text["en"].startswith(
+        "Left out with all answers, by a rule that was set before: 1 listener who chose one side"
+    )
+    (text,) = left_out_sentences({"attention": 2}, protocol())
+    assert text["en"].endswith("2 listeners who missed attention checks.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.japanese_block import untranslated
 from fixtures.listening_test_folder import protocol_of
 from fixtures.simulated_votes import simulated
 
@@ -45,6 +46,9 @@ def test_rate_folder_two_sites_writes_json_and_page(make_test: Make, tmp_path: P
     assert re.search(r"real music \(real\) (leads|and linear lead|is preferred)", result["verdict"])
     assert '<span class="design">linear</span>' in page  # no name is broken at a hyphen
     assert "14 of 14 listeners included" in sentences(result)
+    assert untranslated(page, [*TRUTH, "delhi", "ankara", "fad", "0" * 16]) == []
+    assert page.count("<table>") == 2 * len(created.aspects)
+    assert result["sentences_ja"][-1] == "回答した14人のうち14人を集計しました。"
     scores.write_text('{"fad": 3}', encoding="utf-8")
     with pytest.raises(UsageError, match="expected"):
         rate_folder(folder, [tmp_path / "delhi.jsonl"], scores)
@@ -85,6 +89,8 @@ def test_rate_folder_leaves_no_earlier_ratings_beside_a_page_on_which_nobody_cou
     with pytest.raises(NoVotesCountError, match=r"Removed, because its votes count no more: .*ratings\.json$"):
         rate_folder(folder, [votes])
     assert not (folder / "ratings.json").exists()
-    assert "nobody's answers count" in (folder / "ratings" / "index.html").read_text("utf-8").replace("&#39;", "'")
+    page = (folder / "ratings" / "index.html").read_text("utf-8").replace("&#39;", "'")
+    assert "nobody's answers count" in page
+    assert untranslated(page, [*TRUTH, "here", "protocol.yaml", "exclusions"]) == []
     with pytest.raises(NoVotesCountError, match=r"index\.html$"):  # nothing was there to remove
         rate_folder(folder, [votes])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -83,6 +84,18 @@ def test_verdict_says_what_all_pairs_say() -> None:
     assert said("abc", "ac") == (
         "a is preferred to c in 70 % of comparisons. a and b cannot be told apart. b and c cannot be told apart."
     )
+
+
+def test_verdict_in_japanese_has_a_sentence_for_each_english_one() -> None:
+    names = {name: name for name in "abcde"} | {"a": "本物の音楽（a）"}
+    for ranking, *apart in (("ab",), ("abcde",), ("ab", "ab"), ("abcde", "ac", "ad", "bc", "bd"), ("abc", "ac")):
+        found = rating(ranking, set(apart))
+        japanese = verdict_sentences(found, names, "ja")
+        assert len(japanese) == len(verdict_sentences(found, names))
+        assert {*re.findall("[A-Za-z]+", "".join(japanese))} <= {*ranking}
+    assert verdict_sentences(rating("ab", {"ab"}), names, "ja") == [
+        "本物の音楽（a）が最も好まれ、bより上でした（比較の70\u202f%）。"
+    ]
 
 
 def test_verdict_names_every_pair_that_cannot_be_told_apart() -> None:

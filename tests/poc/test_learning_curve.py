@@ -9,7 +9,7 @@ import pytest
 from fixtures.fake_pipeline import fake_runs, short_options
 
 from talim import recipe as recipes
-from talim.poc.learning_curve import curve_sentence
+from talim.poc.learning_curve import curve_texts
 from talim.poc.pipeline import poc
 
 
@@ -28,8 +28,8 @@ def point(fraction: float, recordings: int, *reductions: float) -> dict[str, Any
         ((0.1,), (0.3,), "is open"),
     ],
 )
-def test_curve_sentence_depends_on_the_gain_of_the_last_doubling(half: Any, full: Any, message: str) -> None:
-    text = curve_sentence([point(0.25, 2, *half), point(0.5, 4, *half), point(1.0, 8, *full)], 0.1)
+def test_curve_texts_depends_on_the_gain_of_the_last_doubling(half: Any, full: Any, message: str) -> None:
+    text = curve_texts([point(0.25, 2, *half), point(0.5, 4, *half), point(1.0, 8, *full)], 0.1)["en"]
     grew = "from 4 to 8 recordings, with the same number of steps, the loss reduction on validation grew by"
     assert text.lower().index(grew) >= 0
     assert message in text
@@ -49,6 +49,7 @@ def test_learning_curve_trains_on_a_quarter_and_a_half(
     assert [p["recordings"] for p in points] == [round(total / 4), round(total / 2), total]
     assert points[0]["mean"] < points[1]["mean"] < points[2]["mean"]
     assert "more recordings would likely help" in result["learning_curve"]["sentence"]
+    assert "録音を増やすと、おそらく役立ちます" in result["learning_curve"]["sentence_ja"]
     assert fakes.trained[-2:] == ["0.25", "0.5"]
     quarter = recipes.load([Path(result["run"]) / "curve" / "0.25" / "recipe.yaml"])
     assert quarter.training.train_fraction == 0.25

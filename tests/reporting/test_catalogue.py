@@ -40,7 +40,7 @@ def test_in_languages_takes_values_by_language() -> None:
         in_languages("amount", value="1")
 
 
-@pytest.mark.parametrize("name", ["usefulness.html"])
+@pytest.mark.parametrize("name", ["usefulness.html", "ratings.html"])
 def test_template_that_is_rendered_in_every_language_has_its_words_from_the_catalogue(name: str) -> None:
     (body,) = re.findall(r"{% macro body\(p\) %}(.*?){% endmacro %}", (TEMPLATES / name).read_text("utf-8"), re.DOTALL)
     keys = {*re.findall(r'\bt\("(\w+)"(?! ~)', body)}

@@ -119,6 +119,22 @@ class EvaluateRequest(CommandRequest):
         return ["evaluate", _run(work), "--num-prompts", str(self.num_prompts), "--seconds", f"{self.seconds:g}"]
 
 
+class ListeningTestRequest(CommandRequest):
+    """Serve a blind listening test of the run to this many listeners."""
+
+    listeners: int = Field(default=1, ge=1, le=100)
+
+    def arguments(self, work: Workspace) -> list[str]:
+        return ["listen", "serve", _run(work), "--invites", str(self.listeners), "--port", "0"]
+
+
+class RatingsRequest(CommandRequest):
+    """Work out what the listeners say."""
+
+    def arguments(self, work: Workspace) -> list[str]:
+        return ["ratings", _run(work)]
+
+
 class ReportRequest(CommandRequest):
     """Write the run's page."""
 
@@ -213,6 +229,8 @@ REQUESTS: Mapping[str, type[CommandRequest]] = {
     "plan": PlanRequest,
     "train": TrainRequest,
     "evaluate": EvaluateRequest,
+    "listening-test": ListeningTestRequest,
+    "ratings": RatingsRequest,
     "report": ReportRequest,
     "make": MakeRequest,
     "brief": BriefRequest,

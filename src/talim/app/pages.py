@@ -198,7 +198,38 @@ class PageReader:
             for prompt, _, samples in group_samples(result.samples)
         ]
         said = [self._text(cost_quality_use.quality_point(result))] if result.scores else []
-        return {"run": result.folder.name, "groups": groups, "sentences": said, "page": self._page(result.folder)}
+        return {
+            "run": result.folder.name,
+            "groups": groups,
+            "sentences": said,
+            "page": self._page(result.folder),
+            "test": self._listening_test(result.folder) if groups else None,
+        }
+
+    def _listening_test(self, run: Path) -> dict[str, Any]:
+        """The blind test of a run: where its listeners' pages are open, and what came of it."""
+        job, page = self.jobs.find("listening-test"), run / "listening" / "ratings" / "index.html"
+        return {
+            "links": self._links("listening-test", "Listener") if job is not None and run.name in job.arguments else [],
+            "sentences": self._said(run),
+            "page": self.work.address(page) if page.is_file() else "",
+        }
+
+    def _links(self, name: str, who: str) -> list[str]:
+        """The addresses of people that a command has printed, while it serves them."""
+        job = self.jobs.find(name)
+        if job is None or job.state != RUNNING:
+            return []
+        return re.findall(rf"^{who}: (http\S+)", self.jobs.output(name), re.MULTILINE)
+
+    def _said(self, folder: Path) -> list[dict[str, str]]:
+        """What people said of what is in a folder, in the page's language where there is a sentence in it."""
+        japanese = self.language == "ja"
+        return [
+            {"text": text, "lang": "ja" if japanese and each.japanese else "en"}
+            for each in human_ratings.load_ratings(folder, folder)
+            for text in (japanese and each.japanese) or each.sentences
+        ]
 
     # Make
 
@@ -280,19 +311,11 @@ class PageReader:
         briefs = [path for path in self.work.numbered("brief") if path.is_dir()]
         if not briefs:
             return None
-        job, page = self.jobs.find("brief"), briefs[-1] / "usefulness" / "index.html"
-        link = re.search(r"^Reviewer: (http\S+)", self.jobs.output("brief"), re.MULTILINE)
-        reviewing = link is not None and job is not None and job.state == RUNNING
-        japanese = self.language == "ja"
-        said = [
-            {"text": text, "lang": "ja" if japanese and each.japanese else "en"}
-            for each in human_ratings.load_ratings(briefs[-1], briefs[-1])
-            for text in (japanese and each.japanese) or each.sentences
-        ]
+        page, links = briefs[-1] / "usefulness" / "index.html", self._links("brief", "Reviewer")
         return {
             "name": briefs[-1].name,
-            "review": link[1] if link is not None and reviewing else "",
-            "sentences": said,
+            "review": links[0] if links else "",
+            "sentences": self._said(briefs[-1]),
             "page": self.work.address(page) if page.is_file() else "",
         }
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from talim.html.formatting import format_counted
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.protocol import Protocol
+from talim.reporting.catalogue import Texts, counted, in_languages
 
 VoteRow = dict[str, Any]
 ListenerKey = tuple[str, str]  # site, listener
@@ -73,17 +73,11 @@ def exclusion_reason(rows: Sequence[VoteRow], protocol: Protocol) -> str | None:
     return None
 
 
-def exclusion_words(reason: str, protocol: Protocol) -> str:
-    """What listeners did who are excluded for this reason, such as "answered fewer than 5 pages"."""
+def exclusion_words(reason: str, protocol: Protocol) -> Texts:
+    """What listeners did who are excluded for this reason, such as "answered fewer than 5 pages", by language."""
     rules = protocol.exclusions
-    return {
-        "too_few_trials": f"answered fewer than {format_counted(rules.trials_below, 'page')}",
-        "attention": "missed attention checks",
-        "same_answer": "gave one answer throughout",
-        "one_side": f"chose one side, A or B, more often than chance would (p below {rules.one_side_p_below:g})",
-        "repeats_reversed": "contradicted themselves",
-        "reference": "did not recognise the hidden reference",
-    }[reason]
+    pages = counted(rules.trials_below, "page")
+    return in_languages(f"listening_excluded_{reason}", pages=pages, p=f"{rules.one_side_p_below or 0:g}")
 
 
 def one_side_p_value(rows: Sequence[VoteRow], protocol: Protocol) -> float:
@@ -98,11 +92,10 @@ def one_side_p_value(rows: Sequence[VoteRow], protocol: Protocol) -> float:
     return float(stats.binomtest(sum(answer > 0 for answer in decided), len(decided)).pvalue) if decided else 1.0
 
 
-def left_out_sentences(excluded: Mapping[str, int], protocol: Protocol) -> list[str]:
-    """A sentence for each rule that excluded somebody, for whoever reads the ratings."""
+def left_out_sentences(excluded: Mapping[str, int], protocol: Protocol) -> list[Texts]:
+    """A sentence by language for each rule that excluded somebody, for whoever reads the ratings."""
     return [
-        f"Left out with all answers, by a rule that was set before: {format_counted(count, 'listener')} who "
-        f"{exclusion_words(reason, protocol)}."
+        in_languages("listening_left_out", listeners=counted(count, "listener"), what=exclusion_words(reason, protocol))
         for reason, count in excluded.items()
     ]
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from talim.errors import TalimError
 from talim.experiments.effects import holm_adjusted
-from talim.html.formatting import format_counted
 from talim.listening import bradley_terry
 from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation, rating_matrix
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.bradley_terry import BradleyTerryFit
 from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners, exclusion_words, left_out_sentences
 from talim.listening.protocol import ANCHOR, Protocol
+from talim.reporting.catalogue import LANGUAGES, counted, in_languages
 from talim.reporting.human_ratings import ENOUGH_LISTENERS, MIN_LISTENERS
 
 ALL_LISTENERS = "all"
@@ -31,12 +31,19 @@ class NoVotesCountError(TalimError):
 
     def __init__(self, listeners: int, excluded: Mapping[str, int], protocol: Protocol) -> None:
         self.listeners, self.excluded = listeners, dict(excluded)
-        who = "1 listener has" if listeners == 1 else f"{format_counted(listeners, 'listener')} have"
-        reasons = "; ".join(f"{count} {exclusion_words(name, protocol)}" for name, count in excluded.items())
-        super().__init__(
-            f"no ratings yet: {who} answered, and nobody's answers count ({reasons or 'no comparison was answered'}). "
-            "More answers are needed; the rules are under exclusions in protocol.yaml"
+        who = counted(listeners, "listener")
+        reasons = [
+            in_languages("listening_nobody_reason", count=count, what=exclusion_words(name, protocol))
+            for name, count in excluded.items()
+        ]
+        self.texts = in_languages(
+            "listening_nobody",
+            who=who | {"en": f"{who['en']} {'has' if listeners == 1 else 'have'}"},
+            reasons={language: "; ".join(text[language] for text in reasons) for language in LANGUAGES}
+            if reasons
+            else in_languages("listening_nothing_compared"),
         )
+        super().__init__(self.texts["en"])
 
 
 def rate_conditions(
@@ -62,7 +69,7 @@ def rate_conditions(
         "listeners": {"answered": screened.listeners, "counted": _num_listeners(screened.rows)},
         "excluded": screened.excluded,
         "intervals": "95\N{NO-BREAK SPACE}%, jackknife over listeners with Student's t",
-        "left_out": left_out_sentences(screened.excluded, protocol),
+        "left_out": [text["en"] for text in left_out_sentences(screened.excluded, protocol)],
         "groups": {name: _by_aspect(part, protocol, rate) for name, part in groups.items()},
         "intra_rater_agreement": _repeat_agreement(screened),
     }
@@ -77,7 +84,7 @@ def _by_aspect(rows: Sequence[VoteRow], protocol: Protocol, rate: Any) -> dict[s
     ratings = {}
     for name in (aspect.name for aspect in protocol.aspects):
         if selected := [row for row in rows if row["aspect"] == name]:
-            ratings[name] = rate(selected, protocol) | {"warning": _warning(_num_listeners(selected))}
+            ratings[name] = rate(selected, protocol) | _warning(_num_listeners(selected))
     return ratings
 
 
@@ -208,15 +215,11 @@ def _num_listeners(rows: Sequence[VoteRow]) -> int:
     return len({(row["site"], row["listener"]) for row in rows})
 
 
-def _warning(listeners: int) -> str | None:
-    if listeners < MIN_LISTENERS:
-        return (
-            f"{format_counted(listeners, 'listener')}: too few for an interval, which takes {MIN_LISTENERS}; ask "
-            f"{ENOUGH_LISTENERS} or more"
-        )
-    if listeners < ENOUGH_LISTENERS:
-        return (
-            f"Only {format_counted(listeners, 'listener')}: the interval may not generalise to others; ask "
-            f"{ENOUGH_LISTENERS} or more"
-        )
-    return None
+def _warning(listeners: int) -> dict[str, Any]:
+    """{"warning", "warning_texts"}: of too few listeners, in English and by language; None where they are enough."""
+    if listeners >= ENOUGH_LISTENERS:
+        return {"warning": None, "warning_texts": None}
+    key = "listening_no_interval" if listeners < MIN_LISTENERS else "listening_few"
+    who = counted(listeners, "listener")
+    texts = in_languages(key, listeners=who, least=MIN_LISTENERS, enough=ENOUGH_LISTENERS)
+    return {"warning": texts["en"], "warning_texts": texts}

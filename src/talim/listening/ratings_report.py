@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,20 @@ from talim.listening import export, ratings
 from talim.listening import protocol as protocols
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.draft_protocol import protocol_folder
-from talim.listening.exclusions import exclusion_words
+from talim.listening.exclusions import exclusion_words, left_out_sentences
 from talim.listening.protocol import ANCHOR, Protocol
 from talim.listening.verdict import rank_conditions, verdict_sentences
+from talim.reporting.catalogue import (
+    COMMAS,
+    LANGUAGES,
+    Texts,
+    counted,
+    in_languages,
+    interval_ends,
+    join,
+    translator,
+    words,
+)
 from talim.version import __version__
 
 _number = partial(format_number, digits=2)
@@ -57,8 +68,10 @@ def rate_folder(
         error.args = (f"{error}. Page: {page}{old}",)
         raise
     first = next(iter(result["groups"][ratings.ALL_LISTENERS].values()))
-    said = verdict_sentences(first, shown_names(protocol))
-    result["verdict"] = " ".join(said)
+    said = {each: verdict_sentences(first, shown_names(protocol, each), each) for each in LANGUAGES}
+    result["verdict"] = " ".join(said["en"])
+    left_out = left_out_sentences(result["excluded"], protocol)
+    result["sentences_ja"] = [*said["ja"], _counted_texts(result)["ja"], *(text["ja"] for text in left_out)]
     write_json(table, result)
     write_text(page, render("ratings.html", **context(result, said, protocol)))
     return result | {"page": str(page)}
@@ -75,10 +88,17 @@ def _require_this_test(rows: Sequence[dict[str, Any]], protocol: Protocol) -> No
         raise TalimError(f"the votes are on {', '.join(sorted(unknown))}, which are not in the protocol")
 
 
-def shown_names(protocol: Protocol) -> dict[str, str]:
+def shown_names(protocol: Protocol, language: str = "en") -> dict[str, str]:
     """The conditions as a reader knows them; real music is called so."""
-    shown = {c.name: f"the real music ({c.name})" if c.take == "real" else c.name for c in protocol.conditions}
-    return shown | {ANCHOR: "the low-passed anchor"}
+    t = translator(language)
+    shown = {c.name: t("listening_real", name=c.name) if c.take == "real" else c.name for c in protocol.conditions}
+    return shown | {ANCHOR: t("listening_anchor")}
+
+
+def _counted_texts(result: Mapping[str, Any]) -> Texts:
+    listeners = result["listeners"]
+    answered = counted(listeners["answered"], "listener")
+    return in_languages("listening_counted", counted=listeners["counted"], answered=answered)
 
 
 def _local_votes(test_folder: Path, database: str | None) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -110,27 +130,128 @@ def _read_scores(path: Path | None) -> dict[str, dict[str, float]]:
     return values
 
 
-def context(result: dict[str, Any], said: Sequence[str], protocol: Protocol) -> dict[str, Any]:
-    """The variables of the template."""
-    by_aspect = result["groups"][ratings.ALL_LISTENERS]
-    first = next(iter(by_aspect))
+def context(result: dict[str, Any], said: Mapping[str, Sequence[str]], protocol: Protocol) -> dict[str, Any]:
+    """The variables of the template; `said` is the verdict by language. What depends on the language is in `pages`."""
     return {
         "version": __version__,
         "result": result,
-        "title": protocol.title.get("en", protocol.name),
-        "verdict": [_unbroken(text, protocol.names) for text in said],
-        "aspects": [{"name": k, "rating": rating, "plot": plot(k, rating, result)} for k, rating in by_aspect.items()],
-        "groups": [
-            {"name": name, "rating": group[first], "plot": plot(first, group[first], result)}
-            for name, group in result["groups"].items()
-            if name != ratings.ALL_LISTENERS and first in group
-        ],
-        "first": first,
-        "reasons": [(exclusion_words(name, protocol), count) for name, count in result["excluded"].items()],
+        "pages": {language: _page(result, said[language], protocol, language) for language in LANGUAGES},
         "percent": format_percent,
         "small": partial(format_number, digits=3),
         "number": _number,
     }
+
+
+def _page(result: dict[str, Any], said: Sequence[str], protocol: Protocol, language: str) -> dict[str, Any]:
+    """What the template says of the result in one language."""
+    t = translator(language)
+    built_in = read_json(Path(__file__).parent / "static" / "words" / f"{language}.json")
+    own = {aspect.name: aspect.label.get(language) for aspect in protocol.aspects}
+    labels = {name: own[name] or built_in["aspects"].get(name, {}).get("label", name) for name in own}
+    by_aspect = (result.get("groups") or {}).get(ratings.ALL_LISTENERS) or {}
+    first = next(iter(by_aspect), "")
+    groups = {name: group[first] for name, group in (result.get("groups") or {}).items() if first and first in group}
+
+    def count(value: int, noun: str) -> str:
+        return counted(value, noun)[language]
+
+    def shown(name: str, rating: dict[str, Any], label: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "label": label,
+            "rating": rating,
+            "plot": plot(labels.get(name, label), rating, result, t),
+        }
+
+    sites = result["sites"]
+    return {
+        "t": t,
+        "id": "" if language == "en" else f"{language}-",
+        "deck": t(
+            "ratings_page_deck",
+            title=protocol.title.get(language) or protocol.title.get("en", protocol.name),
+            listeners=count(result["listeners"]["counted"], "listener"),
+            sites=t("ratings_page_sites", sites=count(len(sites), "site")) if len(sites) > 1 else "",
+        ),
+        "verdict": [_unbroken(text, protocol.names) for text in said],
+        "first": labels.get(first, ""),
+        "aspects": [shown(name, rating, labels[name]) for name, rating in by_aspect.items()],
+        "groups": [
+            shown(first, rating, words(language).get(f"listening_group_{name}", name))
+            for name, rating in groups.items()
+            if name != ratings.ALL_LISTENERS
+        ],
+        "counted": count,
+        "ends": lambda value, show: _ends(value, show, language),
+        "sentence": lambda texts: texts[language] + ("." if language == "en" else "。"),
+        "answers": lambda rating: _answers(rating, language),
+        "listeners": join(
+            [
+                t("ratings_page_listeners", **result["listeners"]),
+                *(
+                    t("ratings_page_left_out", count=number, what=exclusion_words(reason, protocol)[language])
+                    for reason, number in result["excluded"].items()
+                ),
+            ],
+            language,
+        ),
+        "repeats": _repeats(result["intra_rater_agreement"], language),
+        "correlation": lambda row: _correlation(row, language),
+        "test": t(
+            "ratings_page_test",
+            test=result["test"],
+            sites=COMMAS[language].join(f"{site} ({number})" for site, number in sites.items()),
+        ),
+    }
+
+
+def _ends(value: Mapping[str, Any], show: Callable[[float], str], language: str) -> str:
+    """A value with its interval, in one language; or that nobody rated it."""
+    if value["value"] is None:
+        return translator(language)("ratings_page_not_rated")
+    ends = format_ci(value["low"], value["high"], show, "")
+    return show(value["value"]) + (f" ({interval_ends(ends)[language]})" if ends else "")
+
+
+def _answers(rating: Mapping[str, Any], language: str) -> str:
+    """How many listened and answered what, and how far they agree, in one language."""
+    t = translator(language)
+    listeners, answers = (counted(rating[f"{noun}s"], noun)[language] for noun in ("listener", "answer"))
+    sides = ""
+    if "cannot_say" in rating:
+        first = format_percent(rating["first_side_fraction"])
+        sides = t(
+            "ratings_page_sides",
+            cannot_say=rating["cannot_say"],
+            no_difference=rating["no_difference"],
+            first=t("not_known") if rating["first_side_fraction"] is None else first,
+        )
+    alpha = t("not_known") if rating["alpha"] is None else _number(rating["alpha"])
+    return (
+        t("ratings_page_answers", listeners=listeners, answers=answers)
+        + sides
+        + t("ratings_page_agreement", alpha=alpha)
+    )
+
+
+def _repeats(agreement: Mapping[str, Any], language: str) -> str:
+    """What became of hidden repeats, in one language."""
+    t = translator(language)
+    if not agreement["repeats"]:
+        return t("ratings_page_no_repeats")
+    parts = {"same": "same", "within": "within_one_step", "reversed": "reversed"}
+    rates = {
+        name: t("not_known") if agreement[key] is None else format_percent(agreement[key])
+        for name, key in parts.items()
+    }
+    return t("ratings_page_repeats", answers=counted(agreement["repeats"], "answer")[language], **rates)
+
+
+def _correlation(row: Mapping[str, Any], language: str) -> str:
+    key = "ratings_page_correlation" if row["p"] is None else "ratings_page_correlation_p"
+    t, conditions = translator(language), counted(row["conditions"], "condition")[language]
+    value = t("not_known") if row["spearman"] is None else _number(row["spearman"])
+    return t(key, metric=row["metric"], value=value, conditions=conditions, p=_number(row["p"]))
 
 
 def _unbroken(text: str, names: Sequence[str]) -> Markup:
@@ -154,34 +275,26 @@ def empty_context(
         "test": rows[0]["test"],
         "sites": dict(Counter(site for site, _ in {(row["site"], row["listener"]) for row in rows})),
     }
-    return {
-        "version": __version__,
-        "result": result,
-        "title": protocol.title.get("en", protocol.name),
-        "verdict": [f"N{str(error)[1:]}."],
-        "reasons": [(exclusion_words(name, protocol), count) for name, count in error.excluded.items()],
-        "aspects": [],
-        "groups": [],
-    }
+    said = {language: [text] for language, text in error.texts.items()}
+    said["en"] = [f"N{error.texts['en'][1:]}."]
+    return context(result, said, protocol)
 
 
-def plot(name: str, rating: dict[str, Any], result: dict[str, Any]) -> dict[str, Markup]:
+def plot(label: str, rating: dict[str, Any], result: dict[str, Any], t: Callable[..., str]) -> dict[str, Markup]:
     """The conditions of one aspect, best first, with their intervals, for wide and narrow screens; none without any."""
     if not rank_conditions(rating):
         return {}
     ranked = enumerate(rank_conditions(rating))
     rows = [plots.ErrorBar(c["name"], **c["strength"], strong=i == 0) for i, c in ranked]
-    label = "strength in logits, right is better" if result["kind"] == "pairwise" else "rating, 0 to 100"
-    alt = f"{name}: " + "; ".join(f"{row.label} {_number(row.value)}" for row in rows)
-    return plots.responsive_pair(rows, alt=alt, x_label=label)
+    scale = t("ratings_page_strength" if result["kind"] == "pairwise" else "ratings_page_rating")
+    alt = f"{label}: " + "; ".join(f"{row.label} {_number(row.value)}" for row in rows)
+    return plots.responsive_pair(rows, alt=alt, x_label=scale)
 
 
 def sentences(result: dict[str, Any]) -> str:
     """A summary of the result for the terminal."""
     aspect, rating = next(iter(result["groups"][ratings.ALL_LISTENERS].items()))
-    listeners = result["listeners"]
-    counted = f"{listeners['counted']} of {format_counted(listeners['answered'], 'listener')} included"
-    lines = [f"{counted}; {format_counted(rating['answers'], 'answer')} on {aspect}"]
+    lines = [f"{_counted_texts(result)['en']}; {format_counted(rating['answers'], 'answer')} on {aspect}"]
     for condition in rank_conditions(rating):
         strength = condition["strength"]
         interval = format_ci(strength["low"], strength["high"], _number, "")

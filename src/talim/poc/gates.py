@@ -10,8 +10,8 @@ from pydantic import Field
 
 from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
-from talim.html.formatting import GB, format_counted, format_duration
-from talim.reporting.catalogue import words
+from talim.html.formatting import GB, format_counted
+from talim.reporting.catalogue import duration, words
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "gates.json"
@@ -99,15 +99,19 @@ def saved_gates(out: Path, given: Path | None) -> GateThresholds:
 
 
 def gate_summary(gates: GateThresholds, hours: float | None, memory_bytes: float) -> dict[str, Any]:
-    """{"thresholds": numbers, and for each stage as text "measured", "threshold", "reason"}."""
-    steps = (
-        f", and at least {format_counted(gates.cost.min_steps, 'step')} of each within {format_duration(hours * 3600)}"
-        if hours is not None
-        else ""
+    """{"thresholds": numbers, and for each stage as text "measured", "threshold", "reason"; under "ja" in Japanese}."""
+    values = {"memory_gb": memory_bytes / GB, **vars(gates.quality), **vars(gates.task)}
+    steps = {"en": "", "ja": ""}
+    if hours is not None:
+        within, japanese = duration(hours * 3600)["en"], words("poc.ja")["steps"]
+        steps["en"] = f", and at least {format_counted(gates.cost.min_steps, 'step')} of each within {within}"
+        steps["ja"] = japanese.format(steps=gates.cost.min_steps)
+    english, translated = (
+        {
+            stage: {name: text.format(**values, steps=steps[language]) for name, text in parts.items()}
+            for stage, parts in words(catalogue)["gates"].items()
+        }
+        for language, catalogue in (("en", "poc"), ("ja", "poc.ja"))
     )
-    values = {"memory_gb": memory_bytes / GB, "steps": steps, **vars(gates.quality), **vars(gates.task)}
-    texts = {
-        stage: {name: text.format(**values) for name, text in parts.items()}
-        for stage, parts in words("poc")["gates"].items()
-    }
+    texts = {stage: parts | {"ja": translated[stage]} for stage, parts in english.items()}
     return {"thresholds": gates.model_dump(mode="json"), **texts}

@@ -13,6 +13,7 @@ from talim.experiments.trial import train_and_evaluate
 from talim.html.formatting import format_ci, format_counted, format_duration, format_number
 from talim.poc.runs import PocContext, validation_reduction_of
 from talim.recipe import Recipe
+from talim.reporting.catalogue import Texts, counted, in_languages, interval_ends
 from talim.run import Run
 from talim.training.batches import training_subset
 
@@ -22,7 +23,7 @@ TIME_SAFETY_FACTOR = 1.1  # equal runs do not all take the same time
 
 
 def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_fraction: float) -> dict[str, Any]:
-    """{"points", "sentence"}: validation loss reduction by number of recordings, in runs of equal steps.
+    """{"points", "sentence", "sentence_ja"}: validation loss reduction by number of recordings, in runs of equal steps.
 
     Without points if the curve is switched off, there are too few recordings, or the time budget is too small.
     """
@@ -47,7 +48,8 @@ def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_frac
     points = [_point(context, recipe, run, each, fraction) for fraction, each in runs.items()]
     values = {key: full[key] for key in ("mean", "ci95", "per_recording")}
     points.append({"fraction": 1.0, "recordings": recordings, **values})
-    return {"points": points, "sentence": curve_sentence(points, tolerance_fraction)}
+    texts = curve_texts(points, tolerance_fraction)
+    return {"points": points, "sentence": texts["en"], "sentence_ja": texts["ja"]}
 
 
 def _skipped(reason: str) -> dict[str, Any]:
@@ -83,26 +85,21 @@ def _point(context: PocContext, recipe: Recipe, full_run: Run, run: Run, fractio
     }
 
 
-def curve_sentence(points: Sequence[Mapping[str, Any]], tolerance_fraction: float) -> str:
-    """Whether more recordings would help, by the gain of the last doubling and its interval.
+def curve_texts(points: Sequence[Mapping[str, Any]], tolerance_fraction: float) -> Texts:
+    """Whether more recordings would help, by the gain of the last doubling and its interval, by language.
 
     A gain is small if it is shown to be less than `tolerance_fraction` of the loss reduction with all recordings.
     """
     half, full = points[-2], points[-1]
     gains = {name: value - half["per_recording"][name] for name, value in full["per_recording"].items()}
     gain, ends = float(np.mean(list(gains.values()))), mean_interval(gains)
-    text = (
-        f"from {half['recordings']} to {format_counted(full['recordings'], 'recording')}, with the same number of "
-        f"steps, the loss reduction on validation grew by {format_number(gain)}"
-    )
+    values = {"half": half["recordings"], "full": counted(full["recordings"], "recording"), "gain": format_number(gain)}
     if ends is None:
-        return f"With one validation recording it may be chance that {text}; whether more would help is open."
+        return in_languages("poc_curve_by_chance", **values)
     low, high = ends
-    text += f" (95\u202f% interval {format_ci(low, high)})"
-    caveat = "One seed and one order of the recordings were tried."
-    shown = f"{text[0].upper()}{text[1:]}"
+    values["interval"] = interval_ends(format_ci(low, high))
     if low > 0:
-        return f"{shown}: more recordings would likely help; the next doubling usually brings less. {caveat}"
+        return in_languages("poc_curve_helps", **values)
     if high < tolerance_fraction * max(full["mean"], 0.0):
-        return f"{shown}: more recordings of the same kind would hardly help. {caveat}"
-    return f"Whether more recordings would help cannot be decided with these: {text}. {caveat}"
+        return in_languages("poc_curve_hardly", **values)
+    return in_languages("poc_curve_open", **values)

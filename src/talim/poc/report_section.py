@@ -18,6 +18,7 @@ from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
 from talim.poc.gates import STAGE_TITLES
 from talim.poc.state import read_stages, unfinished_note
+from talim.poc.translated_section import translated_section
 from talim.reporting import run_report
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import find_runs, read_result
@@ -107,6 +108,7 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),
         "learning_curve": curve,
         "curve_plots": curve_plots((curve or {}).get("points") or []),
+        "translated": translated_section(folder, decided, [*stages, *continuations], not complete),
     }
 
 

@@ -95,18 +95,25 @@ def write_brief_draft(out: Path, corpus: Corpus, seconds: float, min_acceptance_
     write_text(out / BRIEF, HEAD + yaml.safe_dump(brief, sort_keys=False, allow_unicode=True))
 
 
-def human_decision(folder: Path) -> tuple[bool | None, list[str]]:
+def human_decision(folder: Path, language: str = "en") -> tuple[bool | None, list[str]]:
     """Whether people accept it, by the briefs in DIR: one "go" is enough; None while none is decided.
 
-    With it the sentences of the briefs and of listening tests.
+    With it the sentences of the briefs and of listening tests; in another language than English, None goes with the
+    key of the sentence that says why in place of that sentence.
     """
     briefs = [read_json(path) for path in human_ratings.find_result_files(folder, human_ratings.USEFULNESS)]
     answers = [str(brief.get("answer")) for brief in briefs if isinstance(brief, dict)]
     ratings = human_ratings.load_ratings(folder, folder / "x")
-    sentences = [sentence for rating in ratings for sentence in rating.sentences]
+    sentences = [
+        sentence
+        for rating in ratings
+        for sentence in (rating.sentences if language == "en" else rating.japanese or rating.sentences)
+    ]
     if "go" in answers:
         return True, sentences
     if answers and all(answer == "no-go" for answer in answers):
         return False, sentences
+    if language != "en":
+        return None, ["open_brief" if answers else "no_brief", *sentences]
     reason = "not decided yet by the brief's rule" if answers else "no brief has an answer yet"
     return None, [f"Not decided: {reason}.", *sentences]

@@ -11,6 +11,7 @@ from typing import Any
 from talim.html.formatting import NOT_KNOWN, format_ci, format_count, format_counted, format_duration
 
 LANGUAGES = ("en", "ja")
+COMMAS = {"en": ", ", "ja": "、"}
 Texts = dict[str, str]  # by language
 _COUNTERS = {  # of Japanese, by the English noun
     "recording": "本",
@@ -20,6 +21,10 @@ _COUNTERS = {  # of Japanese, by the English noun
     "review": "件",
     "listener": "人",
     "answer": "件",
+    "page": "ページ",
+    "pair": "組",
+    "site": "か所",
+    "condition": "条件",
 }
 
 
@@ -76,10 +81,7 @@ def duration(seconds: float | None) -> Texts:
 
 def listed(texts: Sequence[Texts]) -> Texts:
     """Texts one after the other, with the commas of each language."""
-    return {
-        language: comma.join(text[language] for text in texts)
-        for language, comma in zip(LANGUAGES, (", ", "、"), strict=True)
-    }
+    return {language: COMMAS[language].join(text[language] for text in texts) for language in LANGUAGES}
 
 
 def join(sentences: Iterable[str], language: str) -> str:

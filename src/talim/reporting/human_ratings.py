@@ -21,7 +21,7 @@ RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 class HumanRating:
     """One listening test or brief: title, sentences, and a link to its own page ("" if it has none).
 
-    `japanese` are the sentences in Japanese; none of a listening test, and of a brief of an earlier version.
+    `japanese` are the sentences in Japanese; none in files of an earlier version.
     """
 
     title: str

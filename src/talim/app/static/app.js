@@ -86,7 +86,7 @@ export function jobForm(name, label, fields, { fixed = {}, before = null } = {})
 }
 
 // The page that a command belongs to.
-const OF = { suggest: "recordings", prepare: "recordings", evaluate: "listen", report: "decide", brief: "decide", "brief-report": "decide" };
+const OF = { suggest: "recordings", prepare: "recordings", evaluate: "listen", "listening-test": "listen", ratings: "listen", report: "decide", brief: "decide", "brief-report": "decide" };
 const home = (job) => OF[job.name] ?? job.name;
 
 function drawJob() {

@@ -259,7 +259,17 @@ function listen(state) {
   const form = jobForm("evaluate", text("evaluate"), [
     field("num_prompts", text("num_prompts"), { type: "number", min: 1, max: 50, value: 3 }), field("seconds", text("seconds"), { type: "number", min: 1, max: 60, value: 10 }),
   ]);
-  return [...shown, ...said, h2("evaluate"), form];
+  return [...shown, ...said, ...blindTest(state.test), h2("evaluate"), form];
+}
+
+// The same sounds with the names hidden, for anybody, each at an address of their own; and what came of it.
+function blindTest(found) {
+  if (!found) return [];
+  const open = found.links.map((href, index) => make("a", { class: "listener", href, target: "_blank", rel: "noopener" }, text("test_link", { number: index + 1 })));
+  const forms = [jobForm("listening-test", text("test_button"), [field("listeners", text("listeners"), { type: "number", min: 1, max: 100, value: 1 })]),
+    jobForm("ratings", text("test_rate"), [])];
+  return [h2("test"), p("test_intro"), ...found.sentences.map((said) => make("p", { lang: said.lang }, said.text)), page(found.page, "test_page"),
+    ...(open.length ? [p("test_open"), list(open)] : forms)];
 }
 
 // The piece that is being written: its player stays while the page is drawn anew and when the command is stopped, and
@@ -374,5 +384,6 @@ export const live = {
     if (pieces && pieces.querySelectorAll(".card").length !== state.pieces.length) pieces.replaceChildren(...cards(state));
     if (pieces) follow(state.under_way, document.getElementById("live"));
   },
+  listen: (state) => (state.test?.links.length && !document.querySelector(".listener") ? draw() : null),
   decide: (state) => (state.brief?.review && !document.getElementById("review") ? draw() : null),
 };

@@ -1,0 +1,100 @@
+"""The stages of a proof of concept in Japanese: every part of the page, whatever was decided."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.japanese_block import untranslated
+from fixtures.run_folder import SCORES, make_run
+
+from talim.atomic_io import write_json
+from talim.html.render import TEMPLATES, render
+from talim.poc import report_section
+from talim.poc.gates import GateThresholds, gate_summary
+from talim.poc.learning_curve import curve_texts
+from talim.reporting.catalogue import words
+
+NAMES = ["linear@all:2.7%", "conv@all:2.7%", "full@all", "gates.json", "talim poc", "talim brief", "talim listen"]
+RATIOS = {"memory": 0.5, "flops": 0.7, "disk": 0.01}
+POINT = {"mean": 0.2, "ci95": [0.1, 0.3]}
+
+
+def decided(passed: bool | None = True, **changes: Any) -> dict[str, Any]:
+    gates = gate_summary(GateThresholds(), 1.0, 8e9)
+    stages = [
+        {"name": name, "title": name, "gate": gates[name], "passed": passed, "sentences": ["English."], "stopped": ""}
+        for name in ("cost", "quality", "task")
+    ]
+    designs = [
+        {"design": name, "run": "a", "loss_reduction": mean, "ci95": ends, "seconds": 200.0, "steps": 300}
+        | {"memory_bytes": None if ends is None else 1e9, "ratios": RATIOS if ends else {}}
+        for name, mean, ends in (("linear@all:2.7%", 0.2, [0.1, 0.3]), ("conv@all:2.7%", 0.1, None))
+    ]
+    rows = [{"fraction": f, "recordings": n, **POINT, "per_recording": {"a": 0.1 * n}} for f, n in ((0.5, 4), (1, 8))]
+    curve = {"points": rows, "sentence": "English.", "sentence_ja": curve_texts(rows, 0.1)["ja"]}
+    found = {"stages": stages, "designs": designs, "chosen": {"design": "linear@all:2.7%", "run": "a"}}
+    found |= {"continuations": [{"name": "extend", "gate": gates["extend"], "passed": None, "sentences": ["English."]}]}
+    found |= {"learning_curve": curve, "tuning": None, "time_note": "", "licence_use_note": "", "limitations": ""}
+    return found | changes
+
+
+def page_of(folder: Path, values: dict[str, Any]) -> str:
+    scores = SCORES | {"scores": [{"name": "adherence_tempo", "value": 0.8, "low": 0.6, "high": 0.9}]}
+    make_run(folder / "a", seconds=0, scores=scores)
+    write_json(folder / "stages.json", values)
+    return render("stages.html", plan=report_section.report_section(folder))
+
+
+def test_translated_section_of_a_full_fixture_leaves_no_english(tmp_path: Path) -> None:
+    page = page_of(tmp_path, decided())
+    assert untranslated(page, NAMES) == []
+    for text in (
+        "実現可能性（メモリーと時間）：合格",
+        "8.0 GB 以下、時間内に各方式20ステップ以上",
+        "2種類の方式を学習させました（最大300ステップ）。",
+        "損失の低下は0.234です（95%信頼区間：0.142〜0.311）。",
+        "指定したテンポとの一致",
+        "シードとステップの追加：未定",
+        "検証用の録音が1本しかないため",
+    ):
+        assert text.replace("\u202f", " ") in page.replace("\u202f", " "), text
+    japanese = page[page.index('class="ja whole"') : page.index("</details>")]
+    assert japanese.count("<tr>") == 3
+
+
+@pytest.mark.parametrize("name", ["cost", "quality"])
+def test_translated_section_of_a_stopped_or_unfinished_one_says_so_first(tmp_path: Path, name: str) -> None:
+    values = decided(passed=False, learning_curve={"points": [], "sentence": "English."}, continuations=[])
+    values["stages"] = [row | {"stopped": "English." * (row["name"] == name)} for row in values["stages"][:2]]
+    page = page_of(tmp_path, values)
+    assert words("poc.ja")["stopped"][name] in page
+    assert untranslated(page, NAMES) == []
+    values = decided(designs=[], chosen=None, learning_curve=None, continuations=[])
+    values["stages"] = values["stages"][:1]
+    page = page_of(tmp_path, values)
+    assert words("poc.ja")["unfinished"] in page
+    assert untranslated(page, NAMES) == []
+
+
+def test_translated_section_of_an_earlier_version_points_to_the_english_gates(tmp_path: Path) -> None:
+    values = decided()
+    for row in values["stages"]:
+        row["gate"] = {key: text for key, text in row["gate"].items() if key != "ja"}
+    assert page_of(tmp_path, values).count(words("poc.ja")["gate_only_english"]) == 3
+
+
+def test_japanese_gates_have_the_parts_and_values_of_the_english_ones() -> None:
+    english, japanese = (words(name)["gates"] for name in ("poc", "poc.ja"))
+    assert {stage: [*parts] for stage, parts in english.items()} == {s: [*parts] for s, parts in japanese.items()}
+    for stage, parts in english.items():
+        for name, text in parts.items():
+            assert {*re.findall("{.*?}", text)} == {*re.findall("{.*?}", japanese[stage][name])}, (stage, name)
+
+
+def test_template_of_the_stages_has_no_word_of_its_own_in_the_translation() -> None:
+    text = (TEMPLATES / "stages.html").read_text("utf-8")
+    (body,) = re.findall(r"{% macro translated\(told\) %}(.*?){% endmacro %}", text, re.DOTALL)
+    assert re.findall("[A-Za-z]+", re.sub(r"<[^>]*>|{{.*?}}|{%.*?%}", " ", re.sub(r"{[{%].*?[%}]}", "", body))) == []
