@@ -1,4 +1,4 @@
-"""Permitted use of candidates, from the licences of the base and of the training recordings."""
+"""Permitted use of candidates, from what is on record of the base and of the training recordings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import read_json
-from talim.html.formatting import format_counted
-from talim.licences import Use, allows_commercial_use
+from talim.reporting import commercial_use
 from talim.run import Run
 from talim.strict_yaml import read_yaml
 
@@ -32,21 +31,13 @@ def run_rights(run: Run) -> dict[str, Any]:
 
 
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
-    """{"commercial": allowed, forbidden or unknown, "reasons": [...]}: the strictest of all licences applies.
-
-    The "phrase" ({"file", "rights"}) that pieces go on from counts too, also where it is not part of them.
-    """
-    licences = [(f"the base {rights['base']}", rights["base_licence"])]
-    if "adapter" in rights:
-        licences.append((f"the adapter that training began from, {rights['adapter']}", rights["adapter_licence"]))
-    for licence, count in rights["recordings"].items():
-        licences.append((format_counted(count, "recording") if count else "the recordings", licence))
-    if phrase := rights.get("phrase"):
-        licences.append((f"the phrase {phrase['file']}", phrase["rights"]))
-    uses = [(allows_commercial_use(licence), f"{what}: {licence}") for what, licence in licences]
-    order: tuple[Use, ...] = ("forbidden", "unknown", "allowed")
-    strictest = min((use for use, _ in uses), key=order.index)
-    return {"commercial": strictest, "reasons": [reason for use, reason in uses if use == strictest]}
+    """{"commercial": allowed, forbidden or unknown, "reasons": [...], "sentence"}, as `commercial_use` judges."""
+    use, reasons = commercial_use.judge(rights)
+    return {
+        "commercial": use,
+        "reasons": [reason["en"] for reason in reasons],
+        "sentence": commercial_use.sentence(rights)["en"],
+    }
 
 
 def corpus_of(run: Run) -> Path | None:
