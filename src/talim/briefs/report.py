@@ -28,7 +28,7 @@ from talim.html.formatting import (
 )
 from talim.html.render import render
 from talim.listening.database import sqlite_url
-from talim.reporting.catalogue import Texts, in_languages, interval_ends
+from talim.reporting.catalogue import Texts, counted, in_languages, interval_ends
 from talim.version import __version__
 
 _number = partial(format_number, digits=2)
@@ -95,8 +95,8 @@ def assemble_result(
         own_reviews = [row for row in reviews if row["candidate"] in ids]
         contender = acceptance.measure_contender(generated, own_reviews, run, brief)
         rights = run.get("rights") or {}
-        allowed = usage_rights.usage_allowed(rights) if rights else {"commercial": "unknown", "reasons": []}
-        contender["rights"] = rights | allowed
+        rights = rights or {"base": "unknown", "base_licence": "unknown"}
+        contender["rights"] = rights | usage_rights.usage_allowed(rights)
         contender["decision"] = decision_rule.apply_decision_rule(contender, indicators, brief)
         contenders.append(contender)
     result = {
@@ -111,8 +111,22 @@ def assemble_result(
         "indicators": list(indicators.values()),
         "answer": overall_decision(contenders),
     }
-    lines = summary_lines(result)
+    lines = summary_lines(result, brief)
     return result | {"sentences": [line["en"] for line in lines], "sentences_ja": [line["ja"] for line in lines]}
+
+
+def few_candidates(count: int, brief: Brief) -> Texts:
+    """That so many candidates of a contender carry little, and how many would carry more; empty for enough."""
+    needed = acceptance.candidates_needed(brief.decision_rule.acceptance_at_least)
+    if not 0 < count < needed:
+        return {}
+    ends = acceptance.proportion(count, count)["low"], acceptance.proportion(0, count)["high"]
+    low, high = (format_percent(end) for end in ends)
+    return in_languages("brief_few", candidates=counted(count, "candidate"), needed=needed, low=low, high=high)
+
+
+def _fewest_reviewed(result: Mapping[str, Any]) -> int:
+    return min((contender["reviewed"] for contender in result["contenders"]), default=0)
 
 
 def overall_decision(contenders: list[dict[str, Any]]) -> str:
@@ -121,8 +135,8 @@ def overall_decision(contenders: list[dict[str, Any]]) -> str:
     return "go" if "go" in answers else "no-go" if answers == {"no-go"} else "open"
 
 
-def summary_lines(result: Mapping[str, Any]) -> list[Texts]:
-    """One line per contender, and the decision, by language."""
+def summary_lines(result: Mapping[str, Any], brief: Brief) -> list[Texts]:
+    """One line per contender, whether too few were reviewed to carry a decision, and the decision, by language."""
     lines = [
         in_languages(
             "brief_accepted",
@@ -132,7 +146,8 @@ def summary_lines(result: Mapping[str, Any]) -> list[Texts]:
         )
         for contender in result["contenders"]
     ]
-    return [*lines, in_languages("brief_decision", answer=decision_texts(result))]
+    few = few_candidates(_fewest_reviewed(result), brief)
+    return [*lines, *([few] if few else []), in_languages("brief_decision", answer=decision_texts(result))]
 
 
 def decision_texts(result: Mapping[str, Any]) -> Texts:
@@ -176,6 +191,7 @@ def context(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str,
         "brief": brief,
         "title": brief.title.get("en", brief.name),
         "answer": decision_texts(result)["en"],
+        "few": few_candidates(_fewest_reviewed(result), brief).get("en"),
         "japanese": japanese_lines(result),
         "condition_text": lambda row: condition_texts(row)["en"],
         "judged": judged_parts(rows),
