@@ -12,7 +12,14 @@ from talim.html.formatting import NOT_KNOWN, format_ci, format_count, format_cou
 
 LANGUAGES = ("en", "ja")
 Texts = dict[str, str]  # by language
-_COUNTERS = {"recording": "本", "generated clip": "件", "score": "個"}  # of Japanese, by the English noun
+_COUNTERS = {
+    "recording": "本",
+    "generated clip": "件",
+    "score": "個",
+    "design": "種類の方式",
+    "candidate": "件",
+    "trial": "回",
+}  # of Japanese, by the English noun
 
 
 @cache
