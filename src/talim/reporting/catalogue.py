@@ -25,6 +25,9 @@ _COUNTERS = {  # of Japanese, by the English noun
     "pair": "組",
     "site": "か所",
     "condition": "条件",
+    "design": "種類の方式",
+    "candidate": "件",
+    "trial": "回",
 }
 
 
