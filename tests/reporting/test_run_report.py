@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.japanese_block import untranslated
 from fixtures.run_folder import COST, FACTS, RECIPE, SCORES, log_rows, make_run
 
 from talim.backbones import registry
@@ -353,6 +354,8 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
     assert "<summary>日本語</summary>" in inside
     assert "費用：" in inside
     assert "費用：" not in page.replace(inside, "")
+    assert untranslated(page, ["talim listen", "talim brief", "--price-per-hour"]) == []
+    assert "（CPU、2コア）" in inside
 
 
 def test_loss_plots_of_one_step_say_its_loss_and_no_way_from_it_to_itself(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from talim.evaluation.predictor_comparison import may_be_chance
 from talim.html.formatting import format_count, format_number, format_percent
 from talim.reporting import commercial_use, predictor_sentences
-from talim.reporting.catalogue import LANGUAGES, Texts, counted, duration, in_languages, join, listed
+from talim.reporting.catalogue import LANGUAGES, Texts, counted, device_name, duration, in_languages, join, listed
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import samples_sentence
 from talim.reporting.sentences import (
@@ -57,7 +57,7 @@ def cost_point(
     device = cost.get("device")
     facts = {
         "time": duration(seconds) if is_number(seconds) else in_languages("point_time_unknown"),
-        "device": in_languages("point_device", device=device) if device else NOTHING,
+        "device": in_languages("point_device", device=device_name(str(device))) if device else NOTHING,
         "parameters": in_languages("point_parameters", trained=format_count(trained), of_base=of_base)
         if is_number(trained)
         else NOTHING,
