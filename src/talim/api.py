@@ -110,6 +110,8 @@ def plan(
     crop_seconds: float | None = None,
     batch_size: int | None = None,
     steps: int | None = None,
+    hours_of_music: float | None = None,
+    corpus: Path | str | None = None,
     precision: str | None = None,
     gradient_checkpointing: bool = False,
     memory_gb: float | None = None,
@@ -123,6 +125,8 @@ def plan(
 
     `gpu` is a name such as "rtx-3060"; None plans for this machine's CPU, which is timed once and remembered. Clips are
     `crop_seconds` long, `batch_size` in each of `steps`; None is what `prepare` and `train` do by default.
+    With `hours_of_music` to train on, or a prepared `corpus`, whose clip length counts then, the result tells how many
+    passes over that music the steps are, and what a full training takes.
 
     >>> planned = talim.plan("nano-musicgen", ["linear@all:2.5%"], gpu="rtx-3060")
     >>> planned["designs"][0]["memory_bytes"] / 1e9
@@ -133,7 +137,8 @@ def plan(
 
     progress = progress or progress_module.default()
     prices = {"price_per_hour": price_per_hour, "price_per_kwh": price_per_kwh}
-    planning.check_options(precision, memory_gb=memory_gb, watts=watts, **prices)
+    planning.check_options(precision, memory_gb=memory_gb, watts=watts, hours_of_music=hours_of_music, **prices)
+    music, crop_seconds = planning.music_to_train_on(base, hours_of_music, corpus, crop_seconds)
     planning.check_request(base, designs, crop_seconds, batch_size, steps)
     cache = default_cache_folder()
     return planning.plan_designs(
@@ -146,6 +151,7 @@ def plan(
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
         memory_limit_bytes=None if memory_gb is None else memory_gb * GB,
+        music=music,
         prices=planning.EnergyPrices(price_per_hour, price_per_kwh),
         cache=cache,
         progress=progress,

@@ -38,6 +38,10 @@ _ALLOWS = re.compile(
     r"APACHE[- ]2\.0|MIT|BSD([- ][23](-CLAUSE)?)?)$"
 )
 _ALLOWS_PUBLISHING = re.compile(r"^CC[- ]BY[- ]NC([- ]SA)?([- ]\d\.\d)?([- ][A-Z]{2})?$")  # besides _ALLOWS
+# of the column consent; "not needed" and the like say yes
+_REFUSES_CONSENT = re.compile(
+    r"no|none|not given|never|nein|non|hayır|いいえ|なし|नहीं|.*\b(refus|withdr|revok|declin|denied).*"
+)
 _CREATIVE_COMMONS_ADDRESS = re.compile(
     r"(HTTPS?://)?(WWW\.)?CREATIVECOMMONS\.ORG/(LICENSES|PUBLICDOMAIN)/(?P<code>[A-Z-]+)(/(?P<version>\d\.\d))?"
     r"(/[A-Z]{2})?(/DEED(\.[A-Z-]+)?|/LEGALCODE)?/?"
@@ -68,6 +72,11 @@ def allows_commercial_use(licence: str) -> Use:
 def is_own_declaration(licence: str) -> bool:
     """Whether it is no licence but the declaration, in any of many languages, that the recording is the user's own."""
     return declares_own_recording(str(licence))
+
+
+def refuses_consent(consent: str) -> bool:
+    """Whether a value of the column consent says that the performers gave none."""
+    return bool(_REFUSES_CONSENT.fullmatch(consent.strip().lower()))
 
 
 def licence_remark(licence: str) -> str:

@@ -12,6 +12,22 @@ from scipy import stats
 from talim.briefs import acceptance
 
 
+def test_candidates_needed_is_the_least_with_which_the_rule_can_go_both_ways() -> None:
+    def decides(count: int, bound: float) -> bool:
+        low, high = acceptance.proportion(count, count)["low"], acceptance.proportion(0, count)["high"]
+        assert low is not None
+        assert high is not None
+        return low >= bound > high
+
+    assert acceptance.candidates_needed(0.25) == 9
+    for bound in (0.1, 0.25, 0.5, 0.75):
+        count = acceptance.candidates_needed(bound)
+        assert decides(count, bound)
+        assert not decides(count - 1, bound)
+    assert acceptance.candidates_needed(1.0) == 1
+    assert acceptance.candidates_needed(None) == 13  # 6 of 13: 22 to 72 %
+
+
 @pytest.mark.parametrize("count", [8, 20])
 def test_proportion_interval_coverage_is_near_nominal(count: int) -> None:
     """Exact coverage by the binomial, averaged over shares; and never far below."""

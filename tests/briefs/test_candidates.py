@@ -79,7 +79,7 @@ def test_brief_commands_from_yaml_to_export(tmp_path: Path, tiny_run: Path, caps
     assert (status, f"--out {out} --invites 2 serves the review; links open while it runs" in result) == (0, True)
     status, result = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "sold", "--commercial")
     assert status == 1  # the tiny base says that it is non-commercial
-    assert "forbidden (the base" in result
+    assert "not cleared, because of base " in result
     status, result = talim(capsys, "brief", "export", *asked[1:], "--to", tmp_path / "given")
     assert status == 0
     tags = audio.read_tags(Path(result.strip()))

@@ -40,11 +40,11 @@ def test_export_accepted_writes_tags_licence_and_provenance(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("rights", "message"),
     [
-        ({"base_licence": "CC-BY-NC-4.0"}, "forbidden (the base nano-musicgen: CC-BY-NC-4.0)"),
-        ({"base_licence": "unknown"}, "unknown (the base"),
-        ({"recordings": {"CC0-1.0": 3, "CC BY-NC 4.0": 1}}, "forbidden (1 recording: CC BY-NC 4.0)"),
-        ({"recordings": {"unknown": 4}}, "unknown (4 recordings: unknown)"),
-        ({"recordings": {"unknown": 0}}, "unknown (the recordings: unknown)"),
+        ({"base_licence": "CC-BY-NC-4.0"}, "not cleared, because of base nano-musicgen (CC-BY-NC-4.0);"),
+        ({"base_licence": "unknown"}, "because of base nano-musicgen (unknown);"),
+        ({"recordings": {"CC0-1.0": 3, "CC BY-NC 4.0": 1}}, "because of recordings under 'CC BY-NC 4.0';"),
+        ({"recordings": {"unknown": 4}}, "because of recordings under 'unknown';"),
+        ({"consent": {"unknown": 4}}, "because of unknown consent of the performers (4 recordings);"),
     ],
     ids=str,
 )

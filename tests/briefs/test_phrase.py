@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import yaml
 from fastapi.testclient import TestClient
-from fixtures.brief_folder import Reviewer, brief_of, decide, opened_brief
+from fixtures.brief_folder import RIGHTS, Reviewer, brief_of, decide, opened_brief
 from fixtures.listening_client import FREE
 from fixtures.log_lines import Lines
 
@@ -301,11 +301,11 @@ def test_generated_phrase_is_recorded_as_such(tmp_path: Path) -> None:
     ],
 )
 def test_rights_of_the_phrase_count(rights: str, use: str) -> None:
-    run = {"base": "b", "base_licence": "MIT", "recordings": {"CC0-1.0": 3}}
+    run = RIGHTS | {"base": "b", "base_licence": "MIT"}
     given = run | {"phrase": {"file": "my alap.wav", "rights": rights}}
     assert usage_rights.usage_allowed(given)["commercial"] == use
     if use != "allowed":
-        assert usage_rights.usage_allowed(given)["reasons"] == [f"the phrase my alap.wav: {rights}"]
+        assert usage_rights.usage_allowed(given)["reasons"] == [f"the phrase my alap.wav ({rights})"]
 
 
 def test_export_and_page_name_the_phrase_and_its_rights(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_export_and_page_name_the_phrase_and_its_rights(tmp_path: Path) -> None:
     Audio(tone(1.0)[None].astype(np.float32), RATE_HZ).save(folder / phrases.FILE)
     opened = opened_brief(folder, brief, phrase=given)
     decide(opened, {"linear-001": "accept"})
-    with pytest.raises(TalimError, match=r"forbidden \(the phrase my alap.wav: CC BY-NC 4.0\)"):
+    with pytest.raises(TalimError, match=r"not cleared, because of the phrase my alap.wav \(CC BY-NC 4.0\)"):
         delivery.export_accepted(folder, brief, tmp_path / "sold", commercial=True)
     (row,) = delivery.export_accepted(folder, brief, tmp_path / "given")
     assert "phrase: CC BY-NC 4.0" in row["tags"]["license"]

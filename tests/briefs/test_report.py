@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,23 @@ def test_write_acceptance_report_of_a_loop_without_prices_and_rule_is_in_japanes
     for english, japanese in (("2 seconds, a loop", "2秒（ループ）"), ("sound quality, noise (4)", "音質、雑音 (4)")):
         assert english.casefold() in page.casefold()
         assert japanese in page
+
+
+def test_few_candidates_are_told_with_how_many_would_decide(tmp_path: Path) -> None:
+    two = report.few_candidates(2, brief_of())
+    assert two["en"].startswith(
+        "Few candidates: with 2 candidates of a design, the share that is good enough may be anything from 33\u202f% "
+        "on even if all are accepted, and anything up to 67\u202f% if none is. With 9 or more (candidates: 9 in the "
+    )
+    assert not re.search("[A-Za-z]", two["ja"])
+    assert report.few_candidates(9, brief_of()) == report.few_candidates(0, brief_of()) == {}
+    opened = opened_brief(tmp_path, brief_of(candidates=2))
+    decide(opened, {"linear-001": "accept"})
+    result = report.write_acceptance_report(tmp_path, opened.brief)
+    assert [each["reviewed"] for each in result["contenders"]] == [2, 2]
+    assert two["en"] in result["sentences"]
+    assert two["ja"] in result["sentences_ja"]
+    assert two["en"] in html.unescape(Path(result["page"]).read_text(encoding="utf-8"))
 
 
 def test_indicator_cells_add_up_or_say_that_nothing_was_measured() -> None:

@@ -5,19 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fixtures.brief_folder import RIGHTS
 from fixtures.run_folder import FACTS, make_run
 
 from talim.briefs import delivery, usage_rights
+from talim.reporting import commercial_use
 from talim.run import Run
 
+CLEAR = {name: RIGHTS[name] for name in ("recordings", "consent", "attributions")}
 
-def test_usage_allowed_strictest_licence_applies() -> None:
-    result = {"base": "b", "base_licence": "MIT", "recordings": {"CC0-1.0": 3, "unknown": 2}, "consent": {}}
-    assert usage_rights.usage_allowed(result) == {"commercial": "unknown", "reasons": ["2 recordings: unknown"]}
+
+def test_usage_allowed_is_what_every_page_says() -> None:
+    result = {"base": "b", "base_licence": "MIT", **CLEAR, "recordings": {"CC0-1.0": 3, "unknown": 2}}
+    unknown = usage_rights.usage_allowed(result)
+    assert (unknown["commercial"], unknown["reasons"]) == ("unknown", ["recordings under 'unknown'"])
+    assert unknown["sentence"] == commercial_use.sentence(result)["en"]
     result["base_licence"] = "CC-BY-NC-4.0"
-    assert usage_rights.usage_allowed(result) == {"commercial": "forbidden", "reasons": ["the base b: CC-BY-NC-4.0"]}
-    free = result | {"base_licence": "MIT", "recordings": {"CC0-1.0": 3}}
+    assert usage_rights.usage_allowed(result)["commercial"] == "forbidden"
+    free = {"base": "b", "base_licence": "MIT", **CLEAR}
     assert usage_rights.usage_allowed(free)["commercial"] == "allowed"
+    assert usage_rights.usage_allowed(free | {"consent": {"unknown": 3}})["commercial"] == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -26,11 +33,11 @@ def test_usage_allowed_strictest_licence_applies() -> None:
 def test_licence_of_the_adapter_that_training_began_from_counts(tmp_path: Path, licence: str, use: str) -> None:
     start = {"name": "someone/lora", "licence": licence, "design": "lora@adapter"}
     run = Run(make_run(tmp_path / "run", seconds=0, run=FACTS | {"init_from": start}))
-    rights = usage_rights.run_rights(run) | {"recordings": {"CC0-1.0": 3}}
+    rights = usage_rights.run_rights(run) | CLEAR
     allowed = usage_rights.usage_allowed(rights)
     assert allowed["commercial"] == use
     if use != "allowed":
-        assert allowed["reasons"] == [f"the adapter that training began from, someone/lora: {licence}"]
+        assert allowed["reasons"] == [f"the adapter it began from, someone/lora ({licence})"]
     notice = delivery.delivery_notice([{"contender": "a", "rights": rights}], "not for commercial use")
     assert f"Its training began from the adapter someone/lora, licence {licence}." in notice
 

@@ -23,6 +23,8 @@ BASE = ["plan", "--base", "nano-musicgen", "--design", "linear@all:2%"]
         (["--memory-gb", "-1"], "--memory-gb is -1"),
         (["--price-per-hour", "1e308"], "--price-per-hour is 1e+308"),
         (["--design", "linear@layers[60]:2%"], "layers[60] is not in this model"),
+        (["--hours-of-music", "0"], "--hours-of-music is 0; it must be more than 0"),
+        (["--hours-of-music", "2", "--corpus", "c"], "both say how much music there is"),
         (["--precision", "fp8"], "none of bf16, fp32"),
     ],
 )

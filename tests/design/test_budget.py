@@ -70,7 +70,7 @@ def test_rounding_note_names_missed_budgets_and_too_wide_bottlenecks() -> None:
     sites = MusicGenShape(16, 1, 1, text_width=16).sites()[:1]
     part = Design.parse("linear@layers[0]:100k").parts[0]
     widths = designs_budget.solve_width(part, sites, 1)
-    assert designs_budget.rounding_note(part, sites, widths, 100_000, 1) == "wider than the model"
+    assert designs_budget.rounding_note(part, sites, widths, 100_000, 1) == "wider than the layer"
     coarse = Design.parse("conv@layers[0]:160").parts[0]
     widths = designs_budget.solve_width(coarse, sites, 1)
     total = total_of("conv", sites, widths)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
 from jinja2 import TemplateNotFound, UndefinedError
+from markupsafe import Markup, escape
 
+from talim.html import render as render_module
 from talim.html.render import TEMPLATES, render
 
 
@@ -30,6 +33,24 @@ def test_page_template_forbids_everything_that_comes_from_elsewhere() -> None:
     assert rules["img-src"] == rules["media-src"] == "data:"
     assert not re.search(r"https?:|\*|'self'|eval", policy)
     assert page.index("Content-Security-Policy") < page.index("<style>")
+
+
+def test_a_long_page_begins_with_links_to_its_sections() -> None:
+    """Of the page of a corpus-like template: as many anchors as headings, in their order; none on a short page."""
+    found = [(f"part-{number}", f"Part {number} <b>& more</b>") for number in range(5)]
+    body = "".join(f'<h2 id="{anchor}">{escape(title)}</h2>' for anchor, title in found)
+    environment = render_module._environment()
+    source = "{% extends 'page.html' %}{% block content %}{{ body }}{% endblock %}"
+    template = environment.from_string(source)
+    page = template.render(version="1", body=Markup(f'{body}<p id="ja" lang="ja">短い</p>'))
+    (contents,) = re.findall(r'<nav class="contents" aria-label="On this page">(.*?)</nav>', page, re.DOTALL)
+    links = [(anchor, html.unescape(title)) for anchor, title in re.findall('href="#([^"]*)">(.*?)</a>', contents)]
+    assert links == found
+    assert '<a href="#ja" lang="ja">日本語</a>' in contents
+    assert page.index("</nav>") < page.index("<main")
+    assert "<nav" not in template.render(version="1", body=Markup(body.partition("<h2")[2]))
+    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    assert ".contents { display: none; }" in style.partition("@media print")[2]
 
 
 @pytest.mark.parametrize("query", ["prefers-color-scheme: dark", "@media print", "max-width: 52rem", ":focus-visible"])

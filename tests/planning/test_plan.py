@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from talim.cli import main
+from talim.corpus.manifest import Corpus
 from talim.design.expression import Design
-from talim.errors import UsageError
+from talim.errors import TalimError, UsageError
 from talim.planning import tables
 from talim.planning.hardware import HardwareProfile
-from talim.planning.plan import EnergyPrices, check_options, plan_designs, plan_total
-from talim.planning.training_job import TrainingJob
+from talim.planning.plan import EnergyPrices, check_options, music_to_train_on, plan_designs, plan_total
+from talim.planning.training_job import TrainingJob, TrainingMusic
 
 RATES = {"flops/float32": 1e9, "flops/bfloat16": 2e9, "bytes/float32": 1e9, "bytes/bfloat16": 1e9}
 HARDWARE = HardwareProfile("test", 8e9, RATES, 1e-6, watts=100.0, bf16=False)
@@ -49,6 +50,28 @@ def test_plan_designs_compares_every_design_with_the_whole_model(planned: Any) -
     assert adapter["energy_joules"] == pytest.approx(adapter["hours"] * 3600 * 100)
     money = adapter["hours"] * 2.0 + adapter["energy_joules"] / 3.6e6 * 0.5
     assert adapter["money"] == pytest.approx(money)
+
+
+def test_plan_designs_with_music_counts_passes_and_a_full_training(planned: Any) -> None:
+    result = planned(steps=90, batch_size=1, crop_seconds=4.0, music=TrainingMusic(120.0))
+    assert result["music"] == {"hours": 120 / 3600, "passes": 3.0, "full_passes": 30, "full_steps": 900}
+    assert all(row["full_hours"] == pytest.approx(10 * row["hours"]) for row in result["designs"])
+    assert planned(steps=90)["music"] is None
+
+
+def test_music_to_train_on_is_of_hours_or_of_a_corpus(tiny_base: Path, corpus_folder: Path, tmp_path: Path) -> None:
+    base, corpus = str(tiny_base), Corpus.load(corpus_folder)
+    assert music_to_train_on(base, None, None, None) == (None, None)
+    assert music_to_train_on(base, 2.0, None, 5.0) == (TrainingMusic(7200.0), 5.0)
+    music, crop_seconds = music_to_train_on(base, None, corpus_folder, None)
+    assert music
+    assert music.clips == len(corpus.train)
+    assert crop_seconds == float(corpus.summary["clip_seconds"])
+    assert music_to_train_on(base, None, corpus_folder, 1.5)[1] == 1.5
+    with pytest.raises(UsageError, match="--hours-of-music and --corpus both say"):
+        music_to_train_on(base, 2.0, corpus_folder, None)
+    with pytest.raises(TalimError, match="not a corpus"):
+        music_to_train_on(base, None, tmp_path, None)
 
 
 def test_plan_designs_without_prices_or_power_predicts_no_money_or_energy(planned: Any) -> None:

@@ -33,8 +33,8 @@ def test_render_designs_fits_the_terminal(
         if row["parameters"] is not None:
             assert f" {row['parameters']:,} " in lines[0]
     words = text.split()
-    wider = sum("wider than the model" in row["note"] for row in found["designs"])
-    assert words.count("wider") == words.count("model") == wider
+    wider = sum("wider than the layer" in row["note"] for row in found["designs"])
+    assert words.count("wider") == words.count("layer") == wider
     assert ("percent" in words) == (columns >= 100)
 
 
@@ -105,6 +105,16 @@ def test_render_plan_cuts_no_design_off(columns: int, monkeypatch: pytest.Monkey
     text = render_plan({**PLANNED, "designs": [planned_row("full@all", **energy), planned_row(long, **energy)]})
     assert "…" not in text
     assert any(line.startswith(f"{long} ") and "1234567.89" in line for line in text.splitlines())
+
+
+def test_render_plan_with_music_tells_passes_and_a_full_training() -> None:
+    music = {"hours": 2.0, "passes": 10 / 3, "full_passes": 30, "full_steps": 2700}
+    rows = [planned_row("full@all", full_hours=200.0), planned_row("conv@all:2.7%", full_hours=110.75)]
+    text = " ".join(render_plan({**PLANNED, "music": music, "designs": rows}).split())
+    assert "That is 3.3 passes over 2 h 00 min of training music. Memory limit" in text
+    full = "30 passes, as the paper trained (arXiv 2506.21298), are 2\u202f700 steps: conv@all:2.7% 110 h 45 min."
+    assert " ".join(full.split()) in text
+    assert "pass" not in render_plan({**PLANNED, "designs": rows})
 
 
 def test_render_plan_says_once_why_there_is_no_energy_and_what_to_type() -> None:

@@ -28,11 +28,21 @@ from talim.cli.main import main
 from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.design.expression import Design
+from talim.errors import TalimError
 from talim.experiments.study_file import CorpusSpec
+from talim.html.formatting import format_number
 from talim.planning import cpu_calibration, plan, training_step
 from talim.planning.base_facts import base_model_facts
 from talim.planning.tracer import OperationCost, Trace
-from talim.planning.training_job import TrainingJob, default_training, training_job
+from talim.planning.training_job import (
+    FULL_PASSES,
+    TrainingJob,
+    TrainingMusic,
+    default_training,
+    full_training_job,
+    prepared_music,
+    training_job,
+)
 from talim.planning.training_step import StepConfig
 from talim.poc import cost_stage
 from talim.poc.options import PocOptions, build_recipes
@@ -60,6 +70,35 @@ def test_known_cost_measures_and_traces_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(cpu_calibration, "measure_in_subprocess", lambda *_: pytest.fail("measured"))
     job = training_job(Recipe(corpus="c").model_dump(mode="json"), 2.0)
     assert plan.known_cost(job, "cpu", tmp_path / "empty") is None
+
+
+def test_steps_of_a_pass_hear_the_music_once() -> None:
+    two_hours = TrainingMusic(7200.0)
+    assert two_hours.steps_per_pass(8, 10.0) == 90.0
+    assert two_hours.full_steps(8, 10.0) == 90 * FULL_PASSES
+    short_clips = TrainingMusic(90.0, 30)  # of three seconds, however long a crop may be: a pass is every clip once
+    assert short_clips.steps_per_pass(6, 10.0) == pytest.approx(5.0)
+    assert TrainingMusic(600.0, 60).steps_per_pass(6, 5.0) == pytest.approx(20.0)  # half of each clip at a time
+
+
+def test_a_full_training_does_not_depend_on_the_steps_that_were_run() -> None:
+    music = TrainingMusic(604.0, 61)
+    jobs = {
+        full_training_job(Recipe(corpus="c", training={"steps": steps}).model_dump(mode="json"), 10.0, "b", music)
+        for steps in (20, 5000)
+    }
+    (job,) = jobs
+    assert job.steps == 229  # 30 x 61 clips, 8 a step
+    assert (job.base, job.batch_size, job.crop_seconds) == ("b", 8, 10.0)
+
+
+def test_prepared_music_is_the_training_side_alone(corpus_folder: Path, tmp_path: Path) -> None:
+    train = Corpus.load(corpus_folder).train
+    music = prepared_music(corpus_folder)
+    assert (music.seconds, music.clips) == (pytest.approx(sum(clip.seconds for clip in train), abs=0.01), len(train))
+    assert prepared_music(corpus_folder, 0.5).seconds == pytest.approx(music.seconds / 2)
+    with pytest.raises(TalimError, match=r"not a corpus .* talim prepare FOLDER"):
+        prepared_music(tmp_path)
 
 
 def test_command_of_a_job_quotes_and_names_what_differs_from_defaults() -> None:
@@ -148,7 +187,10 @@ def test_three_jobs_are_printed_alike_by_plan_study_poc_and_train(
     said = Lines()
     monkeypatch.setattr("talim.progress.default", lambda: said)
     cli_train._tell_plan(Run(tmp_path / "run"), recipe, device)
-    assert said.lines == [f"time and memory that it needs are told by: {job.command()}"]  # nothing is traced for it
+    music = TrainingMusic(sum(clip.seconds for clip in corpus.train), len(corpus.train))
+    passes = format_number(37 * 3 / len(corpus.train), 1) if "crop_seconds" not in training else ""
+    told = f"37 steps: {passes}.* of training music; time and memory that it needs are told by: (.*)"
+    assert re.findall(told, said.lines[-1]) == [job.command()]  # nothing is traced for it
     table = printed(*shlex.split(job.command())[1:], "--memory-gb", "1000")
     row = next(line for line in table.splitlines() if line.startswith(design))
     memory, hours = re.findall(r"\d+\.\d\d GB", row)[0], re.findall(r"\d+ s|\d+ min \d\d s|\d+ h \d\d min", row)[-1]
@@ -157,7 +199,7 @@ def test_three_jobs_are_printed_alike_by_plan_study_poc_and_train(
     needs = f"{memory} of memory, {hours} of training steps{energy and f', {energy}'}"
 
     cli_train._tell_plan(Run(tmp_path / "run"), recipe, device)
-    assert f"planned: {needs} (" in said.lines[-1]
+    assert f"; planned: {needs} (" in said.lines[-1]
 
     # of a prepared corpus the clips count, not the length that a study would prepare
     study: dict[str, Any] = {"corpora": {"takes": {"corpus": str(corpus_folder)}}}
@@ -172,11 +214,12 @@ def test_three_jobs_are_printed_alike_by_plan_study_poc_and_train(
     plan_of_poc = {"rows": rows, "step_seconds": {}, "fitting": [design], "recipes": {}, "stopped": "x"}
     assert cost_stage.cost_summary(plan_of_poc, PocOptions())[0].startswith(f"{design}: {memory} of memory; ")
     result = RunResults(tmp_path, recipe=recipe.model_dump(mode="json"), corpus=corpus.summary)
-    assert commands.plan_command(result, base) == replace(job, precision=None).command()
+    full = full_training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), base, music)
+    assert commands.plan_command(result, base).startswith(f"{full.command()} --hours-of-music ")
     if base == "nano-musicgen":
         larger = cost_stage.larger_base_estimate(recipe, corpus, device, Progress())
         machine = cost_stage.machine_profile(device, Progress(), rates=True)
-        of_larger = replace(job, base="musicgen-small", precision=None)
+        of_larger = replace(full, base="musicgen-small")
         (of_plan,) = plan.plan_total([of_larger], machine, cache=cache)["runs"]
         assert larger
-        assert larger["hours"] == of_plan["hours"]
+        assert (larger["hours"], larger["steps"]) == (of_plan["hours"], full.steps)

@@ -101,11 +101,27 @@ def test_changed_settings_are_said() -> None:
 
 
 def test_estimate_text_tells_the_whole() -> None:
-    whole = "3 trainings and 2 for the learning curve with evaluation: about 1 h 5 min"
-    assert budget.estimate_text(3900, 2400, 3, 2) == f"{whole}, 40 min of them in training steps"
+    whole = "3 trainings and 2 for the learning curve with evaluation and the page: about 1 h 5 min"
+    rest = "while the machine is as free as now, 40 min of them in training steps"
+    assert budget.estimate_text(3900, 2400, 3, 2) == f"{whole} {rest}"
     assert budget.estimate_text(3900, 2400, 3, 2, left_seconds=4200) == (
-        f"{whole} of the 1 h 10 min that are left, 40 min of them in training steps"
+        f"{whole} of the 1 h 10 min that are left {rest}"
     )
+
+
+def test_closing_seconds_count_the_plan_of_a_larger_base_where_there_is_one() -> None:
+    page = budget.closing_seconds(PocOptions(base="musicgen-small"))
+    assert 0 < page == budget.closing_seconds(PocOptions(larger_base=False)) < budget.closing_seconds(PocOptions())
+
+
+def test_time_spent_is_all_of_it_and_its_parts(tmp_path: Path) -> None:
+    runs = [Run(tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        write_json(run.cost, {"wall_seconds": 60.0})
+        write_json(run.folder / budget.EVALUATION_TIME, {"seconds": 30.0})
+    parts = {"designs": 2, "preparing": 5.0, "training": 120.0, "evaluating": 60.0}
+    assert budget.time_spent(1300.0, 5.0, runs) == {"seconds": 1300.0, **parts}  # what was done twice is in the whole
+    assert budget.time_spent(0.0, 5.0, runs) == {"seconds": 185.0, **parts}  # of runs from elsewhere
 
 
 @pytest.mark.parametrize("seconds", [12.0, 36.0, 61.3, 3599.0, 3600.0, 41_234.5])

@@ -40,7 +40,7 @@ def test_plan_runs_traces_designs_relative_to_full_finetuning(
     costs, steps = cost_stage.cost_summary(plan, options)
     assert "of full fine-tuning" in costs
     assert steps.startswith("10 steps for the design, as in the recipe. Estimated before training: 1 training with ")
-    assert plan["estimated_seconds"] == pytest.approx(5 + 20 + 10 * 2, rel=0.3)
+    assert plan["estimated_seconds"] - plan["closing_seconds"] == pytest.approx(5 + 20 + 10 * 2, rel=0.3)
     small = GateThresholds(cost=CostGate(memory_gb=row["memory_bytes"] / 2e9))
     stopped = cost_stage.plan_runs(by_design, corpus, options, small, Progress(), 0.0)
     assert "no design fits into" in stopped["stopped"]
@@ -103,7 +103,7 @@ def test_larger_base_hours_are_those_of_the_plan_command_on_the_page(
         steps=int(given["--steps"]),
         cache=tmp_path / "cache",
     )
-    assert planned["steps"] == 37
+    assert planned["steps"] == estimate["steps"] != 37  # those that were run say nothing on a full training
     assert estimate["hours"] == pytest.approx(planned["designs"][1]["hours"], rel=1e-9)
 
 

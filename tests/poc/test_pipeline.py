@@ -18,7 +18,7 @@ from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import TalimError, UsageError
 from talim.html import formatting
-from talim.poc import pipeline, state
+from talim.poc import pipeline, rate_search, state
 from talim.poc.options import PocOptions, poc_command
 from talim.poc.pipeline import poc
 from talim.poc.report_section import write_report
@@ -112,7 +112,7 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert f"{formatting.format_count(steps['linear'])} steps for each of the 3 designs within 1 h." in page
     assert " of the time budget of 1 h." in page
-    assert "Estimated before training: 3 trainings with evaluation: about " in page
+    assert "Estimated before training: 3 trainings with evaluation and the page: about " in page
     small = tmp_path / "small"
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(60.0, 3, 2))
     at_a_price = poc(short_takes, small, short_options(hours=1, price_per_hour=2.0))
@@ -447,6 +447,25 @@ def test_suggested_next_step_after_a_training_that_shows_little_is_a_longer_one(
     assert "--set training.steps=200" in longer
     assert "--hours 3" in suggested(4, 1.5)
     assert "train longer" not in suggested(200) + suggested(100, stopped_early=True)
+
+
+def test_suggested_next_step_of_a_short_proof_with_a_miniature_says_what_it_does_not_say() -> None:
+    recipe = {"base": "nano-musicgen", "design": "conv@all:2.7%", "training": {"steps": 20, "batch_size": 8}}
+    music = {"clip_seconds": 10.0, "split": {"train": {"seconds": 5400.0, "clips": 540}}}
+    result = run_results.RunResults(Path("run"), recipe=recipe, cost={"steps": 20}, corpus=music)
+    options = PocOptions(hours=3.0)
+    longer, larger = pipeline.suggested_next_step(result, Path("t"), Path("o"), options, (), 40.2).splitlines()
+    assert "as 20 training steps show little" in longer
+    assert larger.startswith("The 20 training steps of this miniature say nothing on quality")
+    full = "30 passes, as the paper trained (arXiv 2506.21298), are 2\u202f025 steps of one design, conv@all:2.7%"
+    assert f"{full}: about 41 hours of training steps on this machine. talim poc " in larger
+    assert "--design conv@all:2.7% --set training.steps=2025 --no-learning-curve" in larger
+    assert "usable" not in larger
+    assert "--hours" not in larger
+
+
+def test_trying_rates_takes_as_long_as_the_design_as_the_page_says() -> None:
+    assert rate_search.RESERVED * rate_search.STEPS_FRACTION == 1.0
 
 
 def test_suggested_larger_base_is_one_that_the_use_allows() -> None:

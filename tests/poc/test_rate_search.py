@@ -156,7 +156,9 @@ def test_rates_are_tried_within_the_time_budget_and_all_designs_get_what_is_left
     assert told in result["stages"][0]["sentences"][-1]
     plan = read_json(begun / "plan.json")
     assert plan["short_steps"] >= rate_search.MIN_STEPS // 4
-    assert plan["estimate"].startswith("3 trainings, 9 to 15 short ones that try learning rates with evaluation: about")
+    assert plan["estimate"].startswith(
+        "3 trainings, 9 to 15 short ones that try learning rates with evaluation and the page: about"
+    )
     assert plan["estimated_seconds"] == pytest.approx(3600, rel=0.1)
     assert all(each["step_seconds"] == pytest.approx(0.1 * slowness, rel=0.05) for each in plan["timings"].values())
 

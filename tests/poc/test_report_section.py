@@ -70,7 +70,12 @@ def test_write_report_tells_the_price_and_how_to_make_music(finished: Path) -> N
     decided = read_json(finished / "stages.json")
     write_json(finished / "stages.json", decided | {"price_per_hour": 36.0})
     text = report_section.write_report(finished).read_text(encoding="utf-8")
-    assert "Money: 0.10 at 36.00 per hour of this machine." in text  # ten seconds
+    spent = read_json(finished / "stages.json")["spent"]
+    assert spent["seconds"] >= spent["training"] == 10.0 * spent["designs"]
+    whole = (
+        f"Money: {spent['seconds'] / 100:.2f} at 36.00 per hour of this machine. Training the selected design took 10 s"
+    )
+    assert f"{whole} of that (0.10)" in text
     assert "talim generate --run " in text
 
 

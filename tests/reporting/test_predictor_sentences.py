@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ import pytest
 
 from talim.evaluation.predictor_comparison import KEY, standing
 from talim.reporting import cost_quality_use, messages, run_report, sentences
-from talim.reporting.predictor_sentences import calibration_sentence, predictor_rows, standing_sentences
+from talim.reporting.predictor_sentences import (
+    calibration_sentence,
+    plain_standing,
+    predictor_rows,
+    standing_sentences,
+    unigram_sentence,
+)
 from talim.reporting.run_results import RunResults
 
 BEST = "a guess that the last sound goes on"
@@ -68,7 +75,31 @@ def test_standing_is_told_with_its_figures_in_both_languages(base: float, adapte
     short = standing_sentences(losses, with_levels=False)
     assert english in short["en"]
     assert all(told[language].endswith(short[language]) for language in told)
-    assert short["en"] in " ".join(cost_quality_use.points(result(losses))["en"])
+    said = cost_quality_use.points(result(losses))["en"][1]
+    assert plain_standing(losses)["en"] in said
+    assert not re.search(r"\d\.\d{3}|nats", said)  # figures in nats stand in small print and in the table
+    assert short["en"] in run_report.details(result(losses))
+
+
+def test_why_a_unigram_is_worse_than_a_uniform_guess_is_said_where_it_is() -> None:
+    losses = held_out(8.1, 6.15)
+    assert unigram_sentence(losses) == {}
+    losses[KEY]["losses"]["unigram"]["mean"] = 7.1
+    text = unigram_sentence(losses)
+    assert "counted in the training recordings" in text["en"]
+    assert text["en"] in standing_sentences(losses)["en"]
+    assert text["en"] not in standing_sentences(losses, with_levels=False)["en"]
+
+
+@pytest.mark.parametrize(
+    ("adapted", "spread", "told"),
+    [(6.0, 0.0, "Yet the best guess"), (5.0, 0.0, "With the adapter the model is better"), (5.3, 0.4, "is not shown.")],
+)
+def test_plain_standing_has_no_figures(adapted: float, spread: float, told: str) -> None:
+    text = plain_standing(held_out(8.1, adapted, spread))
+    assert told in text["en"]
+    assert not re.search(r"\d", text["en"] + text["ja"])
+    assert plain_standing({}) == {}
 
 
 def test_a_margin_that_chance_may_explain_is_not_claimed() -> None:
@@ -118,8 +149,8 @@ def test_a_change_that_chance_may_explain_is_told_as_one(
     losses["loss_reduction"]["ci95"] = None  # one recording
     assert english in standing_sentences(losses)["en"]
     said = cost_quality_use.points(result(losses))
-    assert "(it may be chance that the prediction error, called loss, is " in said["en"][1]
-    assert "予測の誤りである損失は、偶然かもしれませんが、" in said["ja"][1]
+    assert "probability, which may be chance." in said["en"][1]
+    assert "偶然かもしれません" in said["ja"][1]
 
 
 def test_fit_within_one_recording_is_said() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.japanese_block import untranslated
 from fixtures.run_folder import COST, FACTS, RECIPE, SCORES, log_rows, make_run
 
 from talim.backbones import registry
@@ -83,17 +84,27 @@ class Outline(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def without_contents(page: str) -> str:
+    """The page without its table of contents, in which every heading stands too."""
+    return re.sub("<nav.*?</nav>", "", page, flags=re.DOTALL)
+
+
 def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -> None:
-    text = Outline(run_page(tmp_path)).text
+    text = Outline(without_contents(run_page(tmp_path))).text
     notice = text.index("This is a miniature model.")
     assert notice < text.index("Result")
     section = text[notice : text.index("Result")]
     assert "facebook/musicgen-small" in section
     assert f"about {registry.MODELS['musicgen-small'].download_gb:.1f} GB" in section
-    assert "of training on this machine" not in section  # nothing was planned for this run
-    assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in section
-    assert "for the same training on facebook/musicgen-small, with" in section
-    assert "talim plan --base musicgen-small --design" in section
+    assert "of training steps on this machine" not in section  # nothing was planned for this run
+    full = "30 passes, as the paper trained (arXiv 2506.21298), are 229 steps of one design, linear@all:2.5%."
+    assert full in section
+    options = "--design linear@all:2.5% --set training.steps=229 --no-learning-curve"
+    assert f"talim poc FOLDER --base facebook/musicgen-small {options} --out DIR" in section
+    assert "How long it takes with these recordings is predicted by" in section
+    assert "talim plan --base musicgen-small --design linear@all:2.5% --steps 229 --batch-size 8" in section
+    assert "does not decide what facebook/musicgen-small makes of them" in section
+    assert "usable" not in section
     assert "not for commercial use" in section
     assert "For music that is to be sold take declare-lab/mustango (Apache-2.0" in section
     assert "talim poc FOLDER --base declare-lab/mustango --use commercial" in section
@@ -102,9 +113,10 @@ def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -
 def test_write_report_of_a_miniature_for_sale_names_and_plans_one_base_that_may_be_sold(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", seconds=0)
     write_report(run, larger={"base": run_report.larger_base("commercial").name, "hours": 7.4})
-    text = Outline((run / "report" / "index.html").read_text(encoding="utf-8")).text
+    text = Outline(without_contents((run / "report" / "index.html").read_text(encoding="utf-8"))).text
     section = text[text.index("This is a miniature model.") : text.index("Result")]
-    assert "talim poc FOLDER --base declare-lab/mustango --hours 8 --use commercial --out DIR" in section
+    assert "are 229 steps of one design, linear@all:2.5%: about 8 hours of training steps on this machine." in section
+    assert "--set training.steps=229 --no-learning-curve --use commercial --out DIR" in section
     assert "Its licence is Apache-2.0." in section
     assert "talim plan --base mustango --design" in section
     assert "musicgen" not in section.replace("nano-musicgen comes", "")
@@ -144,8 +156,18 @@ def test_miniature_notice_gives_the_planned_hours(tmp_path: Path) -> None:
     notice = run_report.miniature_notice(RunResults(tmp_path, facts=facts), hours=7.4)
     assert notice
     assert notice["hours"] == "about 8 hours"
-    assert notice["command"] == "talim poc FOLDER --base facebook/musicgen-small --hours 8 --out DIR"
-    assert notice["plan_command"] == ""  # of a run without a recipe
+    assert notice["command"] == "talim poc FOLDER --base facebook/musicgen-small --out DIR"
+    assert notice["plan_command"] == notice["training"] == ""  # of a run without a recipe
+
+
+@pytest.mark.parametrize("steps", [20, 300])
+def test_miniature_notice_says_what_the_run_tells_of_the_larger_base(tmp_path: Path, steps: int) -> None:
+    facts = {"base": {"miniature": True, "name": "nano"}}
+    notice = run_report.miniature_notice(RunResults(tmp_path, facts=facts, cost={"steps": steps}))
+    assert notice
+    nothing = "The 20 training steps of this miniature say nothing on quality, neither its own nor that of facebook/"
+    assert notice["carries_over"].startswith(nothing) == (steps == 20)
+    assert ("only after its own training, by ear" in notice["carries_over"]) == (steps == 300)
 
 
 @pytest.mark.parametrize(
@@ -164,12 +186,13 @@ def test_make_music_command_of_a_run_without_words_has_the_empty_prompt(
 
 def test_write_report_without_cost_tells_no_time(tmp_path: Path) -> None:
     text = Outline(run_page(tmp_path, cost=None)).text
-    assert "talim poc FOLDER --base facebook/musicgen-small --out DIR" in text
+    assert "talim poc FOLDER --base facebook/musicgen-small --design" in text
     assert "Resource usage was not measured" in text
 
 
 def test_write_report_sections_are_in_order(tmp_path: Path) -> None:
-    text = Outline(run_page(tmp_path, seconds=0.3)).text
+    page = run_page(tmp_path, seconds=0.3)
+    text = Outline(without_contents(page)).text
     headings = [
         "miniature",
         "Result",
@@ -233,7 +256,7 @@ def test_write_report_states_no_improvement_and_harm(tmp_path: Path) -> None:
     assert "No improvement is shown" in run_page(tmp_path / "a", scores=scores(0.01, -0.05, 0.07))
     worse = Outline(run_page(tmp_path / "b", scores=scores(-0.1, -0.2, -0.05))).text
     assert "made the model worse" in worse
-    assert "+0.10" in worse
+    assert "−9.5 %" in worse
 
 
 def test_write_report_of_an_almost_empty_run_marks_missing_values(tmp_path: Path) -> None:
@@ -331,6 +354,8 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
     assert "<summary>日本語</summary>" in inside
     assert "費用：" in inside
     assert "費用：" not in page.replace(inside, "")
+    assert untranslated(page, ["talim listen", "talim brief", "--price-per-hour"]) == []
+    assert "（CPU、2コア）" in inside
 
 
 def test_loss_plots_of_one_step_say_its_loss_and_no_way_from_it_to_itself(tmp_path: Path) -> None:

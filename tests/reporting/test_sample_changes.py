@@ -13,11 +13,13 @@ from talim.evaluation.score_table import Estimate, Measure
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting.sample_changes import (
     BETTER,
+    DISTANCES,
     NAMES,
     SAME,
     TOO_FEW,
     UNCLEAR,
     WORSE,
+    distances_note,
     got_worse,
     sample_changes,
     samples_sentence,
@@ -82,11 +84,15 @@ def test_samples_sentence_names_worse_before_better_and_the_table_has_the_values
         "差が示されない：無音。"
     )
     assert [line.replace("\u202f", " ") for line in samples_table(found)] == [
-        "In the generated audio            with the adapter  untrained base  real music",
+        "In the generated audio            with the adapter  untrained base  real music  compared with the base",
         "time in which a pitch is heard    23 %              91 %            95 %        worse",
         "distance to real music in timbre  21.9              29.5            11.7        better",
-        "silence                           20 %              10 %                        no difference is shown",
+        "silence                           20 %              10 %            not known   no difference is shown",
+        DISTANCES,
     ]
+    assert "one half of the held-out recordings and the other" in DISTANCES
+    without = scores(row("silent_fraction", "match_reference", 0.2, 0.1, None, (-0.1, 0.2, 9)))
+    assert distances_note(without) == ""
     assert samples_table({}) == []
 
 

@@ -107,19 +107,38 @@ def test_a_change_that_may_be_chance_is_told_so_before_its_size() -> None:
     ):
         result = evaluated(mean, *ends)
         assert sentences.loss_sentence(result).startswith(told)
-        ((_, meaning), *_) = run_report.key_figures(result)
-        assert meaning.startswith("may be chance: change of the prediction error")
-    ((_, shown), *_) = run_report.key_figures(evaluated(0.2, 0.1, 0.3))
-    assert shown.startswith("change of the prediction error")
+        ((_, meaning, is_shown), *_) = run_report.key_figures(result)
+        assert meaning.startswith("may be chance: the probability that what really comes next")
+        assert not is_shown
+    ((_, meaning, is_shown), *_) = run_report.key_figures(evaluated(0.2, 0.1, 0.3))
+    assert meaning.startswith("the probability that what really comes next")
+    assert is_shown  # in colour
+
+
+@pytest.mark.parametrize(("mean", "figure", "word"), [(0.2, "+22\u202f%", "better"), (-0.2, "−18\u202f%", "worse")])
+def test_key_figures_say_in_words_whether_the_loss_got_better(mean: float, figure: str, word: str) -> None:
+    ((change, meaning, _), *_) = run_report.key_figures(evaluated(mean, mean - 0.1, mean + 0.1))
+    assert change == figure
+    assert meaning.endswith(f"is given, against the untrained base ({word})")
+    assert "nats" not in meaning
 
 
 @pytest.mark.parametrize(
-    ("mean", "sign", "word"), [(0.2, "−", "lower and so better"), (-0.2, "+", "higher and so worse")]
+    ("mean", "unit", "change", "text"),
+    [
+        (0.0038, "nats", 0.0038, "0.4\u202f%"),
+        (0.0002, "nats", 0.0002, "0.020\u202f%"),
+        (0.34, "squared error", 0.1, "10\u202f%"),
+        (-0.34, "squared error", -0.1, "10\u202f%"),
+        (0.0, "nats", 0.0, "0.0\u202f%"),
+    ],
 )
-def test_key_figures_say_in_words_whether_the_loss_got_better(mean: float, sign: str, word: str) -> None:
-    ((change, meaning), *_) = run_report.key_figures(evaluated(mean, mean - 0.1, mean + 0.1))
-    assert change.startswith(sign)
-    assert f"(loss) on held-out recordings, {word}, in nats" in meaning
+def test_plain_change_is_a_share_of_what_the_base_does(mean: float, unit: str, change: float, text: str) -> None:
+    result = evaluated(mean, mean - 0.1, mean + 0.1)
+    result.scores["held_out_loss"]["loss_unit"] = unit
+    found = sentences.plain_change(result)
+    assert found == pytest.approx(change, rel=0.01)
+    assert sentences.plain_percent(found or 0.0) == text
 
 
 @pytest.mark.parametrize(

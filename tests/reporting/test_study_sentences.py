@@ -42,6 +42,10 @@ def test_summary_has_a_figure_with_interval_per_sentence(tmp_path: Path) -> None
         assert figure["ci95"] in english
         assert "conv@all:2.7%" in japanese or "学習" in japanese
     assert "times the time of full@all" in summary["en"][2]
+    training = value["bases"][0]["training"]
+    assert summary["en"][2].startswith(f"Training all {training['trials']} trials of this comparison took ")
+    assert summary["ja"][2].startswith(f"この比較の学習は全{training['trials']}回で合計")
+    assert summary["figures"][0]["shown"]
     ratio = value["bases"][0]["recommendations"][0]["cost_ratios"]["seconds"]
     assert ratio["low"] < ratio["ratio"] < ratio["high"] < 1
 

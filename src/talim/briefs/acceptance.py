@@ -31,6 +31,27 @@ def proportion(count: int, of: int) -> IntervalEstimate:
     return _estimate(count / of, low, high)
 
 
+def candidates_needed(bound: float | None) -> int:
+    """The least number of candidates that decides: by the interval all accepted lie above `bound`, and none below it.
+
+    Without a bound on the share that is accepted: the least with which no interval of that share is wider than a half.
+    """
+    count = 1
+    while not (_decides(count, bound) if bound else _is_narrow(count)):
+        count += 1
+    return count
+
+
+def _decides(count: int, bound: float) -> bool:
+    most, none = proportion(count, count), proportion(0, count)
+    return (bound >= 1 or (most["low"] or 0.0) >= bound) and (none["high"] or 1.0) < bound
+
+
+def _is_narrow(count: int) -> bool:
+    half = proportion(count // 2, count)
+    return (half["high"] or 1.0) - (half["low"] or 0.0) <= 0.5
+
+
 def cost_per_unit(amount: float, rate: IntervalEstimate) -> IntervalEstimate:
     """`amount` divided by `rate`, with the inverted interval; the upper end is None if the rate may be 0."""
     inverse = {name: amount / end if end else None for name, end in rate.items()}

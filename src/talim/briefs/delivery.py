@@ -67,7 +67,7 @@ def require_usage_allowed(contenders: set[str], rights: dict[str, dict[str, Any]
     """TalimError that names the reasons against commercial use of these contenders, if there are any."""
     own = {name: rights[name] for name in sorted(contenders) if rights[name]["commercial"] != "allowed"}
     if own:
-        obstacles = [f"{k}: commercial use is {r['commercial']} ({'; '.join(r['reasons'])})" for k, r in own.items()]
+        obstacles = [f"{k}: commercial use is {r['sentence']}" for k, r in own.items()]
         raise TalimError(
             f"no commercial export: {', and '.join(obstacles)}; clear the rights, train on recordings that allow it, "
             "or export without --commercial"

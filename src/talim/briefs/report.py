@@ -22,6 +22,7 @@ from talim.html.formatting import format_amount, format_change, format_ci, forma
 from talim.html.render import render
 from talim.listening.database import sqlite_url
 from talim.listening.session import read_translations
+from talim.reporting import commercial_use
 from talim.reporting.catalogue import LANGUAGES, Texts, counted, duration, in_languages, interval_ends, join, translator
 from talim.version import __version__
 
@@ -88,8 +89,8 @@ def assemble_result(
         own_reviews = [row for row in reviews if row["candidate"] in ids]
         contender = acceptance.measure_contender(generated, own_reviews, run, brief)
         rights = run.get("rights") or {}
-        allowed = usage_rights.usage_allowed(rights) if rights else {"commercial": "unknown", "reasons": []}
-        contender["rights"] = rights | allowed
+        rights = rights or {"base": "unknown", "base_licence": "unknown"}
+        contender["rights"] = rights | usage_rights.usage_allowed(rights)
         contender["decision"] = decision_rule.apply_decision_rule(contender, indicators, brief)
         contenders.append(contender)
     result = {
@@ -104,8 +105,22 @@ def assemble_result(
         "indicators": list(indicators.values()),
         "answer": overall_decision(contenders),
     }
-    lines = summary_lines(result)
+    lines = summary_lines(result, brief)
     return result | {"sentences": [line["en"] for line in lines], "sentences_ja": [line["ja"] for line in lines]}
+
+
+def few_candidates(count: int, brief: Brief) -> Texts:
+    """That so many candidates of a contender carry little, and how many would carry more; empty for enough."""
+    needed = acceptance.candidates_needed(brief.decision_rule.acceptance_at_least)
+    if not 0 < count < needed:
+        return {}
+    ends = acceptance.proportion(count, count)["low"], acceptance.proportion(0, count)["high"]
+    low, high = (format_percent(end) for end in ends)
+    return in_languages("brief_few", candidates=counted(count, "candidate"), needed=needed, low=low, high=high)
+
+
+def _fewest_reviewed(result: Mapping[str, Any]) -> int:
+    return min((contender["reviewed"] for contender in result["contenders"]), default=0)
 
 
 def overall_decision(contenders: list[dict[str, Any]]) -> str:
@@ -114,8 +129,8 @@ def overall_decision(contenders: list[dict[str, Any]]) -> str:
     return "go" if "go" in answers else "no-go" if answers == {"no-go"} else "open"
 
 
-def summary_lines(result: Mapping[str, Any]) -> list[Texts]:
-    """One line per contender, and the decision, by language."""
+def summary_lines(result: Mapping[str, Any], brief: Brief) -> list[Texts]:
+    """One line per contender, whether too few were reviewed to carry a decision, and the decision, by language."""
     lines = [
         in_languages(
             "brief_accepted",
@@ -125,7 +140,8 @@ def summary_lines(result: Mapping[str, Any]) -> list[Texts]:
         )
         for contender in result["contenders"]
     ]
-    return [*lines, in_languages("brief_decision", answer=decision_texts(result))]
+    few = few_candidates(_fewest_reviewed(result), brief)
+    return [*lines, *([few] if few else []), in_languages("brief_decision", answer=decision_texts(result))]
 
 
 def decision_texts(result: Mapping[str, Any]) -> Texts:
@@ -166,12 +182,12 @@ def _page(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, A
         f"{', '.join(words['checks'].get(name, name) for name in names)}: {words['phrases'].get(part, part)}"
         for part, names in judged_parts(rows).items()
     )
-    answer = decision_texts(result)[language]
+    answer, few = decision_texts(result)[language], few_candidates(_fewest_reviewed(result), brief)
     return {
         "t": t,
         "id": "" if language == "en" else f"{language}-",
         "answer": f"{answer}." if language == "en" else answer,
-        "lines": result["sentences_ja"] if language == "ja" else [],
+        "lines": result["sentences_ja"] if language == "ja" else [few["en"]] if few else [],
         "deck": _deck(brief, language),
         "condition": lambda row: condition_texts(row)[language],
         "plot": _acceptance_plot(result["contenders"], t),
@@ -231,10 +247,8 @@ def _prices(result: Mapping[str, Any], brief: Brief, language: str) -> str:
 
 def _commercial(rights: Mapping[str, Any], name: str, language: str) -> str:
     """Whether music of a contender may be used commercially, and why, in one language."""
-    t = translator(language)
-    said = t(f"brief_page_commercial_{rights['commercial']}", name=name)
-    reasons = [text[language] for use, text in usage_rights.licence_uses(rights) if use == rights["commercial"]]
-    return said + (t("brief_page_because", reasons="; ".join(reasons)) if reasons else t("brief_page_stop"))
+    sentence = commercial_use.sentence(rights)
+    return in_languages("brief_page_commercial", name=name, sentence=sentence)[language]
 
 
 def _consent(rights: Mapping[str, Any], language: str) -> str:

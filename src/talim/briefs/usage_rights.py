@@ -1,4 +1,4 @@
-"""Permitted use of candidates, from the licences of the base and of the training recordings."""
+"""Permitted use of candidates, from what is on record of the base and of the training recordings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import read_json
-from talim.licences import Use, allows_commercial_use
-from talim.reporting.catalogue import Texts, counted, in_languages
+from talim.reporting import commercial_use
 from talim.run import Run
 from talim.strict_yaml import read_yaml
 
@@ -32,36 +31,13 @@ def run_rights(run: Run) -> dict[str, Any]:
 
 
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
-    """{"commercial": allowed, forbidden or unknown, "reasons": [...]}: the strictest of all licences applies.
-
-    The "phrase" ({"file", "rights"}) that pieces go on from counts too, also where it is not part of them.
-    """
-    uses = licence_uses(rights)
-    order: tuple[Use, ...] = ("forbidden", "unknown", "allowed")
-    strictest = min((use for use, _ in uses), key=order.index)
-    return {"commercial": strictest, "reasons": [reason["en"] for use, reason in uses if use == strictest]}
-
-
-def licence_uses(rights: Mapping[str, Any]) -> list[tuple[Use, Texts]]:
-    """What each licence of `run_rights` allows, with the licence and whose it is, by language; empty for no rights."""
-    if not rights.get("base"):
-        return []
-    licences = [("rights_base", {"name": rights["base"]}, rights["base_licence"])]
-    if "adapter" in rights:
-        licences.append(("rights_adapter", {"name": rights["adapter"]}, rights["adapter_licence"]))
-    for licence, count in rights["recordings"].items():
-        named = {"recordings": counted(count, "recording")} if count else {}
-        licences.append(("rights_recordings" if count else "rights_recordings_unknown", named, licence))
-    if phrase := rights.get("phrase"):
-        licences.append(("rights_phrase", {"name": phrase["file"]}, phrase["rights"]))
-    unknown = in_languages("licence_unknown")
-    return [
-        (
-            allows_commercial_use(licence),
-            in_languages(key, licence=unknown if licence == "unknown" else licence, **named),
-        )
-        for key, named, licence in licences
-    ]
+    """{"commercial": allowed, forbidden or unknown, "reasons": [...], "sentence"}, as `commercial_use` judges."""
+    use, reasons = commercial_use.judge(rights)
+    return {
+        "commercial": use,
+        "reasons": [reason["en"] for reason in reasons],
+        "sentence": commercial_use.sentence(rights)["en"],
+    }
 
 
 def corpus_of(run: Run) -> Path | None:

@@ -56,6 +56,7 @@ def review(
     from talim import progress
     from talim.briefs import brief as briefs
     from talim.briefs import candidates, decision_rule, review_app, review_session
+    from talim.briefs.report import few_candidates
 
     brief = briefs.load(file)
     if not run and (out / candidates.TABLE).is_file():
@@ -73,7 +74,9 @@ def review(
     document = {"folder": str(out), "brief": session.brief_hash, "candidates": len(rows), "passed": passed}
     document |= {"links": links} | ({"indicators": str(indicators)} if indicators else {})
     summary = f"{format_counted(len(rows), 'candidate')} in {out}, {passed} passed every automatic check"
-    lines = [summary, *(f"Reviewer: {link}" for link in links)]
+    few = few_candidates(brief.candidates, brief).get("en")
+    document |= {"warning": few} if few else {}
+    lines = [summary, *([f"warning: {few}"] if few else []), *(f"Reviewer: {link}" for link in links)]
     if no_serve:
         serve = f"talim brief {quote(str(file))} --out {quote(str(out))}{'' if links else ' --invites 2'}"
         lines.append(f"next: {serve} serves the review; links open while it runs")
@@ -105,14 +108,15 @@ def export(
     out: OutOption,
     to: Annotated[Path, typer.Option(help="New folder for the accepted pieces.")],
     commercial: Annotated[
-        bool, typer.Option("--commercial", help="For commercial use: only if all licences allow it.")
+        bool,
+        typer.Option("--commercial", help="For commercial use: only if all rights are on record and none forbids it."),
     ] = False,
     database: DatabaseOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Write the accepted pieces with tags, provenance.json and LICENCE.txt to a new folder.
 
-    Exit status 1 if --commercial is given and a licence does not allow it.
+    Exit status 1 if --commercial is given and a licence, consent or performer is unknown or forbids it.
     """
     early_checks.require_yaml(file, "the brief, a YAML file")
     from talim.listening import server

@@ -35,6 +35,16 @@ def plan(
     clip_seconds: ClipSecondsOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips per step.", show_default="8, as talim train")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.", show_default="300, as talim train")] = None,
+    hours_of_music: Annotated[
+        float | None,
+        typer.Option(
+            help="Hours of recordings to train on, without those held out (a fifth to a third): tells how many passes "
+            "over them the steps are, and the steps and time of 30 passes."
+        ),
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Instead of hours: a folder written by talim prepare, with its clip length.")
+    ] = None,
     precision: Annotated[
         str | None,
         typer.Option(help="Numbers of the frozen base: bf16 (16 bits) or fp32 (32 bits); else by the hardware."),
@@ -78,6 +88,8 @@ def plan(
             crop_seconds=clip_seconds,
             batch_size=batch_size,
             steps=steps,
+            hours_of_music=hours_of_music,
+            corpus=corpus,
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,
             memory_gb=memory_gb,

@@ -9,6 +9,7 @@ import typer
 
 from talim.cli import early_checks
 from talim.cli.options import BaseOption, DesignOption, DeviceOption, JsonOption, SettingsOption, begin, show
+from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
     from talim.recipe import Recipe
@@ -78,7 +79,7 @@ def _tell_plan(run: Run, recipe: Recipe, device: str) -> None:
     from talim.backbones.devices import pick_device
     from talim.planning import plan, tables
     from talim.planning.trace_cache import default_cache_folder
-    from talim.planning.training_job import prepared_clip_seconds, training_job
+    from talim.planning.training_job import prepared_clip_seconds, prepared_music, training_job
 
     if run.finished or run.checkpoint.is_file() or recipe.design.is_stored:
         return
@@ -90,4 +91,8 @@ def _tell_plan(run: Run, recipe: Recipe, device: str) -> None:
     needs = f"time and memory that it needs are told by: {job.command()}"
     if cost is not None:
         needs = f"planned: {tables.training_needs(cost)} (validation, encoding of clips and evaluation come on top)"
+    music = prepared_music(Path(recipe.corpus), recipe.training.train_fraction)
+    if music.seconds:
+        passes = job.steps / music.steps_per_pass(job.batch_size, job.crop_seconds)
+        needs = f"{format_counted(job.steps, 'step')}: {tables.passes_text(passes, music.seconds)}; {needs}"
     progress.default().log(needs)

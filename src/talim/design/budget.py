@@ -103,7 +103,7 @@ def total_parameters(cost: ParameterCount, sites: Sequence[Site], widths: Sequen
 
 
 def rounding_note(part: Part, sites: Sequence[Site], widths: Sequence[int], reached: int, base: int) -> str:
-    """Remark on a solved part: a missed budget, or a bottleneck wider than the model; empty if neither."""
+    """Remark on a solved part: a missed budget, or a bottleneck wider than its layer; empty if neither."""
     notes = []
     budget = part.size.parameters(base) if part.size is not None else None
     if budget and abs(reached - budget) > TOLERANCE * budget:
@@ -114,7 +114,7 @@ def rounding_note(part: Part, sites: Sequence[Site], widths: Sequence[int], reac
         limits = [min(min(m.inputs, m.outputs) for m in site.matrices) for site in sites]
         note = "rank above the matrix"
     else:
-        limits, note = [site.width for site in sites], "wider than the model"
+        limits, note = [site.width for site in sites], "wider than the layer"
     if any(width > limit for width, limit in zip(widths, limits, strict=False)):
         notes.append(note)
     return "; ".join(notes)

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from talim.errors import TalimError
 from talim.exporting.contents import ExportedRun
 from talim.html.formatting import format_counted
-from talim.licences import publishing_objection
+from talim.licences import publishing_objection, refuses_consent
 from talim.terminal_text import one_line
 
-# of the column consent; "not needed" and the like say yes
-_REFUSED = re.compile(
-    r"no|none|not given|never|nein|non|hayır|いいえ|なし|नहीं|.*\b(refus|withdr|revok|declin|denied).*"
-)
 MAX_NAMED = 12
 
 
@@ -30,7 +24,7 @@ def objections(exported: ExportedRun) -> list[str]:
     rows = training_recordings(exported)
     for row in rows:
         reason = publishing_objection(row.get("licence", ""))
-        if not reason and _REFUSED.fullmatch(row.get("consent", "").strip().lower()):
+        if not reason and refuses_consent(row.get("consent", "")):
             reason = f"its performer's consent is {row['consent']!r}"
         if reason:
             lines.append(f"the recording {row.get('recording')} ({row.get('file')}): {reason}")

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from talim.html.formatting import format_counted
 
+_HEADING = re.compile(r'<h2 id="((?!ja-)[^"]+)">(.*?)</h2>', re.DOTALL)
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
     """Render a template of `html/templates`; every value is escaped unless it is Markup."""
     return _environment().get_template(template).render(**values)
+
+
+def headings(content: str) -> list[tuple[str, str]]:
+    """The anchor and title of each section of a page, from its rendered HTML: its table of contents."""
+    return [(anchor, Markup(title).striptags().rstrip(".")) for anchor, title in _HEADING.findall(content)]
 
 
 @cache
@@ -28,4 +36,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["counted"] = format_counted
+    environment.filters["headings"] = headings
     return environment

@@ -17,9 +17,17 @@ from talim.planning import cpu_calibration, design_costs, fit_memory
 from talim.planning.design_costs import BaseModelFacts, DesignCost, base_model_facts
 from talim.planning.hardware import HardwareProfile
 from talim.planning.trace_cache import TraceCache
-from talim.planning.training_job import TrainingJob, default_training
+from talim.planning.training_job import (
+    FULL_PASSES,
+    TrainingJob,
+    TrainingMusic,
+    default_training,
+    prepared_clip_seconds,
+    prepared_music,
+)
 from talim.planning.training_step import DTYPES, StepConfig
 from talim.progress import Progress
+from talim.recipe import CLIP_SECONDS
 from talim.strict_yaml import shown_value
 
 MAX_BATCH_SIZE, MAX_STEPS = 4096, 10_000_000  # as in a recipe
@@ -45,6 +53,7 @@ def plan_designs(  # noqa: PLR0913
     precision: str | None = None,
     gradient_checkpointing: bool = False,
     memory_limit_bytes: float | None = None,
+    music: TrainingMusic | None = None,
     prices: EnergyPrices = EnergyPrices(),
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -52,9 +61,10 @@ def plan_designs(  # noqa: PLR0913
     """A row for `full@all` and for every design, with the ratios between the two.
 
     `crop_seconds`, `batch_size` and `steps` None are as in `default_training`, `memory_limit_bytes` None is the
-    hardware's memory. One of `designs` that does not fit gets a `suggestion`: the first change that makes it fit,
-    verified by tracing. UsageError for designs that the base cannot have and values out of range, TalimError for an
-    unknown base.
+    hardware's memory. With `music` to train on, "music" has its "hours", the "passes" that the steps are over it, and
+    the passes and steps of a full training ("full_passes", "full_steps"), and each row the "full_hours" of that. One of
+    `designs` that does not fit gets a `suggestion`: the first change that makes it fit, verified by tracing. UsageError
+    for designs that the base cannot have and values out of range, TalimError for an unknown base.
     """
     facts = base_model_facts(base)
     training = _training(facts, crop_seconds, batch_size, steps)
@@ -74,8 +84,11 @@ def plan_designs(  # noqa: PLR0913
         suggestion = fit_memory.find_fitting_config(config, facts, hardware, limit, traces) if wanted else None
         sizes = {name: getattr(cost, name) for name in ("parameters", "parameter_fraction", "file_bytes", "note")}
         rows.append({"design": str(design), **sizes, **row, "fits": fits, "suggestion": suggestion})
+    passes = _passes(music, training)
     for row in rows:
         row["ratios"] = _ratios(row, rows[0])
+        if passes:
+            row["full_hours"] = row["hours"] * passes["full_steps"] / training["steps"]
     return {
         "base": facts.name,
         "base_option": absolute_name(base),
@@ -87,9 +100,35 @@ def plan_designs(  # noqa: PLR0913
         "gradient_checkpointing": gradient_checkpointing,
         **training,
         "default_training": default_training(facts),
+        "music": passes,
         "prices": asdict(prices),
         "designs": rows,
     }
+
+
+def music_to_train_on(
+    base: str, hours: float | None, corpus: Path | str | None, crop_seconds: float | None
+) -> tuple[TrainingMusic | None, float | None]:
+    """The music that a plan is for, of so many hours or a prepared corpus, and the clip length, which a corpus has too.
+
+    UsageError for both at once, TalimError for a folder that holds no corpus.
+    """
+    if corpus is None:
+        return None if hours is None else TrainingMusic(hours * 3600), crop_seconds
+    if hours is not None:
+        raise UsageError("--hours-of-music and --corpus both say how much music there is; give one of them")
+    music = prepared_music(Path(corpus))
+    clip_seconds = min(prepared_clip_seconds(Path(corpus)) or CLIP_SECONDS, base_model_facts(base).window_seconds)
+    return music, clip_seconds if crop_seconds is None else crop_seconds
+
+
+def _passes(music: TrainingMusic | None, training: dict[str, Any]) -> dict[str, Any] | None:
+    if music is None:
+        return None
+    step = (training["batch_size"], training["crop_seconds"])
+    passes = training["steps"] / music.steps_per_pass(*step)
+    full = {"full_passes": FULL_PASSES, "full_steps": music.full_steps(*step)}
+    return {"hours": music.seconds / 3600, "passes": passes, **full}
 
 
 def plan_total(

@@ -16,8 +16,9 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from talim.backbones import registry
-from talim.html.formatting import GB, format_counted, format_memory, format_setting
+from talim.html.formatting import GB, format_counted, format_memory, format_number, format_setting
 from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH, OTHER_DESIGN
+from talim.planning.training_job import WHY_FULL_PASSES
 from talim.progress import format_duration
 
 DESIGN_TABLE_COLUMNS, DESIGN_TABLE_MIN_COLUMNS = 100, 80
@@ -146,6 +147,7 @@ def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
         f"{result['crop_seconds']:g} s"
         f"{_whose_training(result)}; base in {result['precision']} (numbers of "
         f"{'16' if result['precision'] == 'bf16' else '32'} bits){checkpointed}.\n"
+        f"{_passes_line(result)}"
         f"Memory limit: {result['memory_limit_bytes'] / GB:.1f} GB.\n"
     )
     rows = result["designs"]
@@ -166,6 +168,26 @@ def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
     return [header, table, *_plan_footer(result)]
 
 
+def _passes_line(result: dict[str, Any]) -> str:
+    """How often the steps hear the music that there is; empty where none was named."""
+    music = result.get("music")
+    return f"That is {passes_text(music['passes'], music['hours'] * 3600)}.\n" if music else ""
+
+
+def passes_text(passes: float, music_seconds: float) -> str:
+    """How often a training hears its music: "3.3 passes over 2 h 0 min of training music"."""
+    shown = format_number(passes, 1)
+    return f"{shown} pass{'' if shown == '1' else 'es'} over {format_duration(music_seconds)} of training music"
+
+
+def _full_training_line(result: dict[str, Any]) -> list[str]:
+    """Steps and time of a full training on the music that was named."""
+    if not (music := result.get("music")):
+        return []
+    times = (f"{row['design']} {format_duration(row['full_hours'] * 3600)}" for row in _asked_designs(result))
+    return [f"{WHY_FULL_PASSES} are {format_counted(music['full_steps'], 'step')}: {', '.join(times)}."]
+
+
 def _whose_training(result: dict[str, Any]) -> str:
     usual = {name: result[name] for name in result["default_training"]} == result["default_training"]
     return ", as talim train and talim poc do where nothing else is asked for" if usual else ""
@@ -177,6 +199,7 @@ def _plan_footer(result: dict[str, Any]) -> list[str]:
         if row["design"] != str(FULL_FINETUNE):
             memory, time, file = (_format_ratio(row["ratios"][name]) for name in ("memory", "time", "storage"))
             lines.append(f"{row['design']}: {memory} of full@all's memory, {time} of its time, {file} of its file.")
+    lines += _full_training_line(result)
     asked = _asked_designs(result)
     lines += [_misfit(row, row in asked) for row in rows if not row["fits"]]
     lines += [f"  {row['design']}: {row['note']}" for row in rows if row["note"]]

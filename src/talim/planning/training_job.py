@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,32 @@ from talim.atomic_io import read_json
 from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.html.formatting import format_setting
+from talim.path_suggestions import did_you_mean
 from talim.planning.base_facts import BaseModelFacts, base_model_facts
 from talim.recipe import CLIP_SECONDS, Training
 
 PRECISIONS = ("bf16", "fp32")
+# Passes over the training recordings of a full training: the 30 epochs of the paper whose adapters these are (Mehta,
+# Chauhan and Choudhury 2025, arXiv 2506.21298), which stopped earlier where the validation loss had risen.
+FULL_PASSES = 30
+WHY_FULL_PASSES = f"{FULL_PASSES} passes, as the paper trained (arXiv 2506.21298),"
+
+
+@dataclass(frozen=True)
+class TrainingMusic:
+    """The music to train on: `seconds` of it, in so many clips (None: not cut yet, so that every crop is full)."""
+
+    seconds: float
+    clips: int | None = None
+
+    def steps_per_pass(self, batch_size: int, crop_seconds: float) -> float:
+        """Steps that hear as much music as there is: every clip once, where crops are whole clips."""
+        length_seconds = min(crop_seconds, self.seconds / self.clips) if self.clips else crop_seconds
+        return self.seconds / (length_seconds * batch_size)
+
+    def full_steps(self, batch_size: int, crop_seconds: float) -> int:
+        """Steps of `FULL_PASSES` passes."""
+        return math.ceil(FULL_PASSES * self.steps_per_pass(batch_size, crop_seconds) - 1e-6)
 
 
 @dataclass(frozen=True)
@@ -52,6 +75,24 @@ def prepared_clip_seconds(corpus: Path) -> float | None:
     """The clip length of a prepared corpus, in seconds; None where the folder holds none."""
     summary = corpus / "summary.json"
     return float(read_json(summary)["clip_seconds"]) if summary.is_file() else None
+
+
+def prepared_music(corpus: Path, fraction: float = 1.0) -> TrainingMusic:
+    """The music that a prepared corpus has to train on, or a `fraction` of it; TalimError where the folder has none."""
+    summary = corpus / "summary.json"
+    if not summary.is_file():
+        raise TalimError(
+            f"{corpus}: not a corpus (summary.json expected){did_you_mean(corpus)}; make one with: "
+            f"talim prepare FOLDER --out {corpus}"
+        )
+    side = read_json(summary)["split"]["train"]
+    return TrainingMusic(fraction * float(side["seconds"]), max(1, round(fraction * int(side["clips"]))))
+
+
+def full_training_job(recipe: Mapping[str, Any], clip_seconds: float, base: str, music: TrainingMusic) -> TrainingJob:
+    """The training of a recipe's design on another `base` for `FULL_PASSES` passes over `music`, whatever its steps."""
+    job = training_job(recipe, clip_seconds, base)
+    return replace(job, precision=None, steps=music.full_steps(job.batch_size, job.crop_seconds))
 
 
 def training_job(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from talim.atomic_io import read_json
+from talim.backbones.registry import is_miniature
 from talim.corpus.manifest import Corpus
 from talim.html.formatting import format_counted, format_duration
 from talim.poc.options import PocOptions
@@ -18,6 +19,10 @@ from talim.training.time_budget import TRAINING_TIME_FRACTION, StepTiming
 NUM_PROMPTS = 3  # of an evaluation: each is generated with and without the adapter
 TIMED_MUSIC_SECONDS, TIMED_SAMPLING_STEPS = 1.0, 4
 SCORES_SECONDS = 1.0  # of a CPU core for all scores of a clip of ten seconds
+COPY_SECONDS = 0.25  # of a CPU core to look for a clip in fifty training clips
+CONTINUED = 4  # clips that are measured of each phrase: with and without the adapter, the recording, another one
+NULL_CLIPS = 10  # that are looked for beside the others, to know how similar clips are by chance
+PAGE_SECONDS, LARGER_BASE_SECONDS = 15.0, 60.0  # of a CPU core: drawing the page; planning the larger base
 MAX_REAL_CLIPS = 60  # of held-out music, in the scores
 OVERRUN = 0.05  # of the budget, which may be passed rather than give designs unequal numbers of steps
 RETRY_FACTOR = 1.25  # of the time that would do: a machine that is slower at the next try must not refuse again
@@ -48,13 +53,20 @@ def measure_evaluation(recipe: Recipe, corpus: Corpus, options: PocOptions, timi
     batches = (len(corpus.held_out) + len(corpus.validation)) / recipe.training.batch_size
     losses = 2 * batches * timing.step_seconds / 3  # forward only: about a third of a step
     scored = min(MAX_REAL_CLIPS, len(corpus.held_out)) + 2 * NUM_PROMPTS
-    return timing.startup_seconds + losses + generating + scored * SCORES_SECONDS * options.sample_seconds / 10
+    copies = (scored + NULL_CLIPS) * COPY_SECONDS * max(1.0, len(corpus.train) / 50)
+    scores = (scored + CONTINUED * NUM_PROMPTS) * SCORES_SECONDS * options.sample_seconds / 10
+    return timing.startup_seconds + losses + generating + scores + copies
 
 
 def seconds_for_training(budget_seconds: float, timings: Sequence[StepTiming], evaluations: float) -> float:
     """What to give `steps_for_budget` so that training gets all that evaluations, starts and the report leave."""
     startup = sum(timing.startup_seconds for timing in timings)
     return startup + max(0.0, budget_seconds * (1 - RESERVE) - startup - evaluations) / TRAINING_TIME_FRACTION
+
+
+def closing_seconds(options: PocOptions) -> float:
+    """Seconds after the last evaluation: the plan of the larger base, where one is named, and the page."""
+    return PAGE_SECONDS + LARGER_BASE_SECONDS * (options.larger_base and is_miniature(options.base))
 
 
 def run_seconds(training: Training, timing: StepTiming, evaluation_seconds: float) -> float:
@@ -114,10 +126,9 @@ def estimate_text(
     rates = f", {short} short ones that try learning rates" if short else ""
     curve = f" and {curve_runs} for the learning curve" if curve_runs else ""
     of_budget = "" if left_seconds is None else f" of the {format_duration(left_seconds)} that are left"
-    return (
-        f"{format_counted(trainings, 'training')}{rates}{curve} with evaluation: about {format_duration(seconds)}"
-        f"{of_budget}, {format_duration(in_steps)} of them in training steps"
-    )
+    what = f"{format_counted(trainings, 'training')}{rates}{curve} with evaluation and the page"
+    about = f"about {format_duration(seconds)}{of_budget} while the machine is as free as now"
+    return f"{what}: {about}, {format_duration(in_steps)} of them in training steps"
 
 
 def shortened(
@@ -144,6 +155,20 @@ def shortened(
         return recipe
     training = with_steps(recipe.training, max(1, steps), seconds[0])
     return recipe.model_copy(update={"training": training})
+
+
+def time_spent(used_seconds: float, prepare_seconds: float, runs: Sequence[Run]) -> dict[str, Any]:
+    """Machine time of all sessions: "seconds" of the whole, and of its parts "preparing", "training", "evaluating".
+
+    Parts are those of what is there now; what an interruption made necessary twice is in the whole alone. "designs" is
+    how many were trained.
+    """
+    training = sum(float(read_json(run.cost)["wall_seconds"]) for run in runs)
+    timed = [run.folder / EVALUATION_TIME for run in runs]
+    evaluating = sum(float(read_json(path)["seconds"]) for path in timed if path.is_file())
+    whole = max(used_seconds, prepare_seconds + training + evaluating)
+    parts = {"preparing": prepare_seconds, "training": training, "evaluating": evaluating}
+    return {"seconds": round(whole, 1), "designs": len(runs), **{key: round(each, 1) for key, each in parts.items()}}
 
 
 def steps_allowed(run: Run) -> int:

@@ -14,7 +14,7 @@ from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.experiments.tuning import TunedFamily
 from talim.html.formatting import format_count, format_counted, format_duration, format_memory, format_percent
-from talim.planning.training_job import training_job
+from talim.planning.training_job import TrainingMusic, full_training_job
 from talim.poc import budget, rate_search
 from talim.poc.fitting import fitting_advice, machine_profile, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
@@ -78,9 +78,10 @@ def _trace(recipe: Recipe, corpus: Corpus, device: str, cache: Any, progress: Pr
 def larger_base_estimate(
     recipe: Recipe, corpus: Corpus, device: str, progress: Progress, base: str = REFERENCE_BASE
 ) -> dict[str, Any] | None:
-    """What `talim plan` says of the same training on a larger `base`, by its short name: {"base", "hours", "hardware"}.
+    """What `talim plan` says of a full training of one design on a larger `base`.
 
-    None for a base that is no miniature, and where no time can be predicted.
+    {"base", "steps", "hours", "hardware"}; the steps are those of full passes over the recordings, not those of
+    `recipe`. None for a base that is no miniature, and where no time can be predicted.
     """
     from talim.planning.plan import plan_total
     from talim.planning.trace_cache import default_cache_folder
@@ -90,13 +91,14 @@ def larger_base_estimate(
     machine = machine_profile(device, progress, rates=True)
     if not machine.rates:
         return None
-    job = training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), base)
+    music = TrainingMusic(sum(clip.seconds for clip in corpus.train), len(corpus.train))
+    job = full_training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), base, music)
     try:
-        total = plan_total([replace(job, precision=None)], machine, cache=default_cache_folder(), progress=progress)
+        total = plan_total([job], machine, cache=default_cache_folder(), progress=progress)
     except TalimError as error:
         progress.log(f"the time of {base} could not be predicted: {error}")
         return None
-    return {"base": base, "hours": total["hours"], "hardware": total["hardware"]}
+    return {"base": base, "steps": job.steps, "hours": total["hours"], "hardware": total["hardware"]}
 
 
 def gpu_memory_bytes(device: str) -> float | None:
@@ -175,6 +177,7 @@ def _fit_to_budget(
     plan["step_seconds"] = {design: timing.step_seconds for design, timing in timings.items()}
     plan["timings"] = {design: vars(each) for design, each in later.items()}
     plan["evaluation_seconds"] = evaluation
+    plan["closing_seconds"] = budget.closing_seconds(options)
     wants_curve = include_learning_curve(options, corpus)
     if options.hours is None:
         _tell_estimate(plan, by_design, later, corpus, CURVE_RUNS if wants_curve else 0, progress, None)
@@ -313,11 +316,13 @@ def _tell_estimate(
     evaluation = plan["evaluation_seconds"]
     runs = [budget.run_seconds(recipe.training, timings[design], evaluation) for design, recipe in planned.items()]
     training_only = [budget.run_seconds(recipe.training, timings[design], 0.0) for design, recipe in planned.items()]
-    seconds, short = sum(runs) + curve_runs * max(training_only), ""
+    first = next(iter(planned.values())).training
+    curve_loss = max(rate_search.evaluation_seconds(corpus, first, timings[design]) for design in planned)
+    seconds, short = sum(runs) + curve_runs * (max(training_only) + curve_loss) + plan["closing_seconds"], ""
     steps = [budget.steps_seconds(recipe.training, timings[design]) for design, recipe in planned.items()]
     in_steps = sum(steps) + curve_runs * max(steps)
     if "short_steps" in plan:
-        short, first = rate_search.count_of_trainings(planned), next(iter(planned.values())).training
+        short = rate_search.count_of_trainings(planned)
         for timing in rate_search.short_timings(planned, timings):
             evaluation = rate_search.evaluation_seconds(corpus, first, timing) / rate_search.STEPS_FRACTION
             seconds += budget.run_seconds(first, timing, evaluation)

@@ -62,7 +62,7 @@ class PocOptions:
     learning_curve: bool = True  # also train on a quarter and on a half of the recordings
     tune: bool = True  # try learning rates for each kind of design first, where time allows
     device: str = "auto"
-    larger_base: bool = True  # predict the time of the same training on a base that makes usable music
+    larger_base: bool = True  # predict the time of a full training of the larger base to go on with
     price_per_hour: float | None = None  # of this machine, in any currency; for the report only
 
     def __post_init__(self) -> None:

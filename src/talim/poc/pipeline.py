@@ -12,13 +12,25 @@ from typing import Any
 
 from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
+from talim.backbones import resolve
+from talim.corpus.attribution import attributions
 from talim.corpus.manifest import FORMAT_VERSION, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
-from talim.html.formatting import format_counted, format_duration
+from talim.html.formatting import format_counted, format_duration, format_rough_hours
 from talim.licences import allows_commercial_use
-from talim.poc import continue_stage, cost_stage, gates, quality_stage, rate_search, report_section, state, task_stage
+from talim.poc import (
+    budget,
+    continue_stage,
+    cost_stage,
+    gates,
+    quality_stage,
+    rate_search,
+    report_section,
+    state,
+    task_stage,
+)
 from talim.poc.gates import GateThresholds
 from talim.poc.learning_curve import learning_curve
 from talim.poc.options import (
@@ -35,7 +47,7 @@ from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
-from talim.reporting import cost_quality_use, human_ratings, messages, run_results
+from talim.reporting import commands, commercial_use, cost_quality_use, human_ratings, messages, run_results, sentences
 from talim.reporting.catalogue import words
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
@@ -121,6 +133,7 @@ def _run_stages(
         "price_per_hour": options.price_per_hour,
         "prepare_seconds": context.prepare_seconds,
         "time_note": "",
+        "spent": None,
         "stages": [],
         "designs": [],
         "chosen": None,
@@ -155,12 +168,13 @@ def _run_stages(
     passed = quality_stage.gate_passed(run, thresholds)
     _decide(context, decided, "quality", summary, passed, lines, stop_reason)
     if stop_reason:
-        return decided | {"time_note": _time_note(context, "This took", plan.get("curve_seconds", 0.0))}
+        note = _time_note(context, "This took", plan.get("curve_seconds", 0.0))
+        return decided | {"time_note": note, "spent": _spent(context, runs)}
     tolerance = thresholds.quality.tolerance_fraction
     decided["learning_curve"] = learning_curve(context, planned[choice.design], run, tolerance)
     task_stage.write_brief_draft(out, context.corpus, options.sample_seconds, thresholds.task.min_acceptance_fraction)
     answer, ratings = task_stage.human_decision(out)
-    decided |= {"time_note": _time_note(context, "All stages took")}
+    decided |= {"time_note": _time_note(context, "All stages took"), "spent": _spent(context, runs)}
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
     _decide(context, decided, "task", summary, answer, lines, "")
     return decided
@@ -186,7 +200,7 @@ def _larger_base(
         return decided["larger_base"]
     job = {**decided["larger_base"], "plan": decided["plan"], "design": str(recipe.design)}
     saved = before.get("larger_base")
-    if saved and "hours" in saved and {key: saved.get(key) for key in job} == job:
+    if saved and "steps" in saved and {key: saved.get(key) for key in job} == job:
         return saved
     of = (context.corpus, context.options.device, context.progress, job["base"])
     return job | (cost_stage.larger_base_estimate(recipe, *of) or {})
@@ -237,7 +251,10 @@ def _licence_use_note(options: PocOptions, corpus: Corpus) -> str:
     note = excluded + ", ".join(names) if names else f"no recording was excluded, all being under {', '.join(licences)}"
     if used:
         note += f"; caution: recordings under {', '.join(used)} were used"
-    return f"For commercial use: {note}. This is not legal advice."
+    rights = {**corpus.summary["rights"], "recordings": licences, "attributions": attributions(corpus.train)}
+    base = resolve.resolve_source(options.base)
+    rights |= {"base": options.base, "base_licence": resolve.source_licence(base)}
+    return f"For commercial use: {note}. Judged: {commercial_use.sentence(rights)['en']}. This is not legal advice."
 
 
 def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) -> str:
@@ -252,6 +269,10 @@ def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) ->
     if left_out_seconds:
         text += f" {state.time_note('The learning curve, which was left out, would take', left_out_seconds, price)}."
     return text
+
+
+def _spent(context: PocContext, runs: Mapping[str, Run]) -> dict[str, Any]:
+    return budget.time_spent(context.used_seconds, context.prepare_seconds, list(runs.values()))
 
 
 def _prepare_purpose(corpus: Corpus) -> str:
@@ -305,7 +326,8 @@ def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[
     if run and not stopped:
         result = run_results.read_result(run.folder)
         continued = [row["name"] for row in decided["continuations"]]
-        next_step = suggested_next_step(result, folder, out, context.options, continued)
+        hours = decided["larger_base"].get("hours")
+        next_step = suggested_next_step(result, folder, out, context.options, continued, hours)
     return {
         "page": str(page),
         "sentences": poc_summary(run, context.options.price_per_hour, decided) if run else [],
@@ -338,31 +360,59 @@ def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any])
     """Three sentences on the selected design: cost in time and money, quality, use (with what people decided)."""
     task = next((row for row in decided["stages"] if row["name"] == "task"), None)
     judged = [line for line in task["sentences"] if not task_stage.is_automatic(line)] if task else []
-    return cost_quality_use.points(run_results.read_result(run.folder), price_per_hour, judged)["en"]
+    result = run_results.read_result(run.folder)
+    return cost_quality_use.points(result, price_per_hour, judged, decided.get("spent"))["en"]
 
 
 def suggested_next_step(
-    result: run_results.RunResults, folder: Path, out: Path, options: PocOptions, continued: Sequence[str] = ()
+    result: run_results.RunResults,
+    folder: Path,
+    out: Path,
+    options: PocOptions,
+    continued: Sequence[str] = (),
+    larger_hours: float | None = None,
 ) -> str:
     """What to do next after a design that passed its gate, as commands; nothing that was done.
 
-    `continued` are the continuations that have run; people have listened where DIR holds ratings.
+    `continued` are the continuations that have run; people have listened where DIR holds ratings. `larger_hours` are
+    those of a full training of the larger base.
     """
     texts = words("poc")["next_steps"]
-    if result.miniature:
-        larger = larger_base(options.license_use).hub_id
-        # settings and a budget for a miniature say nothing about a base a hundred times its size
-        as_before = replace(options, base=larger, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
-        beside = out.resolve().with_name(f"{out.resolve().name}-{larger.rpartition('/')[2]}")
-        return texts["better_miniature"].format(larger=poc_command(folder, beside, as_before))
-    if quality_stage.too_short(result.steps_asked, result.cost):
+    steps = []
+    short = quality_stage.too_short(result.steps_asked, result.cost)
+    if short:
         settings = {**dict(options.settings), STEPS: rate_search.MIN_STEPS}
         more = {"hours": 2 * options.hours} if options.hours else {"settings": tuple(settings.items())}
-        steps = format_counted(result.steps_asked or 0, "training step")
-        return texts["longer"].format(steps=steps, longer=poc_command(folder, out, replace(options, **more)))
-    steps = []
+        counted = format_counted(result.steps_asked or 0, "training step")
+        steps.append(texts["longer"].format(steps=counted, longer=poc_command(folder, out, replace(options, **more))))
+    if result.miniature:
+        steps.append(_next_base(result, folder, out, options, larger_hours))
+    if short or result.miniature:
+        return "\n".join(steps)
     if not human_ratings.find_result_files(out, human_ratings.RATINGS):
         steps.append(texts["listen"].format(listen=human_ratings.listen_command(quoted(out))))
     if "extend" not in continued:
         steps.append(texts["extend"].format(extend=poc_command(folder, out, options, "--continue", "extend")))
     return "\n".join(steps)
+
+
+def _next_base(
+    result: run_results.RunResults, folder: Path, out: Path, options: PocOptions, hours: float | None
+) -> str:
+    """After a miniature: a full training of the larger base, how long that takes, and what is not known of it."""
+    texts, larger = words("poc")["next_steps"], larger_base(options.license_use)
+    full = commands.full_training(result, larger.name)
+    # settings and a budget for a miniature say nothing about a base a hundred times its size
+    given = replace(options, base=larger.hub_id, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
+    if full is not None:
+        steps = ((STEPS, full.steps),)
+        given = replace(given, settings=steps, designs=(str(full.design),), learning_curve=False)
+    beside = out.resolve().with_name(f"{out.resolve().name}-{larger.hub_id.rpartition('/')[2]}")
+    takes = "" if hours is None else f": {format_rough_hours(hours)} of training steps on this machine"
+    training = "" if full is None else f" {commands.full_training_text(full)}{takes}."
+    return texts["better_miniature"].format(
+        base=larger.hub_id,
+        carries_over=sentences.carry_over_sentence(result, larger.hub_id),
+        training=training,
+        larger=poc_command(folder, beside, given),
+    )

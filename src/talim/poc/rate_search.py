@@ -23,6 +23,7 @@ from talim.poc import budget
 from talim.poc.options import STEPS, PocOptions, hours_option
 from talim.poc.runs import PocContext
 from talim.recipe import Recipe, Training
+from talim.reporting.sentences import FEW_STEPS
 from talim.run import Run
 from talim.training.time_budget import StepTiming, with_steps
 
@@ -30,7 +31,7 @@ FACTORS = (0.3, 1.0, 3.0)  # of the recipe's rate
 MAX_GROWTH = 2  # rates that may be added, where the best is the least or the greatest
 RESERVED = len(FACTORS) + 1  # short trainings of each kind that the time budget leaves room for
 STEPS_FRACTION = 0.25  # of a design's steps, in a short training
-MIN_STEPS = 200  # of a design: a quarter of fewer shows little
+MIN_STEPS = FEW_STEPS  # of a design: a quarter of fewer shows little
 SEED_OFFSET = 100  # of the short trainings, so that rates are not chosen for the seed of the comparison
 FOLDER, LOG = "tuning", "trials.jsonl"
 

@@ -60,6 +60,7 @@ def write_report(
             extra_sections=[section],
             main_run=main,
             price_per_hour=decided.get("price_per_hour"),
+            spent=decided.get("spent"),
             larger={key: larger[key] for key in ("base", "hours") if key in larger},
         )
     if criteria is not None or claims_file is not None or not audio:

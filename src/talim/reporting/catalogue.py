@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,9 @@ _COUNTERS = {  # of Japanese, by the English noun
     "pair": "組",
     "site": "か所",
     "condition": "条件",
+    "design": "種類の方式",
+    "candidate": "件",
+    "trial": "回",
 }
 
 
@@ -77,6 +81,11 @@ def duration(seconds: float | None) -> Texts:
     for unit, name in units.items():
         japanese = japanese.replace(unit, name)
     return {"en": text, "ja": japanese.replace(" ", "")}
+
+
+def device_name(device: str) -> Texts:
+    """A device as cost.json names it: `CPU, 2 cores` and `CPU、2コア`; a GPU has one name."""
+    return {"en": device, "ja": re.sub(r"^CPU, (\d+) cores?$", r"CPU、\1コア", device)}
 
 
 def listed(texts: Sequence[Texts]) -> Texts:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from talim.errors import TalimError
-from talim.html.formatting import format_setting
+from talim.html.formatting import format_counted, format_setting
 from talim.planning.base_facts import check_sites
-from talim.planning.training_job import training_job
+from talim.planning.training_job import WHY_FULL_PASSES, TrainingJob, TrainingMusic, full_training_job
 from talim.reporting.run_results import RunResults
 from talim.training.model_card import prompt_option
 
@@ -49,18 +48,41 @@ def reproduce_commands(result: RunResults) -> list[str]:
     ]
 
 
-def plan_command(result: RunResults, base: str) -> str:
-    """The command that predicts a run's training on another base, step for step; empty where too little is known."""
+def full_training(result: RunResults, base: str) -> TrainingJob | None:
+    """A full training of a run's design on another base and the same music; None where too little is known of it."""
     try:
         seconds = float(result.recipe["training"].get("crop_seconds") or result.corpus["clip_seconds"])
-        job = training_job(result.recipe, seconds, base, result.cost.get("steps"))
+        job = full_training_job(result.recipe, seconds, base, music_of(result))
         check_sites(job.design, base)
-    except (KeyError, TypeError, ValueError, AttributeError, TalimError):
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError, TalimError):
+        return None
+    return None if job.design.is_stored else job  # a plan cannot place a stored adapter in another base
+
+
+def full_training_text(job: TrainingJob) -> str:
+    """A full training in words: its passes, with their reason, its steps, and that it is of one design."""
+    return f"{WHY_FULL_PASSES} are {format_counted(job.steps, 'step')} of one design, {job.design}"
+
+
+def poc_training(job: TrainingJob | None) -> str:
+    """A full training as options of talim poc, with a blank before them; empty where it is not known."""
+    if job is None:
         return ""
-    if job.design.is_stored:  # of a stored adapter, which a plan cannot place in another base
+    return f" --design {shlex.quote(str(job.design))} --set training.steps={job.steps} --no-learning-curve"
+
+
+def music_of(result: RunResults) -> TrainingMusic:
+    """The music that a run was trained on; KeyError where that is not known."""
+    return TrainingMusic(float(result.training_music["seconds"]), int(result.training_music["clips"]))
+
+
+def plan_command(result: RunResults, base: str) -> str:
+    """The command that predicts `full_training`, step for step; empty where too little is known."""
+    if (job := full_training(result, base)) is None:
         return ""
     device = str(result.cost.get("device") or "").split(" x ")[-1]
-    return replace(job, precision=None).command(device if device.startswith(GPU_MAKERS) else "")
+    hours = f"{music_of(result).seconds / 3600:.2g}"
+    return f"{job.command(device if device.startswith(GPU_MAKERS) else '')} --hours-of-music {hours}"
 
 
 def _find(run: Path, name: str, markers: Sequence[str]) -> Path | None:

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from talim.evaluation.predictor_comparison import may_be_chance
 from talim.html.formatting import format_count, format_number, format_percent
-from talim.licences import allows_commercial_use
-from talim.reporting import predictor_sentences
-from talim.reporting.catalogue import LANGUAGES, Texts, duration, in_languages, join, listed
+from talim.reporting import commercial_use, predictor_sentences
+from talim.reporting.catalogue import LANGUAGES, Texts, counted, device_name, duration, in_languages, join, listed
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import samples_sentence
-from talim.reporting.sentences import NOT_MEASURED, is_number, loss_verdict, stage_of, trained_fraction
+from talim.reporting.sentences import (
+    NOT_MEASURED,
+    is_number,
+    loss_verdict,
+    plain_change,
+    plain_percent,
+    stage_of,
+    trained_fraction,
+)
 
-NOTHING = dict.fromkeys(LANGUAGES, "")
+NOTHING: Texts = dict.fromkeys(LANGUAGES, "")
 
 
-def points(result: RunResults, price_per_hour: float | None = None, judged: Sequence[str] = ()) -> dict[str, list[str]]:
+def points(
+    result: RunResults,
+    price_per_hour: float | None = None,
+    judged: Sequence[str] = (),
+    spent: Mapping[str, Any] | None = None,
+) -> dict[str, list[str]]:
     """Three sentences by language: cost in time and money, quality, use.
 
-    `judged` is what people said, in English sentences; `price_per_hour` of the machine, in any currency.
+    `judged` is what people said, in English sentences; `price_per_hour` of the machine, in any currency. `spent` has
+    the "seconds" of a whole of which the training is a part, and of its parts "preparing", "training" (of so many
+    "designs") and "evaluating".
     """
-    texts = [cost_point(result, price_per_hour), quality_point(result), use_point(result, judged)]
+    texts = [cost_point(result, price_per_hour, spent), quality_point(result), use_point(result, judged)]
     return {language: [text[language] for text in texts] for language in LANGUAGES}
 
 
-def cost_point(result: RunResults, price_per_hour: float | None = None) -> Texts:
-    """Time, money, energy, device and trained parameters."""
+def cost_point(
+    result: RunResults, price_per_hour: float | None = None, spent: Mapping[str, Any] | None = None
+) -> Texts:
+    """Time and money, of the whole first where the training is a part of one; energy, device, trained parameters."""
     cost = result.cost
     seconds, trained = cost.get("wall_seconds"), cost.get("trainable_parameters")
     if not result.finished:
@@ -38,16 +55,29 @@ def cost_point(result: RunResults, price_per_hour: float | None = None) -> Texts
     fraction = trained_fraction(result)
     of_base = NOTHING if fraction is None else in_languages("point_of_base", percent=format_percent(fraction))
     device = cost.get("device")
-    return in_languages(
-        "point_cost",
-        time=duration(seconds) if is_number(seconds) else in_languages("point_time_unknown"),
-        device=in_languages("point_device", device=device) if device else NOTHING,
-        parameters=in_languages("point_parameters", trained=format_count(trained), of_base=of_base)
+    facts = {
+        "time": duration(seconds) if is_number(seconds) else in_languages("point_time_unknown"),
+        "device": in_languages("point_device", device=device_name(str(device))) if device else NOTHING,
+        "parameters": in_languages("point_parameters", trained=format_count(trained), of_base=of_base)
         if is_number(trained)
         else NOTHING,
-        money=_money(result, price_per_hour),
-        energy=_energy(result),
-    )
+        "energy": _energy(result),
+    }
+    if not spent:
+        return in_languages("point_cost", money=_money(seconds, price_per_hour), **facts)
+    whole, parts = duration(spent["seconds"]), _parts(spent)
+    money = _money(spent["seconds"], price_per_hour)
+    of_that = _training_money(seconds, price_per_hour)
+    return in_languages("point_cost_whole", whole=whole, parts=parts, money=money, training_money=of_that, **facts)
+
+
+def _parts(spent: Mapping[str, Any]) -> Texts:
+    """What a whole consists of; the rest last."""
+    names = [name for name in ("preparing", "training", "evaluating") if spent[name]]
+    designs = counted(spent["designs"], "design")
+    parts = [in_languages(f"point_part_{name}", time=duration(spent[name]), designs=designs) for name in names]
+    rest = spent["seconds"] - sum(spent[name] for name in names)
+    return listed([*parts, in_languages("point_part_rest", time=duration(max(0.0, rest)))])
 
 
 def _stage(result: RunResults) -> Texts:
@@ -56,14 +86,19 @@ def _stage(result: RunResults) -> Texts:
     return {"en": stage_of(result), "ja": f"{japanese}まで進み、学習は未完了"}
 
 
-def _money(result: RunResults, price_per_hour: float | None) -> Texts:
-    seconds = result.cost.get("wall_seconds")
+def _money(seconds: float | None, price_per_hour: float | None) -> Texts:
     if not is_number(seconds):
         return in_languages("point_money_unknown")
     if price_per_hour is None:
         return in_languages("point_money_time", time=duration(seconds))
     amount, price = (format_number(value, 2) for value in (seconds / 3600 * price_per_hour, price_per_hour))
     return in_languages("point_money", amount=amount, price=price)
+
+
+def _training_money(seconds: float | None, price_per_hour: float | None) -> Texts:
+    if price_per_hour is None or not is_number(seconds):
+        return NOTHING
+    return in_languages("point_training_money", amount=format_number(seconds / 3600 * price_per_hour, 2))
 
 
 def _energy(result: RunResults) -> Texts:
@@ -81,47 +116,38 @@ def quality_point(result: RunResults) -> Texts:
 
 
 def _learning(result: RunResults) -> Texts:
+    """Better or worse than the untrained base, by how much as a layman reads it, and whether chance would give that."""
     verdict, _ = loss_verdict(result)
-    mean = (result.losses.get("loss_reduction") or {}).get("mean")
-    base = (result.losses.get("base_loss") or {}).get("mean")
-    if verdict == "unknown" or not is_number(mean):
+    change = plain_change(result)
+    if verdict == "unknown" or change is None:
         return in_languages("point_learning_unknown")
     amount = in_languages("point_equal")
-    if mean:
-        key = "lower" if mean > 0 else "higher"
-        amount = in_languages(f"point_just_{key}")
-        if is_number(base) and base:
-            amount = in_languages(f"point_{key}", percent=format_percent(abs(mean) / base))
-    key = "point_learning_by_chance" if may_be_chance(result.losses["loss_reduction"]) else "point_learning"
-    text = in_languages(key, what=in_languages(f"point_learning_{verdict}"), amount=amount)
-    standing = predictor_sentences.standing_sentences(result.losses, with_levels=False)
-    return {language: join([text[language], standing.get(language, "")], language) for language in LANGUAGES}
+    if change:
+        unit = "chance" if result.loss_unit == "nats" else "error"
+        key = f"point_{unit}_{'higher' if change > 0 else 'lower'}"
+        by_chance = may_be_chance(result.losses["loss_reduction"])
+        doubt = in_languages("point_by_chance" if by_chance else "point_above_chance")
+        amount = in_languages(key, percent=plain_percent(change), doubt=doubt)
+    text = in_languages("point_learning", what=in_languages(f"point_learning_{verdict}"), amount=amount)
+    standing = predictor_sentences.plain_standing(result.losses)
+    parts = (text, standing, in_languages("point_not_sound"))
+    return {language: join([part.get(language, "") for part in parts], language) for language in LANGUAGES}
 
 
 def use_point(result: RunResults, judged: Sequence[str] = ()) -> Texts:
-    """What people decided, and whether the licences of base, recordings and adapters of others allow commercial use."""
+    """What people decided, and whether everything on record lets the music be sold (`commercial_use`)."""
     people = in_languages("point_judged", judged=" ".join(judged)) if judged else in_languages("point_nobody")
-    obstacles = _obstacles(result)
-    key = "point_selling_open" if obstacles else "point_selling_allowed"
-    selling = in_languages(key, obstacles=listed(obstacles))
-    return in_languages("point_use", people=people, selling=selling)
+    return in_languages("point_use", people=people, selling=commercial_use.sentence(_rights(result)))
 
 
-def _obstacles(result: RunResults) -> list[Texts]:
-    """What is not known to allow commercial use, with its licence."""
-    recordings = (result.training_music.get("rights") or {}).get("licences") or {}
-    licence = result.base.get("licence") or "unknown"
-    obstacles = []
-    if allows_commercial_use(licence) != "allowed":
-        obstacles.append(in_languages("point_obstacle_base", name=result.base["name"], licence=licence))
-    obstacles += [
-        in_languages("point_obstacle_recordings", licence=repr(each))
-        for each in recordings
-        if allows_commercial_use(each) != "allowed"
-    ]
-    obstacles += [
-        in_languages("point_obstacle", name=name, licence=each)
-        for name, each in result.foreign_licences.items()
-        if allows_commercial_use(each or name) != "allowed"
-    ]
-    return obstacles if recordings else [*obstacles, in_languages("point_obstacle_unknown")]
+def _rights(result: RunResults) -> dict[str, Any]:
+    music = result.training_music
+    rights = music.get("rights") or {}
+    return {
+        "base": result.base["name"],
+        "base_licence": result.base.get("licence") or "unknown",
+        "recordings": rights.get("licences"),
+        "consent": rights.get("consent"),
+        "attributions": music.get("attributions"),
+        "others": result.foreign_licences,
+    }

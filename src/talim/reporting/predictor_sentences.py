@@ -29,8 +29,18 @@ def standing_sentences(losses: Mapping[str, Any], with_levels: bool = True) -> T
         return {}
     unit = str(known.get("unit") or losses.get("loss_unit") or "")
     levels = _levels(losses, known, unit) if with_levels else {}
-    parts = [levels, _base(losses, known), _standing(losses, known), _note(known)]
+    why = unigram_sentence(losses) if with_levels else {}
+    parts = [levels, why, _base(losses, known), _standing(losses, known), _note(known)]
     return {language: join([part[language] for part in parts if part], language) for language in LANGUAGES}
+
+
+def plain_standing(losses: Mapping[str, Any]) -> Texts:
+    """Whether the adapter does better than the best guess without a model, in words alone; empty if not measured."""
+    known = losses.get(KEY)
+    if not known:
+        return {}
+    verdict = {ABOVE: "above", NOT_SHOWN: "not_shown"}.get(known["verdict"], "below")
+    return in_languages(f"plain_{verdict}", best=predictor_name(known["best"]))
 
 
 def calibration_sentence(losses: Mapping[str, Any]) -> Texts:
@@ -77,6 +87,14 @@ def _levels(losses: Mapping[str, Any], known: Mapping[str, Any], unit: str) -> T
     ends = (losses["base_loss"]["mean"], losses["adapted_loss"]["mean"])
     base, adapted = (format_number(value) for value in ends)
     return in_languages("standing_levels", levels=listed(levels), unit=_unit(unit), base=base, adapted=adapted)
+
+
+def unigram_sentence(losses: Mapping[str, Any]) -> Texts:
+    """Why counting sounds can be worse than a uniform guess, where it is so; empty elsewhere."""
+    guesses = (losses.get(KEY) or {}).get("losses") or {}
+    if not {"uniform", "unigram"} <= guesses.keys() or guesses["unigram"]["mean"] <= guesses["uniform"]["mean"]:
+        return {}
+    return in_languages("unigram_worse")
 
 
 def _unit(unit: str) -> Texts:

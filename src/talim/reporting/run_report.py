@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from talim.reporting import (
     cost_quality_use,
     human_ratings,
     predictor_sentences,
+    sample_changes,
     sentences,
     tables,
 )
@@ -34,10 +34,8 @@ from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
 
-LOSS_UNITS = {"nats": "nats, the natural logarithm of probability"}
 
-
-def write_report(
+def write_report(  # noqa: PLR0913
     folder: Path | str,
     criteria: SelectionCriteria | None = None,
     claims_file: Path | None = None,
@@ -46,14 +44,16 @@ def write_report(
     extra_sections: Sequence[Markup] = (),
     main_run: Path | None = None,
     price_per_hour: float | None = None,
+    spent: Mapping[str, Any] | None = None,
     larger: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write FOLDER/report/index.html and return its path; reads files only, loads no torch.
 
     FOLDER is a study (it holds results.jsonl), a run, or a folder of runs: then `main_run` (else the first with audio)
     is shown in full, and a table compares all. `extra_sections` are HTML sections shown after the result;
-    `price_per_hour` is that of the machine; `larger` has the registry's name of the "base" to go on with after a
-    miniature, and the "hours" that are planned there for the same training.
+    `price_per_hour` is that of the machine, and `spent` its seconds where more was done than one training
+    (`cost_quality_use.points`); `larger` has the registry's name of the "base" to go on with after a miniature, and the
+    "hours" that are planned for a full training of it.
     `criteria`, claims and `audio` apply to studies: UsageError for a run. TalimError if there is no run or a file is
     damaged; values that were not measured are marked as such.
     """
@@ -71,7 +71,7 @@ def write_report(
     result = next((each for each in results if each.samples), results[0])
     result = next((each for each in results if each.folder == main_run), result)
     target = folder / "report" / "index.html"
-    values = context(folder, result, results, extra_sections, price_per_hour)
+    values = context(folder, result, results, extra_sections, price_per_hour, spent)
     write_text(target, render("report.html", **values | {"notice": miniature_notice(result, **larger or {})}))
     return target
 
@@ -82,6 +82,7 @@ def context(
     results: Sequence[RunResults],
     extra_sections: Sequence[Markup] = (),
     price_per_hour: float | None = None,
+    spent: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Every value of the template, in its order."""
     has_audio = any(sample.path.is_file() for sample in result.samples)
@@ -97,10 +98,14 @@ def context(
         "deck": subtitle(result),
         "notice": miniature_notice(result),
         "verdict": sentences.loss_verdict(result),
-        "figures": key_figures(result),
-        "points": cost_quality_use.points(result, price_per_hour, judged),
+        "figures": key_figures(result, spent),
+        "points": cost_quality_use.points(result, price_per_hour, judged, spent),
+        "japanese_details": list(filter(None, [_standing(result, "ja")])),
         "details": details(result, with_copies=not extra_sections),  # those of a proof of concept have them
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
+        "predictor_note": predictor_sentences.unigram_sentence(result.losses).get("en", ""),
+        "sample_rows": sample_changes.samples_rows(result.scores),
+        "distances_note": sample_changes.distances_note(result.scores),
         "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
         "reduction_plots": loss_reduction_plots(result),
@@ -130,7 +135,13 @@ def details(result: RunResults, with_copies: bool = True) -> list[str]:
         return []
     of = (sentences.loss_sentence, sentences.melody_sentence, sentences.start_sentence, sentences.effect_sentence)
     copies = [str((result.scores.get("copies") or {}).get("sentence") or "")] if with_copies else []
-    return [text for text in [*(sentence(result) for sentence in of), *copies] if text]
+    standing = _standing(result, "en")
+    return [text for text in [of[0](result), standing, *(sentence(result) for sentence in of[1:]), *copies] if text]
+
+
+def _standing(result: RunResults, language: str) -> str:
+    """Where the loss stands to predictors that need no model, with its figures; empty if not measured."""
+    return predictor_sentences.standing_sentences(result.losses, with_levels=False).get(language, "")
 
 
 def heading(result: RunResults) -> str:
@@ -162,14 +173,16 @@ def subtitle(result: RunResults) -> str:
 def miniature_notice(
     result: RunResults, base: str = commands.REFERENCE_BASE, hours: float | None = None
 ) -> dict[str, str] | None:
-    """For a miniature: the `base` to use instead, its download size, licence, planned `hours` and commands.
+    """For a miniature: the `base` to use instead, its download size, licence, commands, and a full training of it, with
+    the `hours` that were planned for it; and what the miniature's own result says of that base.
 
     Beside a base whose licence forbids to sell its music, also one that may be sold.
     """
     if not result.miniature:
         return None
     usable, saleable = registry.MODELS[base], saleable_base()
-    budget = "" if hours is None else f" --hours {max(1, math.ceil(hours))}"
+    full = commands.full_training(result, usable.name)
+    training = commands.poc_training(full)
     for_sale = allows_commercial_use(usable.licence) == "allowed"
     use = " --use commercial" * for_sale
     return {
@@ -178,8 +191,10 @@ def miniature_notice(
         "download": formatting.format_bytes(usable.download_gb * formatting.GB),
         "licence": usable.licence,
         "hours": "" if hours is None else formatting.format_rough_hours(hours),
+        "training": "" if full is None else commands.full_training_text(full),
+        "carries_over": sentences.carry_over_sentence(result, usable.hub_id) if result.finished else "",
         "plan_command": commands.plan_command(result, usable.name),
-        "command": f"talim poc FOLDER --base {usable.hub_id}{budget}{use} --out DIR",
+        "command": f"talim poc FOLDER --base {usable.hub_id}{training}{use} --out DIR",
         "saleable": "" if for_sale else saleable.hub_id,
         "saleable_licence": saleable.licence,
         "saleable_download": formatting.format_bytes(saleable.download_gb * formatting.GB),
@@ -210,23 +225,34 @@ def make_music_commands(result: RunResults) -> list[str]:
     return [commands.generate_command(result.folder, result.adapter, prompt or "music")]
 
 
-def key_figures(result: RunResults) -> list[tuple[str, str]]:
-    """Up to three key numbers, each with its meaning: change of the loss, trained fraction, time."""
-    mean = (result.losses.get("loss_reduction") or {}).get("mean")
-    fraction, seconds = sentences.trained_fraction(result), result.cost.get("wall_seconds")
-    figures = []
-    if mean is not None:
-        change = f"{'+' if mean < 0 else ''}{formatting.format_number(-mean, 2)}"
-        which = f", {'lower and so better' if mean > 0 else 'higher and so worse'}" if mean else ""
-        unit = LOSS_UNITS.get(result.loss_unit, result.loss_unit)
-        meaning = f"change of the prediction error (loss) on held-out recordings{which}, in {unit}"
-        figures.append(
-            (change, f"may be chance: {meaning}" if may_be_chance(result.losses["loss_reduction"]) else meaning)
+def key_figures(result: RunResults, spent: Mapping[str, Any] | None = None) -> list[tuple[str, str, bool]]:
+    """Up to three key numbers: each with its meaning, and whether it is a change that is shown not to be chance.
+
+    What the adapter changes on held-out recordings, the trained fraction, and the time, that of the whole first.
+    """
+    change, seconds = sentences.plain_change(result), result.cost.get("wall_seconds")
+    fraction, figures = sentences.trained_fraction(result), []
+    if change is not None:
+        by_chance = may_be_chance(result.losses["loss_reduction"])
+        meaning = (
+            "the probability that what really comes next in held-out recordings is given"
+            if result.loss_unit == "nats"
+            else "the error of the prediction on held-out recordings"
         )
+        shown = change if result.loss_unit == "nats" else -change
+        sign = "+" if shown > 0 else "−" if shown < 0 else ""
+        better = f" ({'better' if change > 0 else 'worse'})" if change else ""
+        doubt = "may be chance: " if by_chance else ""
+        meaning = f"{doubt}{meaning}, against the untrained base{better}"
+        figures.append((f"{sign}{sentences.plain_percent(change)}", meaning, bool(change) and not by_chance))
     if fraction is not None:
-        figures.append((formatting.format_percent(fraction), "of the base's size was trained"))
-    if seconds is not None:
-        figures.append((formatting.format_duration(seconds), "of training"))
+        figures.append((formatting.format_percent(fraction), "of the base's size was trained", False))
+    if spent:
+        whole = "of machine time in all"
+        part = "" if seconds is None else f", {formatting.format_duration(seconds)} of it training this design"
+        figures.append((formatting.format_duration(spent["seconds"]), f"{whole}{part}", False))
+    elif seconds is not None:
+        figures.append((formatting.format_duration(seconds), "of training, without evaluation", False))
     return figures
 
 

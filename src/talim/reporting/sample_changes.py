@@ -13,7 +13,7 @@ from typing import Any
 
 from talim.evaluation.intervals import Effect
 from talim.experiments.effects import holm_adjusted
-from talim.html.formatting import format_number, format_percent
+from talim.html.formatting import NOT_KNOWN, format_number, format_percent
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, words
 
@@ -27,7 +27,13 @@ VERDICTS = {
     UNCLEAR: "no difference is shown",
     TOO_FEW: "cannot be told",
 }
-COLUMNS = ("In the generated audio", "with the adapter", "untrained base", "real music", "")
+COLUMNS = ("In the generated audio", "with the adapter", "untrained base", "real music", "compared with the base")
+
+
+DISTANCES = (
+    "A distance of 0 means that two sets of music cannot be told apart. That of real music is between one half of the "
+    "held-out recordings and the other: nearer than that nothing can be expected to come."
+)
 
 
 def _distance(value: float) -> str:
@@ -209,10 +215,23 @@ def can_be_held_out(recordings: int, wanted: int) -> bool:
 
 def samples_table(scores: Mapping[str, Any]) -> list[str]:
     """The values behind `samples_sentence` as lines of a table in plain text; none where nothing was measured."""
-    changes = sample_changes(scores)
-    rows = [COLUMNS, *((each.name, *each.values, VERDICTS[each.verdict]) for each in changes)] if changes else []
+    rows = samples_rows(scores)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [*lines, *filter(None, [distances_note(scores)])]
+
+
+def samples_rows(scores: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The values behind `samples_sentence`, below their headings: with the adapter, base, real music, and a verdict."""
+    changes = sample_changes(scores)
+    rows = ((each.name, *(value or NOT_KNOWN for value in each.values), VERDICTS[each.verdict]) for each in changes)
+    return [COLUMNS, *rows] if changes else []
+
+
+def distances_note(scores: Mapping[str, Any]) -> str:
+    """What a distance is to be read against, where there is one; else empty."""
+    names = {words("en")[f"score_{key}"] for key in _SHOWN if "distance" in key}
+    return DISTANCES if any(each.name in names for each in sample_changes(scores)) else ""
 
 
 def got_worse(scores: Mapping[str, Any]) -> Sequence[SampleChange]:

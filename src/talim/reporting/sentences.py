@@ -14,6 +14,7 @@ from talim.reporting.sample_changes import got_worse
 from talim.run import Run
 
 NOT_MEASURED = "not measured"
+FEW_STEPS = 200  # fewer say nothing on how good a trained model is
 MAX_STEPS_NAMED = 4  # at which the validation loss was measured
 
 # "better", "calibration", "unclear", "worse" or "unknown", and a headline
@@ -39,6 +40,20 @@ def unfinished_sentence(result: RunResults) -> str:
     of_asked = f" of {format_counted(asked, 'step')}" if asked else " steps"
     done = f"{format_count(result.steps_done)}{of_asked}"
     return f"{done} are done, so there is no result yet. Unless it is still running, go on with: {resume}"
+
+
+def carry_over_sentence(result: RunResults, larger: str) -> str:
+    """What a run of a miniature does and does not say about a larger base; nothing where it took too few steps."""
+    steps = result.steps_done
+    if 0 < steps < FEW_STEPS:
+        return (
+            f"The {format_counted(steps, 'training step')} of this miniature say nothing on quality, neither its own "
+            f"nor that of {larger}: they show that the pipeline runs with these recordings."
+        )
+    return (
+        f"That a miniature learns these recordings, or does not, does not decide what {larger} makes of them: its "
+        "quality is known only after its own training, by ear."
+    )
 
 
 def unchanged_sentence(result: RunResults) -> str:
@@ -90,6 +105,27 @@ def _better(result: RunResults) -> str:
         more = f" and {format_counted(len(worse) - 2, 'other score')}" if len(worse) > 2 else ""
         return f"{text}, but its own music got worse than the untrained base: {names}{more}."
     return f"{text}. Whether its own music is better, listeners decide."
+
+
+def plain_change(result: RunResults) -> float | None:
+    """What the adapter changes on held-out recordings, as a fraction of the untrained base's; above 0 is better.
+
+    Of a base that predicts tokens, how much more chance it gives what really comes next; of another, how much smaller
+    the error is. None where that was not measured.
+    """
+    mean = (result.losses.get("loss_reduction") or {}).get("mean")
+    if not is_number(mean):
+        return None
+    if result.loss_unit == "nats":
+        return math.expm1(min(mean, 100.0))
+    base = (result.losses.get("base_loss") or {}).get("mean")
+    return mean / base if is_number(base) and base else None
+
+
+def plain_percent(change: float) -> str:
+    """The size of a `plain_change` in per cent, with as many decimals as a small one needs."""
+    size = abs(change)
+    return format_percent(size) if size >= 0.001 or not size else f"{format_number(100 * size, 1)}\u202f%"
 
 
 def loss_meaning(result: RunResults) -> tuple[str, str]:

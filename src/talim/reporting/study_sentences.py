@@ -22,7 +22,7 @@ from talim.html.formatting import (
     format_percent,
     format_scientific,
 )
-from talim.reporting.catalogue import in_languages, interval_in_languages, words
+from talim.reporting.catalogue import LANGUAGES, counted, duration, in_languages, interval_in_languages, join, words
 from talim.reporting.sentences import NOT_MEASURED
 
 LOGARITHMS = ("log_seconds", "log_memory")
@@ -99,7 +99,7 @@ def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, A
         best = [WORDS["recommendations"]["best_so_far"].format(design=found["best"], **values)]
         sentences = [found["text"], *(best if found["outcome"] == WITHHELD else []), words("en")["use"]]
         return {"headline": WORDS["headlines"][found["outcome"]], "en": sentences, "ja": [], "figures": []}
-    parts = [_quality(base, found), _choice(base, found, criteria), _cost(found)]
+    parts = [_quality(base, found), _choice(base, found, criteria), _cost(base, found)]
     caveat = [miniature_caveat([base["base"]])["ja"]] if is_miniature(base["base"]) else []
     return {
         "headline": WORDS["headlines"][found["outcome"]].format(design=found["design"]),
@@ -124,7 +124,9 @@ def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> SummaryPart:
         interval=_interval(found["best_mean"]),
         corpora={"en": f"{corpora} corpora" if corpora != 1 else "1 corpus", "ja": corpora},
     )
-    return texts, _figure(mean, f"{name} with {best}{f', in {unit}' if unit else ''}", found["best_mean"])
+    figure = _figure(mean, f"{name} with {best}{f', in {unit}' if unit else ''}", found["best_mean"])
+    low, high = found["best_mean"]["low"], found["best_mean"]["high"]
+    return texts, figure | {"shown": bool(low and low > 0) or bool(high and high < 0)}  # not by chance
 
 
 def _choice(base: Mapping[str, Any], found: Mapping[str, Any], criteria: SelectionCriteria) -> SummaryPart:
@@ -151,8 +153,18 @@ def _choice(base: Mapping[str, Any], found: Mapping[str, Any], criteria: Selecti
     return {language: texts[language] + stability[language] for language in texts}, _figure(amount, meaning, ends)
 
 
-def _cost(found: Mapping[str, Any]) -> SummaryPart:
-    """Trained parameters and training time, relative to a reference design if there is one."""
+def _cost(base: Mapping[str, Any], found: Mapping[str, Any]) -> SummaryPart:
+    """The training time of all trials first; trained parameters and time of the design, beside a reference if any."""
+    texts, figure = _design_cost(found)
+    training = base.get("training") or {}  # none in files of earlier versions
+    if training.get("seconds") is None:
+        return texts, figure
+    trials = counted(training["trials"], "trial")
+    whole = in_languages("cost_study", trials=trials, time=duration(training["seconds"]))
+    return {language: join([whole[language], texts[language]], language) for language in LANGUAGES}, figure
+
+
+def _design_cost(found: Mapping[str, Any]) -> SummaryPart:
     design, percent, ratio = found["design"], found["trained_percent"], found["cost_ratios"].get("seconds")
     costs = _candidate(found, design)["costs"]
     trained, seconds = format_count(costs["parameters"] or 0), costs["seconds"]

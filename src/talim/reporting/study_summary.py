@@ -145,11 +145,19 @@ def _base_summary(
     return {
         "base": tables[0].base,
         "unit": unit,
+        "training": _training([trial for table in tables for trial in table.trials]),
         "overall": [_design(row, tables) for row in summarize_designs(tables, np.random.default_rng(SEED))],
         "tables": [_table(table) for table in tables],
         "questions": [_question(question, own) for question in factor_questions(tables, criteria.tolerance)],
         "recommendations": recommendations,
     }
+
+
+def _training(trials: Sequence[TrialResult]) -> dict[str, Any]:
+    """How many trials were trained, and their seconds together; None where one was not measured."""
+    seconds = [trial.cost.seconds for trial in trials]
+    known = [each for each in seconds if each is not None]
+    return {"trials": len(trials), "seconds": sum(known) if len(known) == len(trials) else None}
 
 
 def _table(table: BaseModelResults) -> dict[str, Any]:
