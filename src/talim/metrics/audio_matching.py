@@ -244,11 +244,10 @@ def find_audio_match(
             step = max(1, _MAX_SCORES // passages.shape[1])
             for first in range(0, len(rows), step):
                 scores = rows[first : first + step] @ passages
-                best = scores.argmax(0)
-                values = scores[best, np.arange(len(best))]
-                better = begin + np.flatnonzero(values > highest[begin:end])
-                highest[better] = values[better - begin]
-                row[better] = best[better - begin] + first + len(begins)
+                values = scores.max(0)  # where each highest one is, which takes longer, is asked of few of them
+                better = np.flatnonzero(values > highest[begin:end])
+                highest[begin + better] = values[better]
+                row[begin + better] = scores[:, better].argmax(0) + first + len(begins)
         begins += starts
     if not begins:
         return None
