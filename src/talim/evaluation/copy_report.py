@@ -67,7 +67,8 @@ def find_copies(
     progress = progress or Progress()
     key = _key_of(training, cache)
     read = counted(training, len(training), progress, "reading training recordings")
-    sources = audio_matching.build_reference_audio(fingerprint_of_file(path, cache) for path in read)
+    prints = (fingerprint_of_file(path, cache) for path in read)
+    sources = audio_matching.build_reference_audio(prints, progress=progress)
     given = [given_seconds(FileAudio(path).tags()) for path in clips]
     pairs = counted(zip(clips, given, strict=True), len(clips), progress, "reading clips")
     own = ArrayStore(fingerprint_of_file(path, cache, start) for path, start in pairs)
