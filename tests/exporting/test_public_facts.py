@@ -19,7 +19,9 @@ from talim.corpus.manifest import Corpus
 from talim.evaluation.evaluate import evaluate
 from talim.exporting import contents, hub
 from talim.exporting.folder import run_files
+from talim.exporting.onnx_model import PROBE
 from talim.exporting.public_facts import PROMPT, PublicFacts
+from talim.exporting.space import _first_prompt
 from talim.run import Run
 from talim.training.train import train
 
@@ -114,6 +116,11 @@ def test_other_targets_name_no_recording_that_was_kept_out(planted_run: Run, tmp
         {path.relative_to(tmp_path).as_posix(): path for path in (tmp_path / "out").rglob("*") if path.is_file()},
         PLANTED,
     )
+
+
+def test_a_space_begins_with_a_prompt_that_is_told() -> None:
+    assert _first_prompt([{"prompt": PROMPT}, {"prompt": ""}, {"prompt": "slow glide"}]) == "slow glide"
+    assert _first_prompt([{"prompt": PROMPT}]) == PROBE
 
 
 TEXT = st.text("abc", min_size=1).map(lambda text: PLANTED + text)
