@@ -22,7 +22,7 @@ class KeptParts:
 
     def __init__(self, folder: Path | None = None, progress: Progress | None = None, **decided_by: Any) -> None:
         self._store = None if folder is None else FeatureCache(folder / FOLDER)
-        self._progress, self._decided_by, self._told = progress or Progress(), decided_by, False
+        self._progress, self._decided_by, self._reported = progress or Progress(), decided_by, False
 
     def arrays(self, part: str, items: Sequence[Any], noun: str, make: Callable[[list[int]], Made]) -> list[np.ndarray]:
         """An array for each of `items`, which say what it is of: kept ones, else as made, and kept as soon as made.
@@ -46,9 +46,9 @@ class KeptParts:
 
     def _tell(self, part: str, found: int, all_items: str) -> None:
         """That something is not done again, once; and of a part that is not whole, how much."""
-        if found and not self._told:
+        if found and not self._reported:
             self._progress.log("continues an evaluation that was interrupted: what it finished is not done again")
-        self._told = self._told or found > 0
+        self._reported = self._reported or found > 0
         if found and not all_items.startswith(f"{found} "):
             self._progress.log(f"continues: {part}, {found} of {all_items} are there")
 

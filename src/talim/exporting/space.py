@@ -74,8 +74,8 @@ def space_files(
 
 def _first_prompt(rows: list[dict[str, Any]]) -> str:
     """A prompt to begin with: that of the first audio example that is told."""
-    told = (row["prompt"] for row in rows if row.get("prompt") not in (None, "", PROMPT))
-    return next((one_line(str(prompt), 200) for prompt in told), onnx_model.PROBE)
+    shown = (row["prompt"] for row in rows if row.get("prompt") not in (None, "", PROMPT))
+    return next((one_line(str(prompt), 200) for prompt in shown), onnx_model.PROBE)
 
 
 def _requirements() -> bytes:

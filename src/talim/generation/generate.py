@@ -46,8 +46,8 @@ MAX_SEED = 2**31
 MAX_PROMPT_LETTERS = 5000
 MAX_SAMPLING_STEPS = 1000
 INT8_PARAMETERS = 100e6  # of a base, from which on reading its weights takes most of the time
-MAX_TOLD, MAX_TEXTS = 200, 3  # letters of a prompt that is repeated, and how many are
-MAX_TOLD, MAX_TEXTS = 200, 3  # letters of a prompt that is repeated, and how many are
+MAX_SHOWN, MAX_TEXTS = 200, 3  # letters of a prompt that is repeated, and how many are
+MAX_SHOWN, MAX_TEXTS = 200, 3  # letters of a prompt that is repeated, and how many are
 LONG_SECONDS = 60.0  # of a piece, from which on it is told where it is while it is written
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 
@@ -191,9 +191,9 @@ class Generation:
         what = "the prompts" if len(self.prompts) > 1 else "the prompt"
         for line in reading_notes(backbone, self.prompts, what, "as typed: --no-transliterate"):
             self.progress.log(line)
-        if told := [prompt for prompt in dict.fromkeys(self.prompts) if prompt]:
-            texts = ", ".join(one_line(repr(prompt), MAX_TOLD) for prompt in told[:MAX_TEXTS])
-            more = f" and {len(told) - MAX_TEXTS} more" * (len(told) > MAX_TEXTS)
+        if given := [prompt for prompt in dict.fromkeys(self.prompts) if prompt]:
+            texts = ", ".join(one_line(repr(prompt), MAX_SHOWN) for prompt in given[:MAX_TEXTS])
+            more = f" and {len(given) - MAX_TEXTS} more" * (len(given) > MAX_TEXTS)
             self.progress.log(
                 f"the model is told this text and nothing else: {texts}{more}; a raga, tala or instrument that the "
                 "text does not name is not told"
