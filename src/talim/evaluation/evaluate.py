@@ -330,8 +330,8 @@ def few_held_out(corpus: Corpus) -> str:
     if count >= intervals.FEW_RECORDINGS:
         return ""
     return (
-        f"note: {format_counted(count, 'recording')} held out, and intervals are by recording: fewer than "
-        f"{intervals.FEW_RECORDINGS} make them rough; more recordings, or talim prepare --held-out, give more"
+        f"note: the test holds {format_counted(count, 'recording')}, and intervals are by recording: from fewer than "
+        f"{intervals.FEW_RECORDINGS} they are rough; more recordings, or talim prepare --held-out-fraction, give more"
     )
 
 
