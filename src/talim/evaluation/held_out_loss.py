@@ -58,8 +58,8 @@ def per_clip_losses(
     def make(missing: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         for number in missing:
             with torch.no_grad():
-                for _, batch in batches.held_out_batches(groups[number], backbone, batch_size, cache):
-                    losses = backbone.loss(batch).per_item.double().cpu().numpy()
+                ((_, batch),) = batches.held_out_batches(groups[number], backbone, batch_size, cache)
+                losses = backbone.loss(batch).per_item.double().cpu().numpy()
             yield number, losses
             progress.step(title, min((number + 1) * batch_size, len(clips)), len(clips))
 
