@@ -183,6 +183,22 @@ def test_default_on_a_terminal_redraws_one_line(monkeypatch: pytest.MonkeyPatch)
     shown.close()
 
 
+def test_terminal_progress_moves_from_the_first_step_and_keeps_nothing_of_short_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock, shown = Clock(monkeypatch), progress.TerminalProgress()
+    for title, seconds in (("measuring", 0.05), ("comparing", 30.0)):
+        shown.step(title, 0, 2)
+        assert shown._status is not None  # its spinner turns while the first of two is waited for
+        assert shown._status.status == f"{title} 0/2"
+        for done in (1, 2):
+            clock.seconds += seconds
+            shown.step(title, done, 2)
+        assert shown._status is None
+    assert "comparing 2/2\n" in (told := capsys.readouterr().err)
+    assert "measuring 2/2" not in told
+
+
 def test_default_in_a_notebook_updates_one_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

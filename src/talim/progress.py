@@ -105,16 +105,21 @@ class PlainProgress(Progress):
         task.done = done
         left = task.left.after(done, total, now)
         final = done >= total
+        line = f"{title} {done}/{total}{', ' + facts if facts else ''}{left}"
         if not self._due(task, final, now):
+            self._pass(line, final)
             return
         self._last_shown, task.shown = now, True
-        self._show(f"{title} {done}/{total}{', ' + facts if facts else ''}{left}", final)
+        self._show(line, final)
 
     def _due(self, task: _Task, final: bool, now: float) -> bool:
         """Whether a line is due: work that goes on is told from time to time, its end if it was told before."""
         if final and task.shown:
             return True
         return now - max(task.start, self._last_shown) >= self.every_seconds
+
+    def _pass(self, line: str, final: bool) -> None:
+        """What is done with a line that is not due."""
 
     def _show(self, line: str, final: bool) -> None:
         self._print(line)
@@ -135,6 +140,13 @@ class TerminalProgress(PlainProgress):
         atexit.register(self.close)  # an error may end the command in the middle of a line
         self._console = Console(stderr=True)
         self._status = None
+
+    def _pass(self, line: str, final: bool) -> None:
+        """Work is shown from its beginning: its first step may take minutes. Of work that was short nothing stays."""
+        if final:
+            self.close()
+        elif self._status is None:
+            self._show(line, False)
 
     def _show(self, line: str, final: bool) -> None:
         if self._status is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from talim import cli
+from talim.metrics import audio_matching
 
 
 def copies(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -28,6 +29,28 @@ def test_copies_finds_a_training_recording_among_the_clips(
     result = json.loads(out)
     assert status == int(result["copied"] > 0 or result["checked"] < len(result["clips"]))
     assert (tmp_path / "out" / "copies.json").is_file()
+    assert len(list((tmp_path / "out" / "metrics_cache").glob("print-*/*.npy"))) == 6  # a clip that is a recording
+    assert list((tmp_path / "out" / "metrics_cache").glob("null-*/*.npy"))
+
+
+def test_copies_goes_on_where_it_was_interrupted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, searched = audio_matching.find_audio_match, []
+
+    def stops(*arguments: object) -> object:
+        searched.append(arguments)
+        if len(searched) == 3:
+            raise KeyboardInterrupt
+        return search(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(audio_matching, "find_audio_match", stops)
+    command = recordings / "take-0.wav", recordings, "--out", tmp_path / "out", "--json"
+    status, _, said = copies(capsys, *command)
+    assert status == 130
+    assert said.endswith("interrupted; the same command goes on with what is saved\n")
+    copies(capsys, *command)
+    assert len(searched) == 3 + 4 + 1  # two of six comparisons were there
 
 
 @pytest.mark.parametrize("missing", [0, 1])

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.log_lines import Lines
 
 from talim import cli
+from talim.cli.modes import _tonic_hz
+from talim.corpus.labels import parse_labels
 
 
 def modes(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -86,6 +89,31 @@ def test_modes_with_values_out_of_range_is_one_line(
     assert status in (1, 2)
     assert (out, said.count("\n")) == ("", 1)
     assert "bug in talim" not in said
+
+
+@pytest.mark.parametrize(
+    ("written", "hz"),
+    [("Ab", 207.65), ("ab", 207.65), ("Bb", 233.08), ("Eb", 155.56), ("F#", 185.0), ("B", 246.94), ("Sa = D4", 293.66)],
+)
+def test_a_tonic_by_its_note_is_one_frequency_wherever_it_is_given(written: str, hz: float) -> None:
+    assert parse_labels({"tonic": written}).tonic_hz == pytest.approx(hz, abs=0.005)  # the column, and so prepare
+    said, silent = Lines(), Lines()
+    assert _tonic_hz(written, said) == pytest.approx(hz, abs=0.005)
+    (line,) = said.lines
+    assert f"as {hz:.1f} Hz at A4 = 440 Hz" in line
+    assert ("German B" in line) == (written == "B")
+    assert _tonic_hz(f"{hz} Hz", silent) == hz
+    assert silent.lines == []
+
+
+@pytest.mark.parametrize("written", ["As", "Es", "H", "Cis", "re", "komal re", "Sa", "C minor", "C#/E", "D | E", ""])
+def test_a_tonic_that_is_ambiguous_or_no_note_is_refused_with_the_forms_that_are_read(
+    capsys: pytest.CaptureFixture[str], track: Path, written: str
+) -> None:
+    assert parse_labels({"tonic": "" if "|" in written else written}).tonic_hz is None
+    status, out, said = modes(capsys, track, "--tonic", written)
+    assert (status, out, said.count("\n")) == (2, "", 1)
+    assert "one note by its English name: C#, Db, Ab, E flat, B, D4" in said
 
 
 def test_suggestions_for_no_recording_end_with_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -80,13 +80,13 @@ def alone(
     run = Run(tmp_path_factory.mktemp("alone") / "run")
     run.folder.mkdir()
     run.adapter = finished_run.adapter
-    generate, starts = backbone.generate_tokens, []
+    generate, starts = backbone.generate_each, []
 
     def watch(*arguments: Any, **named: Any) -> Any:
         starts.append(named["start"])
         return generate(*arguments, **named)
 
-    vars(backbone)["generate_tokens"] = watch
+    vars(backbone)["generate_each"] = watch
     vars(backbone)["encode"] = lambda phrase: tokens_of(phrase, generate.__self__)
     with injection.disabled(peft):
         told = run_continuations(run, corpus, backbone, peft)

@@ -13,6 +13,7 @@ from talim.audio import Audio, list_audio_files, write
 from talim.errors import TalimError
 from talim.evaluation import copy_report
 from talim.evaluation.copy_scores import copies_sentence
+from talim.metrics import audio_matching
 from talim.metrics.cache import MetricCache
 from talim.synthesis.performer import perform
 
@@ -53,7 +54,31 @@ def test_find_copies_in_folders_inserted_passage_is_named_with_its_source(place:
     assert "new.wav: no copy" in text
     assert found["warning"].startswith(f"1 file is AI-generated: {place / 'training' / '3.wav'}, by the tags")
     assert "Of the training recordings, 1 file is AI-generated" in text
-    assert len(list((place / "kept").rglob("*.npy"))) == 14
+    assert len(list((place / "kept").rglob("print-*/*.npy"))) == 14
+
+
+def test_find_copies_again_compares_no_training_recordings_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    again = copy_report.find_copies_in_folders(place / "clips", place / "training", place / "first", place / "kept")
+    searched: list[tuple[int, ...]] = []
+    search = audio_matching.find_audio_match
+    monkeypatch.setattr(audio_matching, "find_audio_match", lambda *a: (searched.append(a[0].shape), search(*a))[1])
+    told = copy_report.find_copies_in_folders(place / "clips", place / "training", place / "again", place / "kept")
+    assert (len(searched), told) == (2, again)  # the two clips alone
+
+
+@pytest.mark.parametrize(("name", "reason"), [("note.txt", "holds no audio file"), ("", "is empty")])
+@pytest.mark.parametrize("which", [0, 1])
+def test_find_copies_in_a_folder_without_audio_says_so(
+    place: Path, tmp_path: Path, name: str, reason: str, which: int
+) -> None:
+    folders = [place / "clips", place / "training"]
+    folders[which] = tmp_path / "mine"
+    folders[which].mkdir()
+    if name:
+        (folders[which] / name).write_text("x")
+    with pytest.raises(TalimError, match=f"mine: {reason}; name a folder with the (pieces|training)"):
+        copy_report.find_copies_in_folders(*folders, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_find_copies_training_clip_is_not_matched_with_itself(place: Path) -> None:

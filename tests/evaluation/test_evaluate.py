@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,20 @@ def test_compare_losses_of_constant_reduction_has_interval_of_zero_width(
     else:
         assert found["loss_reduction"]["ci95"] is None
         assert "only one held-out recording" in found["loss_reduction"]["ci_note"]
+
+
+@pytest.mark.parametrize(("recordings", "told"), [(1, True), (5, True), (6, False)])
+def test_too_few_held_out_recordings_are_told_before_anything_is_measured(recordings: int, told: bool) -> None:
+    corpus: Any = SimpleNamespace(held_out=[SimpleNamespace(sound_group=f"take {n % recordings}") for n in range(12)])
+    note = evaluate.few_held_out(corpus)
+    assert bool(note) == told
+    assert ("from fewer than 6 they are rough" in note) == told
+    said = evaluate._what_is_done(Run("my run"), corpus, 3, 5.0, 0)
+    assert said == (
+        "my run: the loss on 12 held-out clips; then 3 pieces of 5 s, each with and without the adapter; then measures "
+        "of all of it"
+    )
+    assert " and 2 continuations, each" in evaluate._what_is_done(Run("my run"), corpus, 3, 5.0, 2)
 
 
 def test_evaluate_run_writes_losses_split_and_adapter_effect(finished_run: Run, corpus_folder: Path) -> None:
@@ -136,9 +151,9 @@ def test_evaluate_with_the_measures_of_another_run_measures_no_clip_again(
     base_losses = [each["held_out_loss"]["base_loss"]["mean"] for each in (scores, before)]
     assert base_losses[0] == pytest.approx(base_losses[1], abs=1e-5)
     calls: list[str] = []
-    losses, samples = evaluate.per_clip_losses, MusicGen.generate_tokens
+    losses, samples = evaluate.per_clip_losses, MusicGen.generate_each
     monkeypatch.setattr(evaluate, "per_clip_losses", lambda *a: (calls.append(a[4]), losses(*a))[1])
-    monkeypatch.setattr(MusicGen, "generate_tokens", lambda *a, **n: (calls.append("tokens"), samples(*a, **n))[1])
+    monkeypatch.setattr(MusicGen, "generate_each", lambda *a, **n: (calls.append("tokens"), samples(*a, **n))[1])
     again = evaluate.evaluate(run.folder, seconds=1.0, **request)
     assert calls == ["loss with adapter", "loss with adapter, validation", "tokens", "tokens"]
     told = {name: value for name, value in again.items() if name != "provenance"}  # it holds the time

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.log_lines import Lines
 
 from talim import audio
 from talim.atomic_io import read_jsonl
@@ -16,7 +17,6 @@ from talim.audio import Audio
 from talim.corpus.manifest import Corpus
 from talim.evaluation import sample_pairs
 from talim.generation.generate import GenerationOptions
-from talim.progress import Progress
 from talim.run import Run
 
 
@@ -49,21 +49,25 @@ def test_no_base_is_given_beats_or_chords_and_a_caption_has_another_seed_each_ti
     corpus = Corpus.load(finished_run.recipe.corpus)
     asked: list[tuple[Any, ...]] = []
 
-    def generate(captions: list[str], seconds: float, seeds: list[int], **options: Any) -> list[np.ndarray]:
+    def generate(captions: list[str], seconds: float, seeds: list[int], **options: Any) -> list[tuple[int, np.ndarray]]:
         asked.append((captions, seeds, options.get("beats_chords")))
-        return [np.zeros((4, 10), np.int16)] * len(captions)
+        return [(number, np.zeros((4, 10), np.int16)) for number in range(len(captions))]
 
     sound = Audio(np.zeros((1, 16000), np.float32), 16000)
     backbone: Any = SimpleNamespace(
-        options={}, accepts_beats_chords=True, generate_tokens=generate, decode=lambda _: sound
+        options={}, accepts_beats_chords=True, generate_each=generate, decode=lambda _: sound
     )
     monkeypatch.setattr(sample_pairs.injection, "disabled", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(sample_pairs, "provenance_tags", lambda *_: {})
-    run, count = Run(tmp_path / "run"), len(corpus.held_out) + 2
+    monkeypatch.setattr(sample_pairs, "LONG_SECONDS", 0.0)
+    run, count, said = Run(tmp_path / "run"), len(corpus.held_out) + 2, Lines()
     run.folder.mkdir()
     pairs = sample_pairs.generate_pairs(
-        run, corpus, backbone, None, Progress(), num_prompts=count, seconds=1.0, seed=5, options=GenerationOptions()
+        run, corpus, backbone, None, said, num_prompts=count, seconds=1.0, seed=5, options=GenerationOptions()
     )
+    (line,) = (line for line in said.lines if " took " in line)  # so that it is known how long the rest will take
+    assert line.startswith(f"{count} pieces took ")
+    assert line.endswith(" more, and then all of it is measured")
     assert len(asked) == 2  # with the adapter and without
     for captions, seeds, beats_chords in asked:
         assert seeds == [5 + n for n in range(count)]

@@ -172,8 +172,8 @@ def test_trials_that_share_what_the_base_makes_score_as_each_alone(
 ) -> None:
     """Bit for bit, in one process with corpora in turn; the base's clips are made once a corpus."""
     made: list[str] = []
-    make = MusicGen.generate_tokens
-    monkeypatch.setattr(MusicGen, "generate_tokens", lambda *a, **n: (made.append(""), make(*a, **n))[1])
+    make = MusicGen.generate_each
+    monkeypatch.setattr(MusicGen, "generate_each", lambda *a, **n: (made.append(""), make(*a, **n))[1])
     cache = TrialWorkerCache()
     together = [trial.run_trial(job, cache) for job in played_jobs]
     assert len(made) == 4 + 2  # with each adapter, and without on each corpus

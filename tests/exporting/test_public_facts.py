@@ -19,7 +19,9 @@ from talim.corpus.manifest import Corpus
 from talim.evaluation.evaluate import evaluate
 from talim.exporting import contents, hub
 from talim.exporting.folder import run_files
+from talim.exporting.onnx_model import PROBE
 from talim.exporting.public_facts import PROMPT, PublicFacts
+from talim.exporting.space import _first_prompt
 from talim.run import Run
 from talim.training.train import train
 
@@ -110,10 +112,14 @@ def test_prompts_of_the_training_stay_and_samples_keep_their_sound(planted_run: 
 @pytest.mark.parametrize("to", ["transformers", "onnx", "space"])
 def test_other_targets_name_no_recording_that_was_kept_out(planted_run: Run, tmp_path: Path, to: str) -> None:
     talim.export(planted_run, to, tmp_path / "out")
-    check(
-        {path.relative_to(tmp_path).as_posix(): path for path in (tmp_path / "out").rglob("*") if path.is_file()},
-        PLANTED,
-    )
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    here = (str(planted_run.folder.parent), str(Path(talim.__file__).parents[2]))  # no path of this machine either
+    check({path.relative_to(tmp_path).as_posix(): path for path in files}, PLANTED, *map(str.lower, here))
+
+
+def test_a_space_begins_with_a_prompt_that_is_told() -> None:
+    assert _first_prompt([{"prompt": PROMPT}, {"prompt": ""}, {"prompt": "slow glide"}]) == "slow glide"
+    assert _first_prompt([{"prompt": PROMPT}]) == PROBE
 
 
 TEXT = st.text("abc", min_size=1).map(lambda text: PLANTED + text)

@@ -121,7 +121,7 @@ def test_an_empty_prompt_is_music_without_condition_and_that_is_told(tmp_path: P
     (row,) = write(out=out, prompts=["  "], source=GenerationSource(str(tiny_base)), seconds=0.5, progress=Lines())
     assert (row["prompt"], row["title"]) == ("", "without a prompt")
     (told,) = [line for line in lines if "the prompt is empty" in line]
-    assert "guidance has nothing to act on and is skipped" in told
+    assert "has nothing to act on and is skipped" in told
     assert audio.read_tags(out)["title"] == "without a prompt"
     (again,) = write(out=out, prompts=[""], source=GenerationSource(str(tiny_base)), seconds=0.5, progress=Lines())
     assert again["request"] == row["request"]  # the file was used again
@@ -320,13 +320,29 @@ def test_sound_is_there_while_tokens_are_still_made_and_is_that_of_the_whole(
         begun.append(made[-1])
         blocks.append(block)
     assert begun[0] < begun[len(begun) // 2] < begun[-1] == 8
-    assert titles == {"generating audio, seconds"}
+    assert titles == {"generating audio, seconds", "decoding audio"}
     samples = np.concatenate(blocks, axis=1)
     peak = max(1.0, float(np.abs(samples).max()))
     assert np.array_equal(samples / peak if peak > 1 else samples, whole.samples)
     steps = len(made)
     assert np.array_equal(np.concatenate([*clip.blocks()], axis=1), samples)
     assert len(made) == steps  # nothing is made a second time
+
+
+def test_the_text_that_the_model_is_told_is_told_and_the_end_is_decoded_in_sight(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    class Steps(Lines):
+        def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+            steps.append((title, done, total))
+
+    steps: list[tuple[str, int, int]] = []
+    write(tmp_path / "a.flac", GenerationSource(str(tiny_base)), prompts=["slow alap"], progress=(said := Steps()))
+    (line,) = (line for line in said.lines if "nothing else" in line)
+    assert line.startswith("the model is told this text and nothing else: 'slow alap'; a raga, tala or instrument")
+    begun = steps.index(("decoding audio", 0, 1))
+    assert set(steps[: begun - 1]) == {("generating audio, seconds", 0, 1)}
+    assert (steps[begun - 1], steps[-1]) == (("generating audio, seconds", 1, 1), ("decoding audio", 1, 1))
 
 
 def test_a_long_piece_is_told_where_it_is_while_it_is_written(

@@ -18,7 +18,13 @@ def copies(
     clips: Annotated[Path, typer.Argument(help="A clip or a folder of clips.")],
     training: Annotated[Path, typer.Argument(help="Folder of the training recordings.")],
     out: Annotated[Path, typer.Option(help="Folder for copies.json and copies.html.")],
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps audio fingerprints between calls.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps fingerprints and comparisons, with which a call goes on or is repeated.",
+            show_default="OUT/metrics_cache",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     json_: JsonOption = False,
 ) -> None:
@@ -32,7 +38,7 @@ def copies(
     from talim.evaluation.copy_report import find_copies_in_folders
     from talim.evaluation.copy_scores import copies_sentence
 
-    result = find_copies_in_folders(clips, training, out, cache, seed, progress.default())
+    result = find_copies_in_folders(clips, training, out, cache or out / "metrics_cache", seed, progress.default())
     page = out / "copies.html"
     warning = f"warning: of the training recordings, {result['warning']}\n" if result["warning"] else ""
     show(result, json_, f"{copies_sentence(result)}\n{warning}page: {page}")

@@ -47,7 +47,13 @@ def generate(
     ] = None,
     seed: SeedOption = 0,
     num_samples: Annotated[int, typer.Option(help="Pieces per prompt, with consecutive seeds.")] = 1,
-    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 disables it.")] = 3.0,
+    guidance_scale: Annotated[
+        float,
+        typer.Option(
+            help="How strongly the prompt is followed (classifier-free guidance): by how much the difference that the "
+            "text makes to the model is enlarged; 1 leaves it as it is, which is faster."
+        ),
+    ] = 3.0,
     temperature: Annotated[
         float | None, typer.Option(help="Sampling temperature (MusicGen only).", show_default="1.0")
     ] = None,

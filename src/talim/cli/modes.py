@@ -11,8 +11,10 @@ import typer
 from talim.cli import early_checks
 from talim.cli.options import JsonOption, show
 from talim.errors import UsageError
+from talim.terminal_text import one_line
 
 if TYPE_CHECKING:
+    from talim.progress import Progress
     from talim.traditions.fitted_modes import FittedModes
 
 EXAMPLE = (
@@ -33,7 +35,12 @@ def modes(
         str | None, typer.Option(help="hindustani, makam or a folder of your own; all built-in ones if not given.")
     ] = None,
     tonic: Annotated[
-        float | None, typer.Option(min=8.0, max=20_000.0, help="Frequency of the tonic in Hz; estimated if not given.")
+        str | None,
+        typer.Option(
+            metavar="HZ|NOTE",
+            help="The tonic: its frequency in Hz, or a note by its English name (C#, Ab, E flat, D4) at A4 = 440 Hz; "
+            "estimated if not given.",
+        ),
     ] = None,
     suggest: Annotated[
         Path | None,
@@ -67,8 +74,28 @@ def modes(
     from talim import progress
     from talim.evaluation.recognize_mode import modes_message, recognize_mode
 
-    result = recognize_mode(file, tradition, tonic, progress.default(), _read_fitted(fitted))
+    shown = progress.default()
+    tonic_hz = None if tonic is None else _tonic_hz(tonic, shown)
+    result = recognize_mode(file, tradition, tonic_hz, shown, _read_fitted(fitted))
     show(result, json_, modes_message(result))
+
+
+def _tonic_hz(text: str, shown: Progress) -> float:
+    """The tonic as in the column `tonic` of metadata; UsageError, with the forms that are read, for all else."""
+    from talim.corpus.labels import NUMBERS, names_tonic_by_note, numbers_in
+
+    unit, low, high = NUMBERS["tonic_hz"]
+    found = numbers_in("tonic_hz", text)
+    if len(found) != 1:
+        raise UsageError(
+            f"--tonic {one_line(repr(text), 50)}: expected one frequency from {low:g} to {high:g} {unit.capitalize()}, "
+            "or one note by its English name: C#, Db, Ab, E flat, B, D4; other names, such as As, Es and H in German, "
+            "re and komal re, mean different notes to different people and are not read"
+        )
+    if names_tonic_by_note({"tonic": text}):
+        german = "; for the German B, write Bb" * (text.strip().upper() == "B")
+        shown.log(f"tonic: {text.strip()} is read by its English name, as {found[0]:.1f} Hz at A4 = 440 Hz{german}")
+    return found[0]
 
 
 def _read_fitted(file: Path | None) -> tuple[FittedModes, ...]:
@@ -92,7 +119,7 @@ def _fit(folder: Path, tradition: str | None, out: Path, json_: bool, others: Ma
 
 
 def _suggest(
-    folder: Path, tradition: str | None, tonic: float | None, out: Path, fitted: Path | None, json_: bool
+    folder: Path, tradition: str | None, tonic: str | None, out: Path, fitted: Path | None, json_: bool
 ) -> None:
     if not folder.is_dir():
         raise UsageError(f"--suggest is for a folder of recordings; {folder} is a file: leave it out")

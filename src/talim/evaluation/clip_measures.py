@@ -17,6 +17,7 @@ import numpy as np
 from talim.audio import Audio, levels, loudness_lufs
 from talim.metrics import intonation, melodic_ngrams, noise, ornaments, pitch, rhythm, structure
 from talim.metrics.cache import MetricCache
+from talim.progress import Progress, counted
 
 VERSION = 4  # raise it with every change of a measure: it is part of the cache key and of the protocol
 HOP_SECONDS = 0.01
@@ -96,10 +97,16 @@ def level_measures(audio: Audio) -> dict[str, float]:
     }
 
 
-def measure_clips(clips: Sequence[Audio], cache_folder: Path | None, num_workers: int = 1) -> list[ClipMeasures]:
+def measure_clips(
+    clips: Sequence[Audio],
+    cache_folder: Path | None,
+    num_workers: int = 1,
+    progress: Progress | None = None,
+    title: str = "measuring clips",
+) -> list[ClipMeasures]:
     """Measure clips, in `num_workers` processes; what the cache folder holds is not measured again."""
-    cache = MetricCache(cache_folder)
+    cache, progress = MetricCache(cache_folder), progress or Progress()
     if num_workers <= 1 or len(clips) < 2 * num_workers:
-        return [measure_clip(clip, cache) for clip in clips]
+        return [measure_clip(clip, cache) for clip in counted(clips, len(clips), progress, title)]
     with ProcessPoolExecutor(num_workers) as pool:
-        return list(pool.map(measure_clip, clips, [cache] * len(clips)))
+        return list(counted(pool.map(measure_clip, clips, [cache] * len(clips)), len(clips), progress, title))

@@ -6,7 +6,7 @@ Clips that were trained on are never used.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,13 @@ from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.continuation_scores import ROLES, Continued, score_continuations
+from talim.evaluation.kept_parts import KeptParts
 from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.phrase import ALL_KEPT, Phrase
 from talim.generation.sources import AdapterChoice
 from talim.html.formatting import format_counted
 from talim.metrics.cache import MetricCache
-from talim.progress import Progress
+from talim.progress import Progress, counted
 from talim.run import Run
 from talim.training.batches import stratified_sample
 
@@ -60,6 +61,7 @@ def evaluate_continuations(  # noqa: PLR0913
     seed: int,
     options: GenerationOptions,
     base_results: BaseResults | None = None,
+    kept: KeptParts | None = None,
 ) -> dict[str, Any]:
     """Continue `num_clips` held-out clips, with and without adapter, and score them; writes RUN/continuations.
 
@@ -77,18 +79,25 @@ def evaluate_continuations(  # noqa: PLR0913
     chosen = {**backbone.options, **options.explicit_options}
     whole = [corpus.read_clip(clip).resample(backbone.rate_hz).to_channels(backbone.channels) for clip in clips]
     phrases = [each.cut(0.0, cut.phrase_seconds) for each in whole]
-    start = np.stack([backbone.encode(phrase) for phrase in phrases])
+    reading = counted(phrases, len(phrases), progress, "encoding the phrases to continue")
+    start = np.stack([backbone.encode(phrase) for phrase in reading])
 
     def generate(title: str) -> list[Audio]:
-        new = backbone.generate_tokens(
-            [clip.caption for clip in clips],
-            cut.new_seconds,
-            [seed + number for number in range(len(clips))],
-            progress=lambda done, total: progress.step(f"continuing {title}", done, total),
-            start=start,
-            **chosen,
-        )
-        return [backbone.decode(row) for row in np.concatenate([start, new], axis=-1)]
+        def make(missing: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+            each = backbone.generate_each(
+                [clips[number].caption for number in missing],
+                cut.new_seconds,
+                [seed + number for number in missing],
+                progress=lambda done, total: progress.step(f"continuing {title}", done, total),
+                start=start[missing],
+                **chosen,
+            )
+            yield from ((missing[index], targets) for index, targets in each)
+
+        items = [[clip.id, cut.phrase_seconds, cut.new_seconds, seed + number] for number, clip in enumerate(clips)]
+        new = (kept or KeptParts()).arrays(f"continued {title}", items, "clip", make)
+        whole = np.concatenate([start, np.stack(new)], axis=-1)
+        return [backbone.decode(row) for row in counted(whole, len(whole), progress, f"decoding continuations {title}")]
 
     def generate_base() -> list[Audio]:
         with injection.disabled(peft):
@@ -109,7 +118,7 @@ def evaluate_continuations(  # noqa: PLR0913
     }
     _write(run, continued, decoded, cut, seed, tags)
     controls = control_clips(corpus, clips, cut)
-    rows, warnings = score_continuations(continued, controls, MetricCache(run.metrics_cache))
+    rows, warnings = score_continuations(continued, controls, MetricCache(run.metrics_cache), progress)
     return {
         "phrase_seconds": cut.phrase_seconds,
         "seconds": cut.new_seconds,

@@ -24,6 +24,7 @@ from talim.evaluation.protocol import EMBEDDINGS
 from talim.evaluation.score_table import Estimate, Measure
 from talim.metrics import embeddings, intonation, pitch
 from talim.metrics.cache import MetricCache
+from talim.progress import Progress, counted
 from talim.traditions import note_transcription
 from talim.traditions.mode_recognition import ModeRecognizer
 from talim.traditions.tradition import load
@@ -71,7 +72,10 @@ class Continued:
 
 
 def score_continuations(
-    continued: Sequence[Continued], controls: Sequence[tuple[str, Audio]], cache: MetricCache
+    continued: Sequence[Continued],
+    controls: Sequence[tuple[str, Audio]],
+    cache: MetricCache,
+    progress: Progress | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of the score table, each with the `control`: the same score of other recordings' continuations.
 
@@ -82,9 +86,15 @@ def score_continuations(
     continuations of recordings with the recordings' names, those that are continued among them.
     """
     recordings = [each.clip.sound_group for each in continued]
-    measured = {role: [_measured(each.parts[role], cache) for each in continued] for role in ROLES}
-    phrases = [_measured(each.phrase, cache) for each in continued]
-    others = [(group, _measured(sound, cache)) for group, sound in controls]
+    sounds = [each.parts[role] for role in ROLES for each in continued] + [each.phrase for each in continued]
+    sounds += [sound for _, sound in controls]
+    shown = counted(
+        sounds, len(sounds), progress or Progress(), "measuring continuations and those of other recordings"
+    )
+    every, count = [_measured(sound, cache) for sound in shown], len(continued)
+    measured = {role: every[number * count : (number + 1) * count] for number, role in enumerate(ROLES)}
+    phrases = every[len(ROLES) * count :][:count]
+    others = [(group, each) for (group, _), each in zip(controls, every[(len(ROLES) + 1) * count :], strict=True)]
     labels = [tradition_scores.mode_label(each.clip) for each in continued]
     tonics = [_tonic_cents(*each) for each in zip(continued, labels, phrases, measured["real"], strict=True)]
     rows = []
@@ -98,7 +108,10 @@ def score_continuations(
             _mean([score(n, each) for group, each in others if group != own]) for n, own in enumerate(recordings)
         ]
         rows.append(_row(measure, columns, control, recordings))
-    rows += [_nearness_row(measure, name, continued, controls, recordings, cache) for name, measure in NEARNESS.items()]
+    nearness = counted(
+        NEARNESS.items(), len(NEARNESS), progress or Progress(), "nearness of continuations, by embedding"
+    )
+    rows += [_nearness_row(measure, name, continued, controls, recordings, cache) for name, measure in nearness]
     warnings = []
     if len(set(recordings)) < 2:
         warnings.append("all continued clips are of one recording: there is no interval by recording")

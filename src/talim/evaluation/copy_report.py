@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from talim import audio
 from talim.atomic_io import write_json, write_text
 from talim.audio.provenance import given_seconds
 from talim.audio.read import read_part
-from talim.corpus.recordings import FileAudio, real_music_warning
+from talim.corpus.recordings import FileAudio, file_hash, real_music_warning
 from talim.errors import TalimError
 from talim.evaluation import copy_scores
 from talim.evaluation.copy_scores import MIN_NULL_CLIPS, fingerprint_of_file
@@ -38,7 +39,7 @@ def find_copies_in_folders(
     `cache` is a folder that keeps fingerprints between calls. TalimError for folders that do not exist or hold too
     few files.
     """
-    files = audio.list_audio_files(clips), audio.list_audio_files(training)
+    files = _audio_files(clips, "pieces to look for copies in"), _audio_files(training, "training recordings")
     result = find_copies(*files, MetricCache(cache), seed, progress)
     result["warning"] = real_music_warning(files[1], "they are searched as if they were recordings")
     write_json(out / "copies.json", result)
@@ -63,8 +64,10 @@ def find_copies(
             "the recordings to measure what unrelated ones share; name folders that hold audio files"
         )
     progress = progress or Progress()
+    key = _key_of(training, cache)
     read = counted(training, len(training), progress, "reading training recordings")
-    sources = audio_matching.build_reference_audio(fingerprint_of_file(path, cache) for path in read)
+    prints = (fingerprint_of_file(path, cache) for path in read)
+    sources = audio_matching.build_reference_audio(prints, progress=progress)
     given = [given_seconds(FileAudio(path).tags()) for path in clips]
     pairs = counted(zip(clips, given, strict=True), len(clips), progress, "reading clips")
     own = ArrayStore(fingerprint_of_file(path, cache, start) for path, start in pairs)
@@ -74,10 +77,10 @@ def find_copies(
     frames = round(clip_seconds / audio_matching.HOP_SECONDS)
     null = copy_scores.NO_NULL
     if enough:
-        null = _null_similarities(sources, frames, np.random.default_rng(seed), progress)
+        null = _null_similarities(sources, frames, np.random.default_rng(seed), progress, cache, key)
     matches = {}
     each = zip(clips, own, given, strict=True)
-    for path, fingerprint, start in counted(each, len(clips), progress, "comparing clips"):
+    for path, fingerprint, start in counted(each, len(clips), progress, "looking for copies in clips"):
         itself = [n for n, other in enumerate(training) if other.resolve() == path.resolve()]
         match = copy_detection.find_audio_copy(fingerprint, sources, null, itself)
         if match is not None:  # its times are those of the file
@@ -103,20 +106,54 @@ def _shortfall(stretches: int, clip_seconds: float) -> str:
 
 
 def _null_similarities(
-    sources: audio_matching.ReferenceAudio, frames: int, rng: np.random.Generator, progress: Progress
+    sources: audio_matching.ReferenceAudio,
+    frames: int,
+    rng: np.random.Generator,
+    progress: Progress,
+    cache: MetricCache,
+    key: str,
 ) -> np.ndarray:
-    """Similarity of segments of the sources, `frames` long, to the other sources [n]."""
+    """Similarity of segments of the sources, `frames` long, to the other sources [n]; kept in the cache by the `key`.
+
+    How much unrelated music has in common decides what counts as a copy, and how often that is a false alarm.
+    """
     segments = [
         (n, start)
         for n, fingerprint in enumerate(sources.prints)
         for start in range(0, max(1, fingerprint.shape[1] - frames + 1), frames)
     ]
     drawn = [segments[index] for index in rng.permutation(len(segments))[:MAX_NULL_CLIPS]]
-    matches = [
-        audio_matching.find_audio_match(sources.prints[n][:, start : start + frames], sources, [n])
-        for n, start in counted(drawn, len(drawn), progress, "comparing recordings")
-    ]
-    return np.array([match.similarity for match in matches if match is not None])
+    of = format_counted(len(sources.prints), "training recording")
+    progress.log(
+        f"first, what unrelated music has in common, by which a copy is told: {format_counted(len(drawn), 'segment')} "
+        f"of {frames * audio_matching.HOP_SECONDS:.3g} s of {of}, each compared with the others"
+    )
+
+    def similarities(n: int, start: int) -> np.ndarray:
+        match = audio_matching.find_audio_match(sources.prints[n][:, start : start + frames], sources, [n])
+        return np.array([] if match is None else [match.similarity])
+
+    found = []
+    for n, start in counted(drawn, len(drawn), progress, "segments of training recordings compared with the others"):
+        identity = f"null/{audio_matching.VERSION}/{frames}/{n}/{start}"
+        found.append(cache.get_by_key(key, identity, lambda at=(n, start): similarities(*at)))
+    return np.concatenate(found)
+
+
+def _key_of(training: Sequence[Path], cache: MetricCache) -> str:
+    """A hash of the training recordings in their order; no file is read for a cache that keeps nothing."""
+    if cache.folder is None:
+        return ""
+    return hashlib.sha256("".join(map(file_hash, training)).encode()).hexdigest()
+
+
+def _audio_files(path: Path, what: str) -> list[Path]:
+    """The audio files of a folder; TalimError where there is none."""
+    files = audio.list_audio_files(path)
+    if not files:
+        there = "is empty" if not any(path.iterdir()) else "holds no audio file"
+        raise TalimError(f"{path}: {there}; name a folder with the {what}, for example .wav or .flac files")
+    return files
 
 
 def copy_report(result: dict[str, Any]) -> str:

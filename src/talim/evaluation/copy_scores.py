@@ -26,6 +26,7 @@ from talim.html.formatting import format_counted
 from talim.metrics import audio_matching, copy_detection, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
+from talim.progress import Progress, counted
 
 MIN_NULL_CLIPS = copy_detection.MIN_NULL_FOR_TAIL  # with fewer no match can have p <= 0.01
 NULL_CLIPS_FOR_COUNTING = 99  # fewer cannot contain the one in a hundred that would be as similar
@@ -64,6 +65,7 @@ def copy_scores(
     tokens: TokenMatcher | str,
     cache: MetricCache,
     others: Sequence[Clip] = (),
+    progress: Progress | None = None,
 ) -> tuple[list[ScoreRow], dict[str, Any]]:
     """Fraction of outputs that copy, by sound and by tokens (a str: why there are none), and the matches.
 
@@ -71,7 +73,7 @@ def copy_scores(
     The second value is what `talim.evaluation.copy_report.copy_report` shows: each output's match of lowest p-value. An
     output counts as checked only if its sound was compared, as runs of tokens miss most copies.
     """
-    matches = {"copied_sound": audio_copy_scores(corpus, generated, base, real, cache, others)}
+    matches = {"copied_sound": audio_copy_scores(corpus, generated, base, real, cache, others, progress)}
     matches["copied_tokens"] = tokens if isinstance(tokens, str) else token_copy_scores(tokens)
     rows = [_row(name, found, generated, base, real) for name, found in matches.items()]
     nothing: list[CopyMatch | None] = [None] * len(generated.clips)
@@ -143,7 +145,8 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
     if null is not None and null < NULL_CLIPS_FOR_COUNTING:
         text += (
             "; about one clip in a hundred that copies nothing is called a copy by mistake, a rate that is estimated "
-            f"from only {format_counted(null, 'such clip')} (the null distribution)"
+            f"from only {format_counted(null, 'such clip')} (the null distribution): close copies are told all the "
+            "same, but the verdict on a passage that is only somewhat alike is not certain"
         )
     return f"{text}{_left_out(copies)}."
 
@@ -180,19 +183,31 @@ def only_generated(continuations: int) -> str:
 
 
 def audio_copy_scores(
-    corpus: Corpus, generated: ClipSet, base: ClipSet, real: ClipSet, cache: MetricCache, others: Sequence[Clip] = ()
+    corpus: Corpus,
+    generated: ClipSet,
+    base: ClipSet,
+    real: ClipSet,
+    cache: MetricCache,
+    others: Sequence[Clip] = (),
+    progress: Progress | None = None,
 ) -> CopyMatches | str:
     """The best audio match of each output, base output and held-out clip in the training clips, or why there is none.
 
     `others`: see `null_similarities`.
     """
-    prints = (fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train)
+    progress = progress or Progress()
+    training = counted(corpus.train, len(corpus.train), progress, "reading training clips, to look for copies of them")
+    prints = (fingerprint_of(corpus.read_clip(clip), cache) for clip in training)
     seconds = max((clip.seconds for clip in real.clips), default=0.0)
     try:
-        sources = audio_matching.build_reference_audio(prints)
+        sources = audio_matching.build_reference_audio(prints, progress=progress)
+        sets = {"with adapter": generated, "without adapter": base, "held out": real}
         matches = [
-            [copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL) for clip in clip_set.clips]
-            for clip_set in (generated, base, real)
+            [
+                copy_detection.find_audio_copy(fingerprint_of(clip, cache), sources, NO_NULL)
+                for clip in counted(clips.clips, len(clips.clips), progress, f"looking for copies in clips {name}")
+            ]
+            for name, clips in sets.items()
         ]
         known = [match.similarity for match in matches[2] if match is not None]
         null = null_similarities(corpus, sources, known, others, seconds, cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +13,27 @@ import numpy as np
 from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json, write_text
 from talim.corpus.manifest import Corpus
+from talim.corpus.recordings import file_hash
 from talim.errors import TalimError
 from talim.evaluation import continuation, intervals, music_scores, predictor_comparison, sample_pairs
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
+from talim.evaluation.kept_parts import KeptParts
 from talim.generation.generate import GenerationOptions
 from talim.html.formatting import format_counted
-from talim.progress import Progress
+from talim.progress import Progress, counted
 from talim.recipe import Recipe
 from talim.recordings_needed import held_out_note
 from talim.run import Run, provenance
 from talim.training import batches, model_card, start_adapter
 from talim.training.crops import EncodedClip
+from talim.training.frozen_cache import FrozenLayerCache
 from talim.training.reference_predictors import ReferenceLosses, measure_reference_losses
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
+ADAPTER_SUFFIXES = (".bin", ".json", ".safetensors")  # of files that decide what an adapter does
 # training settings that change what a base without an adapter gives: the others, as its rate, differ between runs
 OF_THE_BASE = ("batch_size", "predict_beats_chords", "melody_from", "loss_weighting")
 
@@ -142,36 +147,25 @@ def score_adapter(  # noqa: PLR0913
     run, recipe, corpus = scored.run, scored.recipe, scored.corpus
     peft = serialization.load(backbone, run.adapter)
     backbone.model.eval()
-    progress.log(f"{run.folder}: the loss on {format_counted(len(corpus.held_out), 'held-out clip')}")
+    continued = num_prompts if num_continuations is None else num_continuations
+    for line in filter(None, [_what_is_done(run, corpus, num_prompts, seconds, continued), few_held_out(corpus)]):
+        progress.log(line)
     clips, cache = prepare_held_out(recipe, corpus, backbone, progress)
     batch_size = recipe.training.batch_size
-    kept = scored.base_results
-    kept.use(
-        (
-            *(corpus.hash, backbone.fingerprint, backbone.dtype, backbone.device, backbone.transliterate),
-            *(getattr(recipe.training, name) for name in OF_THE_BASE),
-            *(num_prompts, num_continuations, seconds, seed, options),
-        )
+    of_the_base = (
+        *(corpus.hash, backbone.fingerprint, str(backbone.dtype), str(backbone.device), backbone.transliterate),
+        *(getattr(recipe.training, name) for name in OF_THE_BASE),
     )
+    kept = scored.base_results
+    kept.use((*of_the_base, num_prompts, num_continuations, seconds, seed, options))
+    parts = _kept_parts(run, progress, base=of_the_base, seconds=seconds, options=options, cached=cache is not None)
     training = batches.encode_clips(corpus, corpus.train, backbone, progress)
-    references = kept.get("predictors", lambda: measure_reference_losses(training, clips, backbone, batch_size))
+    references = kept.get("predictors", lambda: _references(training, clips, backbone, batch_size, progress))
 
-    def losses_on(
-        clips: Sequence[EncodedClip], condition: str = "", references: ReferenceLosses | None = None
-    ) -> dict[str, Any]:
-        adapted = per_clip_losses(backbone, clips, batch_size, progress, f"loss with adapter{condition}", cache)
-
-        def losses_of_base() -> np.ndarray:
-            with injection.disabled(peft):
-                return per_clip_losses(backbone, clips, batch_size, progress, f"loss without adapter{condition}", cache)
-
-        # stored outputs of frozen layers may differ in the last digit
-        base = losses_of_base() if cache is not None else kept.get(f"loss{condition}", losses_of_base)
-        recordings, parts = [clip.clip.sound_group for clip in clips], backbone.validation_terms
-        unit = backbone.loss_unit
-        return compare_losses(base, adapted, recordings, parts=parts, unit=unit, references=references)
-
-    losses = losses_on(clips, references=references)
+    losses_on = partial(
+        _paired_losses, backbone, peft, batch_size=batch_size, cache=cache, kept=kept, parts=parts, progress=progress
+    )
+    losses = losses_on(clips, "", references)
     validation = {}
     if run.recipe_file.is_file() and corpus.validation:  # designs are compared on these
         beside, _ = prepare_held_out(recipe, corpus, backbone, progress, corpus.validation)
@@ -197,17 +191,18 @@ def score_adapter(  # noqa: PLR0913
         seed=seed,
         options=options,
         base_results=kept,
+        kept=parts,
+        more_pieces=2 * continued,
     )
     tokens, targets = None, {item.clip.id: item.targets for item in clips}
     if backbone.target_kind == "tokens":
         real = music_scores.choose_real_clips(corpus.held_out, seconds)
         tokens = [item.targets for item in training], [targets[clip.id] for clip in real], backbone.frame_rate_hz
     sources = music_scores.choose_real_clips(corpus.held_out, seconds, music_scores.MAX_RESYNTHESIZED)
+    each = counted(sources, len(sources), progress, "held-out clips through the codec")
     decoded = kept.get(
-        "resynthesis",
-        lambda: [music_scores.as_compared(backbone.decode(targets[clip.id]), seconds) for clip in sources],
+        "resynthesis", lambda: [music_scores.as_compared(backbone.decode(targets[clip.id]), seconds) for clip in each]
     )
-    continued = num_prompts if num_continuations is None else num_continuations
     continuations = continuation.evaluate_continuations(
         run,
         corpus,
@@ -219,6 +214,7 @@ def score_adapter(  # noqa: PLR0913
         seed=seed,
         options=options,
         base_results=kept,
+        kept=parts,
     )
     if note := continuation.shortfall(continuations, continued):
         progress.log(f"note: {note}")
@@ -235,6 +231,7 @@ def score_adapter(  # noqa: PLR0913
         resynthesis=list(zip(sources, decoded, strict=True)),
         held_out_loss=losses,
         not_compared_with=start_adapter.not_at_hand(serialization.read_info(run.adapter), corpus.train),
+        progress=progress,
     )
     music["warnings"] = [*filter(None, [scored.seen["note"], choice]), *music["warnings"]]
     for line in (*(f"note: {warning}" for warning in music["warnings"]), music["copies"]["sentence"]):
@@ -257,7 +254,86 @@ def score_adapter(  # noqa: PLR0913
         **scored.facts,
     }
     write_json(run.scores, scores)
+    parts.remove()
     return scores
+
+
+def _paired_losses(  # noqa: PLR0913
+    backbone: Backbone,
+    peft: Any,
+    clips: Sequence[EncodedClip],
+    condition: str,
+    references: ReferenceLosses | None = None,
+    *,
+    batch_size: int,
+    cache: FrozenLayerCache | None,
+    kept: BaseResults,
+    parts: KeptParts,
+    progress: Progress,
+) -> dict[str, Any]:
+    """`compare_losses` of the base with the adapter and without it; `condition` says on what, if not as usual."""
+
+    def measure(title: str) -> np.ndarray:
+        return per_clip_losses(backbone, clips, batch_size, progress, f"{title}{condition}", cache, parts)
+
+    def of_base() -> np.ndarray:
+        with injection.disabled(peft):
+            return measure("loss without adapter")
+
+    adapted = measure("loss with adapter")
+    # stored outputs of frozen layers may differ in the last digit
+    base = of_base() if cache is not None else kept.get(f"loss{condition}", of_base)
+    recordings, terms = [clip.clip.sound_group for clip in clips], backbone.validation_terms
+    return compare_losses(base, adapted, recordings, parts=terms, unit=backbone.loss_unit, references=references)
+
+
+def _references(
+    training: Sequence[EncodedClip], clips: Sequence[EncodedClip], backbone: Backbone, size: int, progress: Progress
+) -> ReferenceLosses:
+    title = "fitting predictors that need no model"
+    progress.step(title, 0, 1)
+    found = measure_reference_losses(training, clips, backbone, size)
+    progress.step(title, 1, 1)
+    return found
+
+
+def _kept_parts(
+    run: Run, progress: Progress, *, base: Sequence[Any], seconds: float, options: GenerationOptions, cached: bool
+) -> KeptParts:
+    """What is kept of an evaluation until it is whole, by all that decides its losses and pieces."""
+    adapter = {path.name: file_hash(path) for path in run.adapter.iterdir() if path.suffix in ADAPTER_SUFFIXES}
+    made_by = provenance()
+    return KeptParts(
+        run.folder,
+        progress,
+        base=base,
+        adapter=adapter,
+        seconds=seconds,
+        options=options.explicit_options,
+        frozen_cache=cached,
+        software=[made_by[name] for name in ("talim", "libraries", "commit")],
+    )
+
+
+def _what_is_done(run: Run, corpus: Corpus, num_prompts: int, seconds: float, continued: int) -> str:
+    """What the evaluation will do; how long that takes is known once the first of it is done."""
+    pieces = format_counted(num_prompts, "piece")
+    more = f" and {format_counted(continued, 'continuation')}" * bool(continued)
+    return (
+        f"{run.folder}: the loss on {format_counted(len(corpus.held_out), 'held-out clip')}; then {pieces} of "
+        f"{seconds:g} s{more}, each with and without the adapter; then measures of all of it"
+    )
+
+
+def few_held_out(corpus: Corpus) -> str:
+    """A note where recordings are too few for intervals that are not rough, to be told before anything is measured."""
+    count = len({clip.sound_group for clip in corpus.held_out})
+    if count >= intervals.FEW_RECORDINGS:
+        return ""
+    return (
+        f"note: the test holds {format_counted(count, 'recording')}, and intervals are by recording: from fewer than "
+        f"{intervals.FEW_RECORDINGS} they are rough; more recordings, or talim prepare --held-out-fraction, give more"
+    )
 
 
 def compare_losses(

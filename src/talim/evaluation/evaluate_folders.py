@@ -24,7 +24,7 @@ from talim.evaluation.score_table import ClipSet
 from talim.html.formatting import format_counted
 from talim.metrics import pitch
 from talim.metrics.cache import MetricCache
-from talim.progress import Progress
+from talim.progress import Progress, counted
 from talim.run import provenance
 from talim.terminal_text import one_line
 
@@ -62,11 +62,11 @@ def evaluate_folders(
     }
     clip_seconds, shortest = min((seconds, path) for group in lengths.values() for path, seconds in group.items())
     clip_seconds = min(CLIP_SECONDS, clip_seconds)
-    real_set = _clip_set(lengths["real"], {}, clip_seconds, num_workers)
-    generated_set = _clip_set(lengths["generated"], given, clip_seconds, num_workers)
+    real_set = _clip_set(lengths["real"], {}, clip_seconds, num_workers, progress, "real")
+    generated_set = _clip_set(lengths["generated"], given, clip_seconds, num_workers, progress, "generated")
     rng, cache = np.random.default_rng(seed), MetricCache(None)
     rows = score_table.clip_measure_rows(generated_set, real_set, None)
-    distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng)
+    distances, warnings = score_table.distance_rows(generated_set, real_set, None, cache, rng, progress=progress)
     rows += distances
     if clip_seconds < CLIP_SECONDS - music_scores.LENGTH_TOLERANCE:
         lengths = f"{clip_seconds:.3g} s are compared instead of {CLIP_SECONDS:g} s"
@@ -131,19 +131,25 @@ def _lengths(paths: list[Path], given: Mapping[Path, float], role: str, progress
 
 
 def _clip_set(
-    lengths: dict[Path, float], given: Mapping[Path, float], clip_seconds: float, num_workers: int
+    lengths: dict[Path, float],
+    given: Mapping[Path, float],
+    clip_seconds: float,
+    num_workers: int,
+    progress: Progress,
+    role: str,
 ) -> ClipSet:
     """Clips of equal length, spread evenly over each file; a file has at least one."""
     per_file = max(1, round(MIN_CLIPS / len(lengths)))
     clips: list[Audio] = []
     names: list[str] = []
-    for path, seconds in lengths.items():
+    for path, seconds in counted(lengths.items(), len(lengths), progress, f"cutting {role} audio into clips"):
         count = min(per_file, max(1, int(seconds / clip_seconds + 1e-6)))
         last_start = seconds - clip_seconds
         starts = np.linspace(0, last_start, count) if count > 1 else [last_start / 2]
         clips += _cut(path, given.get(path, 0.0), [max(0.0, float(start)) for start in starts], clip_seconds)
         names += [str(path)] * count
-    return ClipSet(clips, clip_measures.measure_clips(clips, None, num_workers), names)
+    measures = clip_measures.measure_clips(clips, None, num_workers, progress, f"measuring {role} clips")
+    return ClipSet(clips, measures, names)
 
 
 def _cut(path: Path, first_seconds: float, starts: Sequence[float], clip_seconds: float) -> list[Audio]:

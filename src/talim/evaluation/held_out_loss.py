@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation import intervals
+from talim.evaluation.kept_parts import KeptParts
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from talim.corpus.manifest import Clip
 
 FILE = "validation.json"
+NOTHING_KEPT = KeptParts()
 
 
 def prepare_held_out(
@@ -45,14 +47,24 @@ def per_clip_losses(
     progress: Progress,
     title: str,
     cache: frozen_cache.FrozenLayerCache | None = None,
+    kept: KeptParts = NOTHING_KEPT,
 ) -> np.ndarray:
-    """Each clip's loss by part (codebook or noise level), float64 [clips, K], with its caption and without dropout."""
-    losses = []
-    with torch.no_grad():
-        for _, batch in batches.held_out_batches(clips, backbone, batch_size, cache):
-            losses.append(backbone.loss(batch).per_item.double().cpu().numpy())
-            progress.step(title, sum(map(len, losses)), len(clips))
-    return np.concatenate(losses)
+    """Each clip's loss by part (codebook or noise level), float64 [clips, K], with its caption and without dropout.
+
+    The losses of each batch are `kept` under the `title`, which says what they are.
+    """
+    groups = [clips[first : first + batch_size] for first in range(0, len(clips), batch_size)]
+
+    def make(missing: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for number in missing:
+            with torch.no_grad():
+                ((_, batch),) = batches.held_out_batches(groups[number], backbone, batch_size, cache)
+                losses = backbone.loss(batch).per_item.double().cpu().numpy()
+            yield number, losses
+            progress.step(title, min((number + 1) * batch_size, len(clips)), len(clips))
+
+    progress.step(title, 0, len(clips))
+    return np.concatenate(kept.arrays(title, [[item.clip.id for item in group] for group in groups], "part", make))
 
 
 def validation_loss(run_folder: Path | str, progress: Progress | None = None, device: str = "auto") -> dict[str, Any]:

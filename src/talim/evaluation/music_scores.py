@@ -26,6 +26,7 @@ from talim.html.formatting import format_counted
 from talim.metrics import clap, embeddings, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.distribution_distances import frechet_distance, split_half_distance
+from talim.progress import Progress, counted
 from talim.run import Run
 from talim.training.batches import stratified_sample
 
@@ -50,6 +51,7 @@ def score_music(  # noqa: PLR0913
     resynthesis: Sequence[tuple[Clip, Audio]] = (),
     held_out_loss: Mapping[str, Any] | None = None,
     not_compared_with: str = "",
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """`protocol`, `scores`, `prompts`, `warnings` and `copies` of a run; writes RUN/scores.html and RUN/copies.html.
 
@@ -63,18 +65,22 @@ def score_music(  # noqa: PLR0913
     the weights of the paper's embeddings cannot be loaded.
     """
     check_protocol(protocol)
+    progress = progress or Progress()
     clap_model = clap.load_clap_if_available(clap_folder)
     prompt_clips = [pair.clip for pair in pairs]
     real_clips = choose_real_clips(corpus.held_out, seconds)
+    read = counted(map(corpus.read_clip, real_clips), len(real_clips), progress, "reading held-out clips")
     sets = [
-        (*_lengths_and_clips(map(corpus.read_clip, real_clips), seconds), real_clips),
+        (*_lengths_and_clips(read, seconds), real_clips),
         (*_lengths_and_clips((pair.adapted.audio for pair in pairs), seconds), prompt_clips),
         (*_lengths_and_clips((pair.base.audio for pair in pairs), seconds), prompt_clips),
     ]
     shortest_seconds, length_note = _common_length(seconds, [(lengths, labels) for lengths, _, labels in sets])
     cache = MetricCache(run.metrics_cache)
+    titles = (f"measuring clips {name}" for name in ("held out", "with adapter", "without adapter"))
     real, generated, base = (
-        load_inputs(clips, labels, shortest_seconds, cache, num_workers) for _, clips, labels in sets
+        load_inputs(clips, labels, shortest_seconds, cache, num_workers, progress, title)
+        for (_, clips, labels), title in zip(sets, titles, strict=True)
     )
     facts = {
         "corpus": corpus.hash,
@@ -89,11 +95,11 @@ def score_music(  # noqa: PLR0913
     }
     rng = np.random.default_rng(seed)
     through_codec = _through_codec(resynthesis, shortest_seconds)
-    distances, warnings = score_table.distance_rows(generated, real, base, cache, rng, through_codec)
+    distances, warnings = score_table.distance_rows(generated, real, base, cache, rng, through_codec, progress)
     warnings = [*filter(None, [length_note]), *warnings]
     tokens = _token_matcher(pairs, codec_tokens)
     others = clips_beside(corpus, seconds)
-    copy_rows, copies = copy_scores.copy_scores(corpus, generated, base, real, tokens, cache, others)
+    copy_rows, copies = copy_scores.copy_scores(corpus, generated, base, real, tokens, cache, others, progress)
     copies["not_compared_with"] = not_compared_with
     copies["sentence"] = copy_scores.copies_sentence(copies)
     rows = [
@@ -196,11 +202,17 @@ def _token_matcher(
 
 
 def load_inputs(
-    clips: Sequence[Audio], labels: Sequence[Clip], seconds: float, cache: MetricCache, num_workers: int
+    clips: Sequence[Audio],
+    labels: Sequence[Clip],
+    seconds: float,
+    cache: MetricCache,
+    num_workers: int,
+    progress: Progress | None = None,
+    title: str = "measuring clips",
 ) -> ClipSet:
     """Clips that are `as_compared`, in one length, with their measures, and recordings and tempi of their labels."""
     uniform = [clip.cut(0, seconds) for clip in clips]
-    measures = clip_measures.measure_clips(uniform, cache.folder, num_workers)
+    measures = clip_measures.measure_clips(uniform, cache.folder, num_workers, progress, title)
     return ClipSet(uniform, measures, [clip.sound_group for clip in labels], [prompt_tempo(clip) for clip in labels])
 
 

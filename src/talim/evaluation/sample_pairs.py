@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,19 @@ from talim.audio.load_librosa import load_librosa
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
 from talim.evaluation.base_results import BaseResults
+from talim.evaluation.kept_parts import KeptParts
 from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.sources import AdapterChoice
 from talim.html.formatting import format_counted
-from talim.progress import Progress
+from talim.progress import Progress, counted, format_duration
 from talim.run import Run
 from talim.training import batches
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
+WITH_ADAPTER = "with adapter"
+LONG_SECONDS = 20.0  # of generating: from then on it is told how long the rest will take
 NUM_MEL_BANDS = 64
 DYNAMIC_RANGE_DB = 80.0
 
@@ -79,12 +83,14 @@ def generate_pairs(  # noqa: PLR0913
     seed: int,
     options: GenerationOptions,
     base_results: BaseResults | None = None,
+    kept: KeptParts | None = None,
+    more_pieces: int = 0,
 ) -> list[SamplePair]:
     """Generate pairs for the captions of `num_prompts` held-out clips; writes RUN/samples (FLAC and manifest.jsonl).
 
     Both pieces of a pair have the same seed: `seed` and the pair's index. Captions are asked for again where fewer
     clips are held out. They are all that is given, also to a base that takes beats and chords: others take none, and
-    the scores of both are compared.
+    the scores of both are compared. `more_pieces` are generated afterwards: how long all of them take is told.
     """
     clips, note = prompt_clips(corpus, num_prompts)
     if note:
@@ -92,29 +98,42 @@ def generate_pairs(  # noqa: PLR0913
     captions = [clip.caption for clip in clips]
     generation_options = {**backbone.options, **options.explicit_options}
 
+    seeds = [seed + number for number in range(len(captions))]
+
     def generate(title: str) -> list[GeneratedClip]:
-        targets = backbone.generate_tokens(
-            captions,
-            seconds,
-            [seed + number for number in range(len(captions))],
-            progress=lambda done, total: progress.step(f"generating {title}", done, total),
-            **generation_options,
-        )
-        return [GeneratedClip(row, backbone.decode(row).cut(0, seconds)) for row in targets]
+        def make(missing: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+            begun = time.monotonic()
+            each = backbone.generate_each(
+                [captions[number] for number in missing],
+                seconds,
+                [seeds[number] for number in missing],
+                progress=lambda done, total: progress.step(f"generating {title}", done, total),
+                **generation_options,
+            )
+            yield from ((missing[index], targets) for index, targets in each)
+            if title == WITH_ADAPTER and (took := time.monotonic() - begun) >= LONG_SECONDS:
+                rest = took / len(missing) * (len(captions) + more_pieces)
+                progress.log(
+                    f"{format_counted(len(missing), 'piece')} took {format_duration(took)}; the same without the "
+                    f"adapter and continuations: about {format_duration(rest)} more, and then all of it is measured"
+                )
+
+        items = [[caption, own] for caption, own in zip(captions, seeds, strict=True)]
+        targets = (kept or KeptParts()).arrays(f"generated {title}", items, "clip", make)
+        decoded = counted(targets, len(targets), progress, f"decoding what was generated {title}")
+        return [GeneratedClip(row, backbone.decode(row).cut(0, seconds)) for row in decoded]
 
     def generate_base() -> list[GeneratedClip]:
         with injection.disabled(peft):
             return generate("without adapter")
 
-    adapted = generate("with adapter")
+    adapted = generate(WITH_ADAPTER)
     base = (base_results or BaseResults()).get("samples", generate_base)
-    pairs = [
-        SamplePair(clip, seed + number, *parts)
-        for number, (clip, *parts) in enumerate(zip(clips, base, adapted, strict=True))
-    ]
+    pairs = [SamplePair(*parts) for parts in zip(clips, seeds, base, adapted, strict=True)]
     rows: list[dict[str, Any]] = []
+    trained = {clip.caption for clip in corpus.train}  # an export tells no other prompts: they may name people
     with new_folder(run.samples) as folder:
-        for number, pair in enumerate(pairs, start=1):
+        for number, pair in enumerate(counted(pairs, len(pairs), progress, "writing samples"), start=1):
             clip = pair.clip
             for role, piece in (("before", pair.base), ("after", pair.adapted)):
                 adapters = [AdapterChoice(run.adapter)] if role == "after" else []
@@ -128,6 +147,7 @@ def generate_pairs(  # noqa: PLR0913
             name = f"{number:02d}-real.flac"
             audio.write(folder / name, real, {"title": clip.recording, "licence": clip.licence})
             rows.append(_manifest_row(name, "real", clip, real, None))
+        rows = [row | {"caption_in_training": row["prompt"] in trained} for row in rows]
         write_jsonl(folder / "manifest.jsonl", rows)
     return pairs
 

@@ -19,6 +19,7 @@ from talim.html.render import render
 from talim.metrics import distribution_distances, diversity, embeddings, melodic_ngrams
 from talim.metrics.cache import MetricCache
 from talim.metrics.distribution_distances import RecordingDistance, kernel_distance
+from talim.progress import Progress, counted
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 
 KERNEL_DISTANCE = "kernel_distance_"  # and the embedding's name
@@ -176,6 +177,7 @@ def distance_rows(
     cache: MetricCache,
     rng: np.random.Generator,
     resynthesis: ClipSet | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[ScoreRow], list[str]]:
     """Kernel distance and diversity in each shipped embedding, and warnings about them.
 
@@ -185,7 +187,7 @@ def distance_rows(
     if min(len(clip_set.clips) for clip_set in sets) < 2:
         return [], ["distances need two clips or more in each set"]
     rows, gains, warnings = [], [], []
-    for name in EMBEDDINGS:
+    for name in counted(EMBEDDINGS, len(EMBEDDINGS), progress or Progress(), "distances between sets, by embedding"):
         extractor = embeddings.load(name)
         vectors = [embeddings.embed(clip_set.clips, extractor, cache) for clip_set in sets]
         spread = embeddings.typical_spread(name)
@@ -214,12 +216,12 @@ def distance_rows(
         warnings.append("the embeddings disagree on whether the adapter came nearer to the held-out music")
     fewest = min(len(generated.clips), len(real.clips))
     if fewest < FEW_CLIPS:
-        counted = format_counted(fewest, "clip")
-        warnings.append(f"only {counted} in a set: distances from fewer than {FEW_CLIPS} are rough")
+        given = format_counted(fewest, "clip")
+        warnings.append(f"only {given} in a set: distances from fewer than {FEW_CLIPS} are rough")
     recordings = min(len(set(clip_set.recordings)) for clip_set in (generated, real))
     if recordings < HELD_OUT_TO_COMPARE:
-        counted = format_counted(recordings, "recording")
-        warnings.append(f"only {counted} in a set: intervals from fewer than {HELD_OUT_TO_COMPARE} are rough")
+        given = format_counted(recordings, "recording")
+        warnings.append(f"only {given} in a set: intervals from fewer than {HELD_OUT_TO_COMPARE} are rough")
     return rows, warnings
 
 

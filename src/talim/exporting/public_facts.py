@@ -67,10 +67,10 @@ class PublicFacts:
         tags = audio.read_tags(path)
         if tags.get("prompt", "") in self._prompts:
             return path
-        told = {name: PROMPT if name in PROMPT_TAGS else text for name, text in tags.items()}
+        kept = {name: PROMPT if name in PROMPT_TAGS else text for name, text in tags.items()}
         with TemporaryDirectory() as folder:
             copy = Path(folder) / path.name
-            audio.write(copy, audio.read(path), told)
+            audio.write(copy, audio.read(path), kept)
             return copy.read_bytes()
 
     def _numbered(self, name: str) -> str:

@@ -13,6 +13,7 @@ import yaml
 from talim.exporting import contents, hub, onnx_model, rights
 from talim.exporting.contents import ExportedRun, Files
 from talim.exporting.options import ExportOptions
+from talim.exporting.public_facts import PROMPT
 from talim.progress import Progress
 from talim.terminal_text import one_line
 
@@ -72,8 +73,9 @@ def space_files(
 
 
 def _first_prompt(rows: list[dict[str, Any]]) -> str:
-    """A prompt to begin with: that of the first audio example."""
-    return next((one_line(str(row["prompt"]), 200) for row in rows if row.get("prompt")), onnx_model.PROBE)
+    """A prompt to begin with: that of the first audio example that is told."""
+    shown = (row["prompt"] for row in rows if row.get("prompt") not in (None, "", PROMPT))
+    return next((one_line(str(prompt), 200) for prompt in shown), onnx_model.PROBE)
 
 
 def _requirements() -> bytes:

@@ -30,6 +30,7 @@ from talim.generation.sources import AdapterChoice, GenerationSource, check_rang
 from talim.html.formatting import format_counted
 from talim.interrupts import RESUME_PREFIX, Interrupted
 from talim.progress import Progress
+from talim.terminal_text import one_line
 from talim.version import __version__
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ MAX_SEED = 2**31
 MAX_PROMPT_LETTERS = 5000
 MAX_SAMPLING_STEPS = 1000
 INT8_PARAMETERS = 100e6  # of a base, from which on reading its weights takes most of the time
+MAX_SHOWN, MAX_TEXTS = 200, 3  # letters of a prompt that is repeated, and how many are
+MAX_SHOWN, MAX_TEXTS = 200, 3  # letters of a prompt that is repeated, and how many are
 LONG_SECONDS = 60.0  # of a piece, from which on it is told where it is while it is written
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 
@@ -188,6 +191,13 @@ class Generation:
         what = "the prompts" if len(self.prompts) > 1 else "the prompt"
         for line in reading_notes(backbone, self.prompts, what, "as typed: --no-transliterate"):
             self.progress.log(line)
+        if given := [prompt for prompt in dict.fromkeys(self.prompts) if prompt]:
+            texts = ", ".join(one_line(repr(prompt), MAX_SHOWN) for prompt in given[:MAX_TEXTS])
+            more = f" and {len(given) - MAX_TEXTS} more" * (len(given) > MAX_TEXTS)
+            self.progress.log(
+                f"the model is told this text and nothing else: {texts}{more}; a raga, tala or instrument that the "
+                "text does not name is not told"
+            )
         if empty := self.prompts.count(""):
             which = f"{empty} of {len(self.prompts)} prompts are" if len(self.prompts) > 1 else "the prompt is"
             self.progress.log(f"note: {which} empty: no words say what is played; {self._without_guidance}")
@@ -204,7 +214,7 @@ class Generation:
         """What becomes of guidance where a prompt is empty."""
         if any(piece.melody or piece.beats_chords for piece in self.pieces) or self._predict:
             return "guidance acts on the other conditions"
-        return "guidance has nothing to act on and is skipped"
+        return "guidance, which strengthens what a text asks for, has nothing to act on and is skipped"
 
     @cached_property
     def _beats_chords(self) -> dict[tuple[str, BeatsAndChords], BeatsAndChords]:
@@ -338,6 +348,8 @@ def generate_files(out: Path, **request: Any) -> list[dict[str, Any]]:
                 raise Interrupted("no piece was finished; the same command begins again") from None
             finished = f"finished and in {out}: {len(rows)} of {format_counted(count, 'piece')}"
             raise Interrupted(f"{finished}. {RESUME_PREFIX}run the same command again") from None
+        finally:
+            progress.close()
     if len(missing) < count:
         there_already = count - len(missing)
         which = f"{there_already} of {format_counted(count, 'piece')}"
@@ -385,9 +397,10 @@ def generate_clips(  # noqa: PLR0913
     With `phrases`, one per prompt, the pieces begin from them.
     """
     title = "generating audio, seconds" if len(prompts) == 1 else f"generating {len(prompts)} pieces, seconds"
+    last = "decoding audio" if len(prompts) == 1 else "decoding the last pieces"
     given = {
         **options,
-        "progress": _in_seconds(progress, title, sum(seconds)),
+        "progress": _in_seconds(progress, title, sum(seconds), last if under_way else ""),
         "beats_chords": list(beats_chords) if any(beats_chords) else None,
     }
     if phrases:
@@ -404,14 +417,20 @@ def generate_clips(  # noqa: PLR0913
         yield row, _with_progress(clip, seconds[row], progress, name, partial(pieces.ended, row))
 
 
-def _in_seconds(progress: Progress, title: str, seconds: float) -> Callable[[int, int], None]:
-    """A base's progress in any unit, told in seconds of music with how many are made in a second."""
+def _in_seconds(progress: Progress, title: str, seconds: float, last: str = "") -> Callable[[int, int], None]:
+    """A base's progress in any unit, told in seconds of music with how many are made in a second.
+
+    `last` is what begins when all is made: turning its end into sound, which may take as long again.
+    """
     begun = time.monotonic()
 
     def report(done: int, of: int) -> None:
-        music = seconds * done / of
+        music, total = seconds * done / of, max(1, round(seconds))
         speed = music / max(time.monotonic() - begun, 1e-9)
-        progress.step(title, round(music), max(1, round(seconds)), f"{speed:.2g} times real time")
+        there = total if done >= of else min(round(music), total - 1)  # all of it is told when it is there
+        progress.step(title, there, total, f"{speed:.2g} times real time")
+        if last and done >= of:
+            progress.step(last, 0, total)
 
     return report
 
@@ -419,13 +438,13 @@ def _in_seconds(progress: Progress, title: str, seconds: float) -> Callable[[int
 def _with_progress(
     clip: AudioStream, seconds: float, progress: Progress, title: str, is_there: Callable[[], bool]
 ) -> AudioStream:
-    """A clip that reports how many of its seconds are decoded, unless making them is what takes the time."""
+    """A clip that reports how many of its seconds are decoded, as soon as making them does not take the time."""
 
     def blocks() -> Iterator[np.ndarray]:
-        done, total, complete = 0, max(1, round(seconds)), is_there()
+        done, total = 0, max(1, round(seconds))
         for block in clip.blocks():
             done += block.shape[1]
-            if complete:
+            if is_there():
                 progress.step(title, min(round(done / clip.rate_hz), total), total)
             yield block
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from talim.audio.load_librosa import load_librosa
 from talim.metrics.array_store import ArrayStore
+from talim.progress import Progress, counted
 
 VERSION = 2  # raise it with every change of `audio_fingerprint`: it is part of the cache key
 RATE_HZ = 16000
@@ -126,7 +127,9 @@ def _bands() -> np.ndarray:
     return (bands / bands.sum(1, keepdims=True)).astype(np.float32)
 
 
-def build_reference_audio(prints: Iterable[np.ndarray], seed: int = 0) -> ReferenceAudio:
+def build_reference_audio(
+    prints: Iterable[np.ndarray], seed: int = 0, progress: Progress | None = None
+) -> ReferenceAudio:
     """Index source fingerprints, of which one is held at a time; those shorter than a passage are skipped.
 
     The PCA is fitted to some of the passages, drawn by `seed`.
@@ -149,7 +152,8 @@ def build_reference_audio(prints: Iterable[np.ndarray], seed: int = 0) -> Refere
     power, vectors = np.linalg.eigh(fitted @ fitted.T)
     largest = np.argsort(power)[::-1][:PCA_COMPONENTS]
     axes = (fitted.T @ (vectors[:, largest] / np.sqrt(np.maximum(power[largest], 1e-6)))).astype(np.float32)
-    passages = ArrayStore(_blocks(stored, columns, axes))
+    shown = counted(stored, len(stored), progress or Progress(), "indexing what copies are looked for in")
+    passages = ArrayStore(_blocks(shown, columns, axes))
     owner = np.repeat(np.arange(len(counts)), counts)
     start_frames = np.concatenate([np.arange(n) * COARSE_FRAMES for n in counts])
     return ReferenceAudio(stored, axes, passages, owner, start_frames)
@@ -244,11 +248,10 @@ def find_audio_match(
             step = max(1, _MAX_SCORES // passages.shape[1])
             for first in range(0, len(rows), step):
                 scores = rows[first : first + step] @ passages
-                best = scores.argmax(0)
-                values = scores[best, np.arange(len(best))]
-                better = begin + np.flatnonzero(values > highest[begin:end])
-                highest[better] = values[better - begin]
-                row[better] = best[better - begin] + first + len(begins)
+                values = scores.max(0)  # where each highest one is, which takes longer, is asked of few of them
+                better = np.flatnonzero(values > highest[begin:end])
+                highest[begin + better] = values[better]
+                row[begin + better] = scores[:, better].argmax(0) + first + len(begins)
         begins += starts
     if not begins:
         return None
