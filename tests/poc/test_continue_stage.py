@@ -8,7 +8,7 @@ import pytest
 from fixtures.fake_pipeline import fake_runs, fake_traces, short_options
 
 from talim import recipe as recipes
-from talim.atomic_io import read_json
+from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
 from talim.poc.pipeline import poc
 from talim.recipe import Recipe
@@ -51,7 +51,9 @@ def test_poc_extend_trains_more_seeds_and_steps_once(
     assert "worth its cost" in row["sentences"][1]
     assert row["gate"] == read_json(out / "gates.json")["extend"]
     assert "More seeds and steps: met" in Path(result["page"]).read_text(encoding="utf-8")
+    write_json(out / "time_log.json", {"all " + read_json(out / "plan.json")["key"]: 90.0})
     again = poc(short_takes, out, short_options(designs=ONE), continuation="extend")
+    assert again["spent"]["seconds"] >= 90.0  # of the plan, though this session did nothing
     assert again["continuations"] == result["continuations"]
     assert (
         poc(short_takes, out, short_options(designs=ONE))["continuations"] == result["continuations"]

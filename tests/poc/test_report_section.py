@@ -68,14 +68,13 @@ def test_report_section_commands_run_from_where_the_folder_is_now(
 
 def test_write_report_tells_the_price_and_how_to_make_music(finished: Path) -> None:
     decided = read_json(finished / "stages.json")
-    write_json(finished / "stages.json", decided | {"price_per_hour": 36.0})
-    text = report_section.write_report(finished).read_text(encoding="utf-8")
-    spent = read_json(finished / "stages.json")["spent"]
+    spent = decided["spent"]
     assert spent["seconds"] >= spent["training"] == 10.0 * spent["designs"]
-    whole = (
-        f"Money: {spent['seconds'] / 100:.2f} at 36.00 per hour of this machine. Training the selected design took 10 s"
-    )
-    assert f"{whole} of that (0.10)" in text
+    told = decided | {"price_per_hour": 36.0, "spent": spent | {"seconds": 40.0}}
+    write_json(finished / "stages.json", told)
+    text = report_section.write_report(finished).read_text(encoding="utf-8")
+    money = "Money: 0.40 at 36.00 per hour of this machine."
+    assert f"{money} Training the selected design took 10 s of that (0.10)" in text
     assert "talim generate --run " in text
 
 

@@ -53,6 +53,9 @@ def test_time_log_counts_over_sessions_by_purpose(tmp_path: Path, monkeypatch: p
     assert again.other_seconds == 0
     assert TimeLog(tmp_path / "time_log.json", "all k-2h").other_seconds == 11  # and not that of other work
     assert TimeLog(tmp_path / "time_log.json", "extend k").other_seconds == 0
+    TimeLog(tmp_path / "time_log.json", "extend k").add(5.0)
+    TimeLog(tmp_path / "time_log.json", "all k-2h").add(7.0)
+    assert again.plan_seconds == 16  # with what continued, and not with another budget
 
 
 def plan(folder: Path, key: str, run: str) -> None:

@@ -49,9 +49,9 @@ def test_cost_point_of_a_whole_says_the_whole_before_its_parts() -> None:
     told = cost_quality_use.cost_point(result, 8.0, spent)
     assert told["en"].startswith(
         "Cost: everything together took 5 h 33 min of machine time: preparing the recordings 60 s, training 3 designs "
-        "50 min, evaluating 2 h, the rest 2 h 42 min (timing the machine, learning rates, the learning curve, what "
-        "interruptions made necessary twice). Money: 44.44 at 8.00 per hour of this machine. Training the selected "
-        "design took 52 min of that (6.88) on CPU, 2 cores and changed 214\u202f016 parameters"
+        "50 min, evaluating 2 h, the rest 2 h 42 min (timing the machine, learning rates, the learning curve, "
+        "continuations, what interruptions made necessary twice). Money: 44.44 at 8.00 per hour of this machine. "
+        "Training the selected design took 52 min of that (6.88) on CPU, 2 cores and changed 214\u202f016 parameters"
     )
     assert told["ja"].index("5時間33分") < told["ja"].index("6.88")
     assert "44.44" in told["ja"]

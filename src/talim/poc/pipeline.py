@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,8 @@ def poc(
         if continuation:
             before = state.read_stages(out / state.STAGES)
             decided = continue_stage.continue_training(context, continuation, before, thresholds)
+            runs = [Run(out / row["run"]) for row in decided["designs"]]
+            decided |= {"spent": _spent(context, decided, runs)}
         else:
             decided = _run_stages(context, by_design, thresholds, core, key)
         state.write_if_changed(out / state.STAGES, decided)
@@ -169,12 +171,12 @@ def _run_stages(
     _decide(context, decided, "quality", summary, passed, lines, stop_reason)
     if stop_reason:
         note = _time_note(context, "This took", plan.get("curve_seconds", 0.0))
-        return decided | {"time_note": note, "spent": _spent(context, runs)}
+        return decided | {"time_note": note, "spent": _spent(context, decided, runs.values())}
     tolerance = thresholds.quality.tolerance_fraction
     decided["learning_curve"] = learning_curve(context, planned[choice.design], run, tolerance)
     task_stage.write_brief_draft(out, context.corpus, options.sample_seconds, thresholds.task.min_acceptance_fraction)
     answer, ratings = task_stage.human_decision(out)
-    decided |= {"time_note": _time_note(context, "All stages took"), "spent": _spent(context, runs)}
+    decided |= {"time_note": _time_note(context, "All stages took"), "spent": _spent(context, decided, runs.values())}
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
     _decide(context, decided, "task", summary, answer, lines, "")
     return decided
@@ -271,8 +273,10 @@ def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) ->
     return text
 
 
-def _spent(context: PocContext, runs: Mapping[str, Run]) -> dict[str, Any]:
-    return budget.time_spent(context.used_seconds, context.prepare_seconds, list(runs.values()))
+def _spent(context: PocContext, decided: Mapping[str, Any], runs: Iterable[Run]) -> dict[str, Any]:
+    """Machine time of the whole, with what continued from it, and of its parts."""
+    preparing = decided.get("prepare_seconds", 0.0)
+    return budget.time_spent(context.time_log.plan_seconds + preparing, preparing, list(runs))
 
 
 def _prepare_purpose(corpus: Corpus) -> str:
@@ -334,6 +338,7 @@ def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[
         "next_step": next_step,
         "make_music": report_section.make_music_commands(run.folder) if run else [],
         "time_note": decided["time_note"],
+        "spent": decided.get("spent"),  # none where nothing was trained
         "stages": decided["stages"],
         "stopped": stopped,
         "designs": {row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]},

@@ -97,6 +97,12 @@ class TimeLog:
         return float(self._read().get(self.purpose, 0.0))
 
     @property
+    def plan_seconds(self) -> float:
+        """Seconds of this plan with all that continued from it."""
+        plan = self.purpose.partition(" ")[2]
+        return sum(value for purpose, value in self._read().items() if purpose.partition(" ")[2] == plan)
+
+    @property
     def other_seconds(self) -> float:
         """Seconds of plans with other options, as far as this one has not begun."""
         if self.seconds:
