@@ -328,12 +328,8 @@ def _what_is_done(run: Run, corpus: Corpus, num_prompts: int, seconds: float, co
 def few_held_out(corpus: Corpus) -> str:
     """A note where recordings are too few for intervals that are not rough, to be told before anything is measured."""
     count = len({clip.sound_group for clip in corpus.held_out})
-    if count >= intervals.FEW_RECORDINGS:
-        return ""
-    return (
-        f"note: the test holds {format_counted(count, 'recording')}, and intervals are by recording: from fewer than "
-        f"{intervals.FEW_RECORDINGS} they are rough; more recordings, or talim prepare --held-out-fraction, give more"
-    )
+    note = held_out_note(count)
+    return f"note: {note}; more recordings, or talim prepare --held-out-fraction, give more" * bool(note)
 
 
 def compare_losses(

@@ -88,7 +88,7 @@ def _foreign_names() -> dict[str, str]:
 
 
 def plain_letter(letter: str) -> str:
-    """One character in ASCII without white space: by the table, without its marks, or nothing for a mark; else itself."""
+    """One character in ASCII, no blank: by the table, without its marks, or nothing for a mark alone; else itself."""
     plain = _from_table(letter)
     if letter.isascii() or plain != letter:
         return plain
