@@ -90,7 +90,7 @@ def test_points_in_japanese_hold_the_same_figures_and_no_english_sentence() -> N
     english, japanese = cost_quality_use.points(RunResults(Path("run"), cost=COST, scores=SCORES), 1.5).values()
     assert [line.split("：")[0] for line in japanese] == ["費用", "品質", "用途"]
     assert japanese[0] == (
-        "費用：この方式の学習（評価を除く）にかかった時間は3分44秒です（CPU, 2 cores）。"
+        "費用：この方式の学習（評価を除く）にかかった時間は3分44秒です（CPU、2コア）。"
         "学習したパラメータは214\u202f016個（ベースモデルの2.5\u202f%。ベースモデル自体は変わりません）です。"
         "金額：0.09（この計算機の1時間を1.50として）。消費電力量：測定していません。"
     )

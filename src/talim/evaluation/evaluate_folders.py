@@ -148,7 +148,7 @@ def _clip_set(
         starts = np.linspace(0, last_start, count) if count > 1 else [last_start / 2]
         clips += _cut(path, given.get(path, 0.0), [max(0.0, float(start)) for start in starts], clip_seconds)
         names += [str(path)] * count
-    measures = clip_measures.measure_clips(clips, None, num_workers, progress, f"measuring {role} clips")
+    measures = clip_measures.measure_clips(clips, None, num_workers, progress, f"measuring {role} audio")
     return ClipSet(clips, measures, names)
 
 
