@@ -19,7 +19,7 @@ from transformers.models.encodec.modeling_encodec import EncodecDecoderOutput, E
 from talim.backbones.nano import sinusoidal_model
 from talim.backbones.streamed_pieces import StreamedCodes
 
-_BLOCK_FRAMES = 1000  # decoded at a time: 20 s
+_BLOCK_FRAMES = 500  # decoded at a time: 10 s
 
 
 class NanoCodecConfig(PretrainedConfig):
