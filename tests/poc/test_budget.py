@@ -122,6 +122,8 @@ def test_time_spent_is_all_of_it_and_its_parts(tmp_path: Path) -> None:
     parts = {"designs": 2, "preparing": 5.0, "training": 120.0, "evaluating": 60.0}
     assert budget.time_spent(1300.0, 5.0, runs) == {"seconds": 1300.0, **parts}  # what was done twice is in the whole
     assert budget.time_spent(0.0, 5.0, runs) == {"seconds": 185.0, **parts}  # of runs from elsewhere
+    write_json(runs[0].cost, {"wall_seconds": 76.52538650000497})
+    assert f"{budget.time_spent(0.0, 5.0, runs[:1])['training']:.0f}" == "77"  # as a page shows that training
 
 
 @pytest.mark.parametrize("seconds", [12.0, 36.0, 61.3, 3599.0, 3600.0, 41_234.5])
