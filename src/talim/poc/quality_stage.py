@@ -129,8 +129,8 @@ def stop_reason(
     is_calibration = low > least
     why = in_languages("stop_not_above", ends=interval_ends(format_ci(low, high)), least=f"{least:g}")
     if is_calibration:
-        told = calibration_sentence(losses) or not_shown_sentence(losses)
-        why = {language: _as_clause(told[language]) for language in LANGUAGES}
+        sentences = calibration_sentence(losses) or not_shown_sentence(losses)
+        why = {language: _as_clause(sentences[language]) for language in LANGUAGES}
     steps = run.recipe.training.steps
     if too_short(steps, read_json(run.cost)):
         steps_text = counted(steps, "step")

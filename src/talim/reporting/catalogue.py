@@ -9,7 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from talim.html.formatting import NOT_KNOWN, format_ci, format_count, format_counted, format_duration, format_number
+from talim.html.formatting import (
+    NOT_KNOWN,
+    format_ci,
+    format_count,
+    format_counted,
+    format_duration,
+    format_duration_in_japanese,
+    format_number,
+)
 
 LANGUAGES = ("en", "ja")
 COMMAS = {"en": ", ", "ja": "、"}
@@ -78,12 +86,7 @@ def duration(seconds: float | None) -> Texts:
     """`4 min 12 s` and `4分12秒`."""
     if seconds is None:
         return in_languages("not_known")
-    text = format_duration(seconds)
-    units = {" days": "日", " h": "時間", " min": "分", " s": "秒"}
-    japanese = text
-    for unit, name in units.items():
-        japanese = japanese.replace(unit, name)
-    return {"en": text, "ja": japanese.replace(" ", "")}
+    return {"en": format_duration(seconds), "ja": format_duration_in_japanese(seconds)}
 
 
 def machine_price(seconds: float, price_per_hour: float | None) -> Texts:
