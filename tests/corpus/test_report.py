@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fixtures.prepared_corpus import make
 from talim.audio import Audio, write
 from talim.corpus import report
 from talim.corpus.manifest import Corpus
-from talim.corpus.report import MAX_AUDIO_PLAYERS, caveats, duration_bars
+from talim.corpus.report import MAX_AUDIO_PLAYERS, caveats, duration_bars, problem_counts
 from talim.html.formatting import format_counted
 from talim.html.render import render
 
@@ -121,24 +122,37 @@ def test_prepare_with_a_copy_leaves_it_out(corpus: Corpus) -> None:
 def test_caveats_name_every_problem(corpus: Corpus) -> None:
     facts = corpus.summary
     levels = facts["source_levels"]
-    text = " ".join(caveats(facts, levels))
-    for part in ("unknown licence", "No consent", "1 recording clipped", "3 files skipped", "without a caption"):
+
+    def told(**changes: Any) -> list[str]:
+        changed = {**facts, **changes}
+        return caveats(changed, problem_counts(changed, levels))
+
+    text = " ".join(told())
+    for part in (
+        "unknown licence",
+        "4 recordings without a consent",
+        "1 recording clipped",
+        "3 files skipped",
+        "without a caption",
+    ):
         assert part in text
     notes = [
         {"file": "metadata.csv", "note": "line 3 matches no recording here and is not used: 'x.wav'"},
         {"file": "unknown names", "note": "raga 'Yamna' (1 recording): did you mean Yaman?"},
     ]
-    lines = caveats({**facts, "notes": [{"file": "a.wav", "note": "ends early"}, *notes]}, levels)
+    lines = told(notes=[{"file": "a.wav", "note": "ends early"}, *notes])
     assert lines[:2] == [
         "metadata.csv: line 3 matches no recording here and is not used: 'x.wav'.",
         "Unknown name: raga 'Yamna' (1 recording): did you mean Yaman?",
     ]
     rights = {"licences": {"we paid for it": 2, "unknown": 1, "mine": 1}, "consent": {}, "sources": {}}
-    assert any(
-        line.startswith("3 recordings with an unknown licence") for line in caveats({**facts, "rights": rights}, levels)
-    )
+    assert any(line.startswith("3 recordings with an unknown licence") for line in told(rights=rights))
     rights = {"licences": {"CC BY-NC-SA 4.0": 3}, "consent": {}, "sources": {}}
-    assert "forbids commercial use" in " ".join(caveats({**facts, "rights": rights}, levels))
+    assert "forbids commercial use" in " ".join(told(rights=rights))
+    rights["consent"] = {"signed form": 1, "unknown": 2, "refused": 1}  # some have one: the others are counted
+    lines = told(rights=rights)
+    assert "1 recording whose performers refused consent: take them out." in lines
+    assert any(line.startswith("2 recordings without a consent of the performers on record") for line in lines)
 
 
 def test_duration_bars_groups_the_rest_and_puts_unknown_last() -> None:

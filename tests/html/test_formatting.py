@@ -78,6 +78,11 @@ def test_format_duration_of_seconds_to_days(seconds: float, expected: str) -> No
     assert formatting.format_duration(seconds) == expected
 
 
+def test_format_duration_in_japanese_has_the_same_numbers() -> None:
+    for seconds, expected in ((48, "48秒"), (252, "4分12秒"), (7500, "2時間5分"), (260_000, "3日")):
+        assert formatting.format_duration_in_japanese(seconds) == expected
+
+
 def test_format_bytes_counts_powers_and_hours() -> None:
     assert formatting.format_bytes(860_000) == "860 kB"
     assert formatting.format_bytes(1_420_000_000) == "1.4 GB"

@@ -128,7 +128,7 @@ def test_time_spent_is_all_of_it_and_its_parts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [12.0, 36.0, 61.3, 3599.0, 3600.0, 41_234.5])
 def test_hours_option_rounds_up_to_two_digits(seconds: float) -> None:
-    hours = float(hours_option(seconds).split()[1])
+    hours = float(hours_option(seconds)["en"].split()[1])
     assert seconds / 3600 <= hours + 1e-9 < 1.1 * seconds / 3600 + 1e-9
 
 

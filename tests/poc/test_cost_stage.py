@@ -35,7 +35,7 @@ def test_plan_runs_traces_designs_relative_to_full_finetuning(
     assert (row["design"], full["design"]) == ("linear@post:10%", "full@all")
     assert 0 < row["memory_bytes"] < full["memory_bytes"]
     assert 0 < row["ratios"]["disk"] < row["ratios"]["flops"] < 1
-    assert plan["stopped"] == ""
+    assert plan["stopped"] == {}
     assert cost_stage.planned_recipes(plan, tmp_path / "moved")["linear@post:10%"].corpus == str(tmp_path / "moved")
     costs, steps = cost_stage.cost_summary(plan, options)
     assert "of full fine-tuning" in costs
@@ -43,11 +43,11 @@ def test_plan_runs_traces_designs_relative_to_full_finetuning(
     assert plan["estimated_seconds"] - plan["closing_seconds"] == pytest.approx(5 + 20 + 10 * 2, rel=0.3)
     small = GateThresholds(cost=CostGate(memory_gb=row["memory_bytes"] / 2e9))
     stopped = cost_stage.plan_runs(by_design, corpus, options, small, Progress(), 0.0)
-    assert "no design fits into" in stopped["stopped"]
-    assert "alone needs" in stopped["stopped"]
-    assert "a smaller base for the same use is --base musicgen-stereo" not in stopped["stopped"]
-    assert "a rented GPU would hold it" in stopped["stopped"]
-    assert "--price-per-hour" in stopped["stopped"]
+    assert "no design fits into" in stopped["stopped"]["en"]
+    assert "alone needs" in stopped["stopped"]["en"]
+    assert "a smaller base for the same use is --base musicgen-stereo" not in stopped["stopped"]["en"]
+    assert "a rented GPU would hold it" in stopped["stopped"]["en"]
+    assert "--price-per-hour" in stopped["stopped"]["en"]
     assert "does not fit and is left out" in cost_stage.cost_summary(stopped, options)[0]
 
 
@@ -135,4 +135,4 @@ def test_plan_runs_untraceable_base_has_unknown_memory(
     )
     assert plan["rows"][0]["memory_bytes"] is None
     assert "could not be predicted" in cost_stage.cost_summary(plan, options)[0]
-    assert plan["stopped"] == ""  # unknown memory does not stop the pipeline
+    assert plan["stopped"] == {}  # unknown memory does not stop the pipeline

@@ -11,6 +11,7 @@ from fixtures.fake_pipeline import fake_runs, short_options
 from talim import recipe as recipes
 from talim.poc.learning_curve import curve_texts
 from talim.poc.pipeline import poc
+from talim.reporting.catalogue import words
 
 
 def point(fraction: float, recordings: int, *reductions: float) -> dict[str, Any]:
@@ -66,7 +67,8 @@ def test_learning_curve_skipped_has_a_reason(
     fake_runs(monkeypatch, lambda recipe: 0.5)
     one = {"designs": ("linear@all:2.7%",)}
     result = poc(short_takes, tmp_path / "a", short_options(**one))
-    assert result["learning_curve"] == {"points": [], "sentence": "The learning curve was switched off."}
+    off = {"sentence": "The learning curve was switched off.", "sentence_ja": words("ja")["poc_curve_off"]}
+    assert result["learning_curve"] == {"points": [], **off}
     few = make_recordings(tmp_path / "few", count=4, seconds=2.5)
     result = poc(few, tmp_path / "b", short_options(learning_curve=True, held_out_fraction=0.5, **one))
     assert "cannot be divided by four" in result["learning_curve"]["sentence"]

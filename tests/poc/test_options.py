@@ -72,4 +72,4 @@ def test_poc_command_says_numbers_as_a_person_types_them_and_exactly(tmp_path: P
     ("hours", "text"), [(119.3, "--hours 120 ("), (0.0451, "--hours 0.046 ("), (2.0, "--hours 2 (")]
 )
 def test_hours_option_is_rounded_up_and_without_an_exponent(hours: float, text: str) -> None:
-    assert hours_option(hours * 3600).startswith(text)
+    assert hours_option(hours * 3600)["en"].startswith(text)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fixtures.fake_pipeline import CollectedProgress, by_kind, fake_runs, fake_traces, short_options
+from fixtures.japanese_block import foreign_words
 
 from talim.atomic_io import read_json, write_json
 from talim.corpus.manifest import Corpus
@@ -39,6 +40,9 @@ def test_poc_designs_over_the_memory_limit_stop_before_training(
     assert result["run"] is None
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "Proof of concept, stopped early" in page
+    japanese = result["stages"][0]["stopped_ja"]
+    assert japanese in page
+    assert foreign_words(japanese, ["linear@all:2.7%", "talim plan"]) == []
     assert result["stopped"] in page.replace("&#39;", "'")
     fake_runs(monkeypatch, by_kind)  # a larger machine: the same command continues
     assert poc(short_takes, tmp_path / "out", short_options())["stopped"] == ""
@@ -121,6 +125,9 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     assert " at 2.00 per machine hour)" in stopped
     assert "steps of each design would fit" in stopped
     assert "or fewer designs (--design)" in stopped
+    japanese = at_a_price["stages"][0]["stopped_ja"]
+    assert "、この計算機の1時間を2.00として" in japanese
+    assert foreign_words(japanese) == []
     needed = float(stopped.partition("give --hours ")[2].split()[0])
     progress = CollectedProgress()
     write_json(small / "time_log.json", {"all something-else": 41.0})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fixtures.japanese_block import foreign_words
 
 from talim.atomic_io import read_json, write_json, write_text
 from talim.evaluation.predictor_comparison import KEY, standing
@@ -113,7 +115,9 @@ def test_gate_needs_the_whole_interval(
     gates = GateThresholds(quality=QualityGate(min_loss_reduction=least))
     run = run_with(tmp_path, ci95)
     assert quality_stage.gate_passed(run, gates) is passed
-    assert reason in quality_stage.stop_reason(run, gates, corpus_of(), PocOptions())
+    texts = quality_stage.stop_reason(run, gates, corpus_of(), PocOptions())
+    assert reason in texts.get("en", "")
+    assert foreign_words(texts.get("ja", "")) == []
 
 
 def test_a_base_worse_than_a_guess_that_becomes_less_wrong_does_not_pass(tmp_path: Path) -> None:
@@ -122,20 +126,23 @@ def test_a_base_worse_than_a_guess_that_becomes_less_wrong_does_not_pass(tmp_pat
     fall = {"mean": 1.95, "ci95": [1.9, 2.0], "per_recording": dict.fromkeys("abcd", 1.95)}
     write_json(run.scores, {"held_out_loss": losses_of(8.1, 6.15) | {"loss_reduction": fall}})
     assert quality_stage.gate_passed(run, GATES) is False
-    reason = quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())
+    texts = quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())
+    assert texts["ja"].startswith("損失は下がりましたが、まだ直前の音が続くとみる予測より0.750高いままです。")
+    assert foreign_words(texts["ja"]) == []
+    reason = texts["en"]
     assert reason.startswith("the loss fell, but it is still 0.750 above that of a guess that the last sound goes on: ")
     better = "a base that knows music of this kind better"
     until = "until the loss is below that of guesses that need no model"
     assert reason.endswith(f"next: {better}, more steps (--set training.steps=800) or a larger design, {until}")
     write_json(run.cost, read_json(run.cost) | {"stopped_early": True})  # more steps were there, and did not help
-    reason = quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())
+    reason = quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())["en"]
     assert reason.endswith(f"next: {better} or a larger design, {until}")
     runs = {"linear@all:2.7%": run}
     summary = quality_stage.quality_summary(runs, {}, quality_stage.select_design(runs, GATES))
     assert any("worse than a uniform guess" in line for line in summary)
     write_json(run.scores, {"held_out_loss": losses_of(8.1, 4.9) | {"loss_reduction": fall}})
     assert quality_stage.gate_passed(run, GATES) is True
-    assert quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions()) == ""
+    assert quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions()) == {}
 
 
 def test_scores_without_predictors_decide_nothing(tmp_path: Path) -> None:
@@ -143,7 +150,7 @@ def test_scores_without_predictors_decide_nothing(tmp_path: Path) -> None:
     fall = {"mean": 0.2, "ci95": [0.1, 0.3], "per_recording": {"a": 0.1, "b": 0.3}}
     write_json(run.scores, {"held_out_loss": {"loss_reduction": fall}})
     assert quality_stage.gate_passed(run, GATES) is None
-    assert f"talim evaluate {run.folder}" in quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())
+    assert f"talim evaluate {run.folder}" in quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())["en"]
 
 
 @pytest.mark.parametrize(
@@ -236,8 +243,11 @@ def test_stop_reason_advises_nothing_that_was_done(
     scores["held_out_loss"]["loss_reduction"]["mean"] = -0.2
     write_json(run.scores, scores)
     reason = quality_stage.stop_reason(run, GATES, corpus_of(**corpus), PocOptions(**options), rates_tried=tried)
-    assert f"{given}" in reason
-    assert reason.count("next: ") == 1
+    assert given in reason["en"]
+    assert reason["en"].count("next: ") == reason["ja"].count("次にできること：") == 1
+    assert foreign_words(reason["ja"]) == []
+    english, japanese = (re.findall(r"--[a-z]+ [\w.=]+", reason[each], re.ASCII) for each in ("en", "ja"))
+    assert english == japanese
 
 
 @pytest.mark.parametrize("fall", [losses_of(8.1, 6.15), losses_of(5.0, 4.8), losses_of(5.0, 5.1)])
@@ -252,5 +262,5 @@ def test_a_training_of_a_few_steps_is_only_advised_to_be_longer(tmp_path: Path, 
         (PocOptions(), "more steps (--set training.steps=200), as 4 steps show little"),
         (PocOptions(hours=0.5), "more steps (more than --hours 0.5), as 4 steps show little"),
     ):
-        reason = quality_stage.stop_reason(run, GATES, corpus_of(4), options)
+        reason = quality_stage.stop_reason(run, GATES, corpus_of(4), options)["en"]
         assert reason.partition("; next: ")[2] == told

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.japanese_block import untranslated
+from fixtures.japanese_block import foreign_words, untranslated
 from fixtures.run_folder import SCORES, make_run
 
 from talim.atomic_io import write_json
@@ -15,10 +15,12 @@ from talim.html.render import TEMPLATES, render
 from talim.poc import report_section
 from talim.poc.gates import GateThresholds, gate_summary
 from talim.poc.learning_curve import curve_texts
-from talim.reporting.catalogue import words
+from talim.reporting.catalogue import counted, in_languages, words
 
-NAMES = ["linear@all:2.7%", "conv@all:2.7%", "full@all", "gates.json", "talim poc", "talim brief", "talim listen"]
+COMMANDS = ["talim poc", "talim brief", "talim listen", "talim evaluate", "talim plan"]
+NAMES = ["linear@all:2.7%", "conv@all:2.7%", "full@all", "gates.json", *COMMANDS]
 RATIOS = {"memory": 0.5, "flops": 0.7, "disk": 0.01}
+TOO_FEW = in_languages("stop_no_interval")
 POINT = {"mean": 0.2, "ci95": [0.1, 0.3]}
 
 
@@ -63,14 +65,23 @@ def test_translated_section_of_a_full_fixture_leaves_no_english(tmp_path: Path) 
         assert text.replace("\u202f", " ") in page.replace("\u202f", " "), text
     japanese = page[page.index('class="ja whole"') : page.index("</details>")]
     assert japanese.count("<tr>") == 3
+    commands = (report_section.report_section(tmp_path) or {})["commands"]
+    assert "この段階を決めるのは人です。コマンド：</p>\n<pre><code>" + commands[0] in japanese  # as in English
+    assert len(commands) == 4
 
 
 @pytest.mark.parametrize("name", ["cost", "quality"])
 def test_translated_section_of_a_stopped_or_unfinished_one_says_so_first(tmp_path: Path, name: str) -> None:
-    values = decided(passed=False, learning_curve={"points": [], "sentence": "English."}, continuations=[])
-    values["stages"] = [row | {"stopped": "English." * (row["name"] == name)} for row in values["stages"][:2]]
+    skipped = in_languages("poc_curve_few", count=counted(2, "training recording"))
+    curve = {"points": [], "sentence": skipped["en"], "sentence_ja": skipped["ja"]}
+    values = decided(passed=False, learning_curve=curve, continuations=[])
+    reason = in_languages("stop_here", reason=in_languages("stop_next", why=TOO_FEW, next=in_languages("stop_smaller")))
+    stopped = {"stopped": reason["en"], "stopped_ja": reason["ja"]}
+    values["stages"] = [row | (stopped if row["name"] == name else {}) for row in values["stages"][:2]]
     page = page_of(tmp_path, values)
-    assert words("poc.ja")["stopped"][name] in page
+    begin = page[page.index('class="ja whole"') : page.index("<h3>実現可能性")]
+    assert f"<p>ここで止まりました。{TOO_FEW['ja']}。次にできること：方式を小さくする。</p>" in begin
+    assert "学習用の録音2本は、四つに分けられないためです。" in page
     assert untranslated(page, NAMES) == []
     values = decided(designs=[], chosen=None, learning_curve=None, continuations=[])
     values["stages"] = values["stages"][:1]
@@ -92,6 +103,13 @@ def test_japanese_gates_have_the_parts_and_values_of_the_english_ones() -> None:
     for stage, parts in english.items():
         for name, text in parts.items():
             assert {*re.findall("{.*?}", text)} == {*re.findall("{.*?}", japanese[stage][name])}, (stage, name)
+
+
+def test_reasons_to_stop_have_no_english_word_in_japanese() -> None:
+    found = {key: text for key, text in words("ja").items() if key.startswith(("stop_", "fit_", "poc_curve_"))}
+    assert len(found) > 30
+    foreign = {key: foreign_words(re.sub("{.*?}", "", text), NAMES) for key, text in found.items()}
+    assert {key: each for key, each in foreign.items() if each} == {}
 
 
 def test_template_of_the_stages_has_no_word_of_its_own_in_the_translation() -> None:

@@ -8,7 +8,7 @@ import string
 import pytest
 
 from talim.html.render import TEMPLATES
-from talim.reporting.catalogue import LANGUAGES, in_languages, words
+from talim.reporting.catalogue import LANGUAGES, either, in_languages, machine_price, words
 
 # Sentences in which one language says more than the other.
 UNEQUAL = {
@@ -48,3 +48,14 @@ def test_template_that_is_rendered_in_every_language_has_its_words_from_the_cata
     assert keys <= words("en").keys()
     bare = re.sub(r"<[^>]*>", " ", re.sub(r"{{.*?}}|{%.*?%}", " ", body, flags=re.DOTALL))
     assert re.findall(r"[A-Za-z]+", bare) == []
+
+
+def test_either_names_the_last_apart_and_one_as_it_is() -> None:
+    one, two, three = ({"en": text, "ja": text} for text in "abc")
+    assert either([one, two, three]) == {"en": "a, b or c", "ja": "a、b、またはc"}
+    assert either([one]) == one
+
+
+def test_machine_price_follows_a_time_and_is_empty_without_a_price() -> None:
+    assert machine_price(1800.0, 0.5)["en"] == ", which costs 0.25 at 0.50 per machine hour"
+    assert machine_price(1800.0, None) == {"en": "", "ja": ""}

@@ -16,12 +16,13 @@ from talim.corpus.labels import UNKNOWN_NAMES
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.metadata import UNMATCHED
 from talim.corpus.split_groups import LEAKAGE_KEYS
+from talim.corpus.translated_report import WORDS, translated_report
 from talim.errors import TalimError
 from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
 from talim.html.render import TEMPLATES, render
 from talim.html.spectrogram import spectrogram
-from talim.licences import allows_commercial_use, licence_remark
+from talim.licences import allows_commercial_use, licence_remark, refuses_consent
 from talim.recordings_needed import COMPARISON_SENTENCE, held_out_note
 from talim.version import __version__
 
@@ -64,9 +65,10 @@ def write(corpus: Corpus) -> Path:
 
 
 def _stamp(corpus: Corpus) -> str:
-    """A hash of everything that the page shows, and of its template."""
+    """A hash of everything that the page shows, of its template, and of its Japanese."""
     facts = json.dumps(corpus.summary, sort_keys=True, ensure_ascii=False)
-    templates = "".join((TEMPLATES / name).read_text("utf-8") for name in ("corpus.html", "page.css"))
+    files = (TEMPLATES / "corpus.html", TEMPLATES / "page.css", WORDS)
+    templates = "".join(path.read_text("utf-8") for path in files)
     return hashlib.sha256(f"{__version__} {corpus.hash} {facts} {templates}".encode()).hexdigest()[:32]
 
 
@@ -84,6 +86,7 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
     levels = [row for row in facts["source_levels"] if row.get("seconds")]
     leakage, random_leakage = facts["split"]["leakage"], facts["split"]["random_split_leakage"]
     performers, players = facts["performers"], _players(corpus)
+    counts = problem_counts(facts, levels)
     given = list(dict.fromkeys(clip.caption for clip in clips if clip.caption))
     return {
         "version": __version__,
@@ -91,7 +94,8 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
         "facts": facts,
         "amount": format_duration(facts["seconds"]),
         "deck": subtitle(facts),
-        "cautions": caveats(facts, levels),
+        "cautions": caveats(facts, counts),
+        "translated": translated_report(facts, counts),
         "figures": [
             (format_duration(facts["seconds"]), f"of music in {format_counted(facts['clips'], 'clip')}"),
             (str(facts["recordings"]), "recording" if facts["recordings"] == 1 else "recordings"),
@@ -178,17 +182,28 @@ def duration_bars(seconds: Mapping[str, float]) -> list[BarChartRow]:
     return [BarChartRow(name, format_duration(length), round(100 * length / longest, 1)) for name, length in rows]
 
 
-def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> list[str]:
+def problem_counts(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many recordings, files or pairs have what should be checked before training, by kind."""
+    licences, consent = ([*facts["rights"][name].items()] for name in ("licences", "consent"))
+    missing = facts["missing_captions"] or {"names": [], "kept_out": []}
+    return {
+        "unlicensed": sum(n for name, n in licences if allows_commercial_use(name) == "unknown"),
+        "forbidden": sum(n for name, n in licences if allows_commercial_use(name) == "forbidden"),
+        "no_performer": facts["recordings_without_performer"],
+        "no_consent": sum(n for name, n in consent if name == UNKNOWN),
+        "refused": sum(n for name, n in consent if refuses_consent(name)),
+        "duplicates": len(facts["near_duplicates"]),
+        "clipped": sum(row["clipped_fraction"] > _MAX_CLIPPED_FRACTION for row in levels),
+        "no_caption": len(missing["names"]),
+        "kept_out": len(missing["kept_out"]),
+        "skipped": len(facts["skipped"]),
+        "doubtful_names": sum(row["file"] == UNKNOWN_NAMES for row in facts["notes"]),
+    }
+
+
+def caveats(facts: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
     """What to check before training, in sentences: rights, performers, split, duplicates, levels, captions."""
-    licences, split = facts["rights"]["licences"], facts["split"]
-    unlicensed = sum(n for name, n in licences.items() if allows_commercial_use(name) == "unknown")
-    forbidden = sum(n for name, n in licences.items() if allows_commercial_use(name) == "forbidden")
-    no_performer = facts["recordings_without_performer"]
-    no_consent = set(facts["rights"]["consent"]) == {UNKNOWN}
-    duplicates = len(facts["near_duplicates"])
-    clipped = sum(row["clipped_fraction"] > _MAX_CLIPPED_FRACTION for row in levels)
-    missing = facts["missing_captions"] or {"file": "metadata.csv", "names": [], "kept_out": []}
-    skipped = len(facts["skipped"])
+    split, missing = facts["split"], facts["missing_captions"] or {"file": "metadata.csv"}
     note = held_out_note(split["held_out"]["recordings"])
     generated = facts.get("ai_generated") or {"left_out": 0, "used": [], "held_out": 0}
     sentences = (
@@ -196,28 +211,33 @@ def caveats(facts: Mapping[str, Any], levels: Sequence[Mapping[str, Any]]) -> li
         (generated["held_out"], "recording", "AI-generated and held out: scores compare with what a model made."),
         (generated["left_out"], "file", "left out as AI-generated."),
         (
-            unlicensed,
+            counts["unlicensed"],
             "recording",
             "with an unknown licence (none, or words not understood): ask before anything is published.",
         ),
-        (forbidden, "recording", "under a licence that forbids commercial use."),
-        (no_performer, "recording", "without a performer's name: the split cannot keep them apart."),
-        (no_consent, "", "No consent of the performers is on record; a column consent in metadata.csv keeps it."),
+        (counts["forbidden"], "recording", "under a licence that forbids commercial use."),
+        (counts["no_performer"], "recording", "without a performer's name: the split cannot keep them apart."),
+        (counts["refused"], "recording", "whose performers refused consent: take them out."),
+        (
+            counts["no_consent"],
+            "recording",
+            "without a consent of the performers on record; a column consent in metadata.csv keeps it.",
+        ),
         (bool(note), "", f"{note.capitalize()}. {COMPARISON_SENTENCE}"),
         (split["relaxed"], "", f"The split is relaxed to {split['strategy']}: {(split['relaxed'] or [''])[0]}."),
-        (duplicates, "pair", "of files with the same audio; each pair is kept on one side."),
-        (clipped, "recording", "clipped: the model will learn the distortion too."),
+        (counts["duplicates"], "pair", "of files with the same audio; each pair is kept on one side."),
+        (counts["clipped"], "recording", "clipped: the model will learn the distortion too."),
         (
-            len(missing["names"]),
+            counts["no_caption"],
             "recording",
             f"without a caption: the sound is learned, but no words call for it; captions in {missing['file']} would.",
         ),
         (
-            len(missing["kept_out"]),
+            counts["kept_out"],
             "recording",
             "kept out of training without a caption: what has none cannot serve as a prompt.",
         ),
-        (skipped, "file", "skipped; the reasons are below."),
+        (counts["skipped"], "file", "skipped; the reasons are below."),
     )
     named = [f"{row['file']}: {row['note']}." for row in facts["notes"] if UNMATCHED in row["note"]]
     named += [f"Unknown name: {row['note']}" for row in facts["notes"] if row["file"] == UNKNOWN_NAMES]

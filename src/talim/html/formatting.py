@@ -58,14 +58,6 @@ def format_amount(value: float | None, currency: str) -> str:
     return format_number(value, 0 if currency.strip().upper() in WHOLE_CURRENCIES else 2)
 
 
-def format_machine_price(seconds: float, price_per_hour: float | None) -> str:
-    """`, which costs 0.25 at 0.50 per machine hour`, to follow a time; empty without a price."""
-    if price_per_hour is None:
-        return ""
-    amount, price = (format_number(value, 2) for value in (seconds / 3600 * price_per_hour, price_per_hour))
-    return f", which costs {amount} at {price} per machine hour"
-
-
 def format_count(value: float) -> str:
     """A whole number with separated thousands; from ten million on it is rounded to millions."""
     if value >= 10_000_000:
@@ -112,6 +104,14 @@ def format_duration(seconds: float | None) -> str:
     if hours >= 48:
         return f"{hours / 24:.0f} days"
     return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def format_duration_in_japanese(seconds: float) -> str:
+    """`48秒`, `4分12秒`, `2時間5分`, `3日`, as `format_duration`."""
+    text = format_duration(seconds)
+    for unit, name in (("days", "日"), ("h", "時間"), ("min", "分"), ("s", "秒")):
+        text = text.replace(f" {unit}", name)
+    return text.replace(" ", "")
 
 
 def format_bytes(value: float) -> str:

@@ -22,11 +22,13 @@ from talim.poc.options import PocOptions, hours_option
 from talim.poc.runs import PocContext
 from talim.progress import Progress
 from talim.recipe import Recipe
+from talim.reporting.catalogue import counted, duration, in_languages
 from talim.reporting.commands import REFERENCE_BASE
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
 CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a learning curve takes too much time from the designs
+_MARKS = {"en": "; ", "ja": "。"}  # between parts of an advice
 RATIOS = {"memory": "memory_bytes", "flops": "flops_per_step", "disk": "file_bytes"}
 TRACED = ("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step")
 
@@ -121,6 +123,7 @@ def plan_runs(
 ) -> dict[str, Any]:
     """What will be trained: {"rows", "fitting", "step_seconds", "steps", "recipes", "stopped"}.
 
+    "stopped" is why nothing will be, by language; empty where something is.
     Each fitting design is timed on some real steps; with a time budget the rest of it is divided so that
     all designs get the same number of steps; time for a learning curve is reserved if enough steps are left. "timings",
     "evaluation_seconds" and "estimate" (of the whole, in words) are measured too, before anything is trained.
@@ -130,7 +133,7 @@ def plan_runs(
     limit = memory_limit_bytes(gates, gpu_memory_bytes(options.device))
     memory = {row["design"]: row["memory_bytes"] for row in rows}
     fitting = [design for design in by_design if memory[design] is None or memory[design] <= limit]
-    plan: dict[str, Any] = {"rows": rows, "fitting": fitting, "step_seconds": {}, "steps": None, "stopped": ""}
+    plan: dict[str, Any] = {"rows": rows, "fitting": fitting, "step_seconds": {}, "steps": None, "stopped": {}}
     planned = {design: by_design[design] for design in fitting}
     training = next(iter(by_design.values())).training
     plan["rates_untried"] = rate_search.objection(options, corpus, training)
@@ -138,7 +141,8 @@ def plan_runs(
         plan["short_steps"] = int(training.steps * rate_search.STEPS_FRACTION)
     if not fitting:
         advice = fitting_advice(by_design, rows, corpus, options, limit, progress)
-        plan["stopped"] = f"no design fits into {format_memory(limit)} of memory; {advice}"
+        joined = {language: mark.join(each[language] for each in advice) for language, mark in _MARKS.items()}
+        plan["stopped"] = in_languages("stop_memory", memory=format_memory(limit), advice=joined)
     else:
         try:
             planned = _fit_to_budget(planned, corpus, options, gates, progress, start - used_seconds, plan)
@@ -201,12 +205,14 @@ def _fit_to_budget(
     plan["steps"] = steps
     if steps < min_steps:
         needed = budget.least_seconds(lambda left: division.steps(left) >= min_steps, seconds)
-        plan["stopped"] = (
-            f"only {format_counted(steps, 'step')} of each design would fit into "
-            f"{format_duration(options.hours * 3600)}, and the gate (this stage's threshold) requires {min_steps}; "
-            "give "
-            + hours_option((options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR, options.price_per_hour)
-            + (", or fewer designs (--design)" if len(by_design) > 1 else "")
+        enough = (options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR
+        plan["stopped"] = in_languages(
+            "stop_few_steps",
+            steps=counted(steps, "step"),
+            time=duration(options.hours * 3600),
+            least=min_steps,
+            hours=hours_option(enough, options.price_per_hour),
+            fewer=in_languages("stop_fewer") if len(by_design) > 1 else "",
         )
         return by_design
     planned = _with_steps(by_design, steps, timings, options, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from talim.backbones import registry
@@ -14,6 +14,7 @@ from talim.planning.training_job import training_job
 from talim.poc.options import PocOptions
 from talim.progress import Progress
 from talim.recipe import Recipe
+from talim.reporting.catalogue import LANGUAGES, Texts, either, in_languages, words
 
 MAX_TRACED = 6  # changes that are tried: a trace of a large base takes half a minute
 
@@ -25,26 +26,27 @@ def fitting_advice(
     options: PocOptions,
     limit_bytes: float,
     progress: Progress,
-) -> str:
+) -> list[Texts]:
     """A change of the settings that was traced and fits, a smaller base for the same use, and GPUs with the memory."""
     memory = {row["design"]: row["memory_bytes"] for row in rows if row["memory_bytes"] and row["design"] in by_design}
     if not memory:
-        return "see what would fit with talim plan"
+        return [in_languages("fit_unknown")]
     design = min(memory, key=lambda each: memory[each])
     recipe = by_design[design]
-    parts = [f"{design} alone needs {format_memory(memory[design])}"]
-    if change := _fitting_change(recipe, corpus, options.device, limit_bytes, progress):
-        parts.append(f"with {change} it fits")
-    else:
-        parts.append("no smaller batch or clip would make it fit")
+    change = _fitting_change(recipe, corpus, options.device, limit_bytes, progress)
+    parts = [
+        in_languages("fit_alone", design=design, memory=format_memory(memory[design])),
+        in_languages("fit_change", change=change) if change else in_languages("fit_no_change"),
+    ]
     if smaller := smaller_bases(options):
-        parts.append(f"a smaller base for the same use is {' or '.join(f'--base {name}' for name in smaller)}")
-    parts.append(_gpu_advice(options, design, memory[design]))
-    return "; ".join(parts)
+        parts.append(in_languages("fit_smaller", bases=either(_base_options(smaller))))
+    return [*parts, _gpu_advice(options, design, memory[design])]
 
 
-def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: float, progress: Progress) -> str:
-    """The first change of the training step that fits, as options of talim poc; empty if none does."""
+def _fitting_change(
+    recipe: Recipe, corpus: Corpus, device: str, limit_bytes: float, progress: Progress
+) -> Texts | None:
+    """The first change of the training step that fits, as options of talim poc; None if none does."""
     from talim.planning.design_costs import OTHER_DESIGN
     from talim.planning.fit_memory import as_settings, smaller_configs
     from talim.planning.trace_cache import TraceCache, default_cache_folder
@@ -57,11 +59,12 @@ def _fitting_change(recipe: Recipe, corpus: Corpus, device: str, limit_bytes: fl
             needed = machine.needed_bytes(traces.trace(candidate), base.family, candidate.precision)
             if needed <= limit_bytes:
                 text = as_settings(config, candidate.to_json())
-                other = OTHER_DESIGN if candidate.design != config.design else ""
-                return f"{text} ({format_memory(needed)}{other})"
+                other = {"en": OTHER_DESIGN, "ja": words("poc.ja")["other_design"]}
+                other = other if candidate.design != config.design else ""
+                return in_languages("fit_settings", settings=text, memory=format_memory(needed), other=other)
     except TalimError as error:
         progress.log(f"what would fit could not be traced: {error}")
-    return ""
+    return None
 
 
 def machine_profile(device: str, progress: Progress, *, rates: bool = False) -> Any:
@@ -99,19 +102,24 @@ def smaller_bases(options: PocOptions) -> list[str]:
         and (options.license_use != "commercial" or allows_commercial_use(entry.licence) == "allowed")
     ]
     usable.sort(key=lambda entry: -entry.fp32_gb)
-    return [f"{entry.name} (a miniature)" if not entry.hub_id else entry.name for entry in usable]
+    return [entry.name for entry in usable]
 
 
-def _gpu_advice(options: PocOptions, design: str, memory_bytes: float) -> str:
+def _base_options(names: Sequence[str]) -> list[Texts]:
+    """Each base as the option to type; a miniature is called one."""
+    texts = {name: dict.fromkeys(LANGUAGES, f"--base {name}") for name in names}
+    return [in_languages("fit_miniature", base=texts[n]) if registry.is_miniature(n) else texts[n] for n in names]
+
+
+def _gpu_advice(options: PocOptions, design: str, memory_bytes: float) -> Texts:
     """The GPUs of talim plan's table with the least memory that is enough, and how to learn what renting one costs."""
     from talim.planning.hardware import gpu_profile, gpu_table
 
     enough = [name for name in gpu_table() if gpu_profile(name).usable_bytes >= memory_bytes]
     if not enough:
-        return "no single GPU in talim plan's table holds it"
+        return in_languages("fit_no_gpu")
     least = min(gpu_profile(name).usable_bytes for name in enough)
     named = [name for name in enough if gpu_profile(name).usable_bytes == least][:3]
-    return (
-        f"a rented GPU would hold it, such as {' or '.join(named)}; hours and money of that, at your provider's price: "
-        f"talim plan --base {options.base} --design {design} --gpu {named[0]} --price-per-hour 0.5"
-    )
+    command = f"talim plan --base {options.base} --design {design} --gpu {named[0]} --price-per-hour 0.5"
+    gpus = either([dict.fromkeys(LANGUAGES, name) for name in named])
+    return in_languages("fit_gpu", gpus=gpus, command=command)

@@ -10,10 +10,10 @@ import numpy as np
 from talim.atomic_io import read_json
 from talim.evaluation.intervals import mean_interval
 from talim.experiments.trial import train_and_evaluate
-from talim.html.formatting import format_ci, format_counted, format_duration, format_number
+from talim.html.formatting import format_ci, format_number
 from talim.poc.runs import PocContext, validation_reduction_of
 from talim.recipe import Recipe
-from talim.reporting.catalogue import Texts, counted, in_languages, interval_ends
+from talim.reporting.catalogue import Texts, counted, duration, in_languages, interval_ends
 from talim.run import Run
 from talim.training.batches import training_subset
 
@@ -32,28 +32,28 @@ def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_frac
     missing = sum(not each.finished for each in runs.values())
     needed = missing * float(read_json(run.cost)["wall_seconds"]) * TIME_SAFETY_FACTOR
     if not context.options.learning_curve:
-        return _skipped("The learning curve was switched off.")
+        return _skipped(in_languages("poc_curve_off"))
     if recordings < MIN_RECORDINGS:
-        count = format_counted(recordings, "training recording")
-        return _skipped(f"The learning curve was skipped: {count} cannot be divided by four.")
+        return _skipped(in_languages("poc_curve_few", count=counted(recordings, "training recording")))
     full = validation_reduction_of(run)
     if full is None:
-        return _skipped("The learning curve was skipped: there are no validation clips.")
+        return _skipped(in_languages("poc_curve_no_validation"))
     if missing and needed > context.seconds_left():
-        left = format_duration(max(0.0, context.seconds_left()))
-        return _skipped(
-            f"The learning curve was skipped: it takes {format_duration(needed)}, and {left} of the time budget are "
-            "left."
-        )
+        left = duration(max(0.0, context.seconds_left()))
+        return _skipped(in_languages("poc_curve_time", needed=duration(needed), left=left))
     points = [_point(context, recipe, run, each, fraction) for fraction, each in runs.items()]
     values = {key: full[key] for key in ("mean", "ci95", "per_recording")}
     points.append({"fraction": 1.0, "recordings": recordings, **values})
     texts = curve_texts(points, tolerance_fraction)
+    return _curve(points, texts)
+
+
+def _skipped(reason: Texts) -> dict[str, Any]:
+    return _curve([], reason)
+
+
+def _curve(points: Sequence[Mapping[str, Any]], texts: Texts) -> dict[str, Any]:
     return {"points": points, "sentence": texts["en"], "sentence_ja": texts["ja"]}
-
-
-def _skipped(reason: str) -> dict[str, Any]:
-    return {"points": [], "sentence": reason}
 
 
 def _point(context: PocContext, recipe: Recipe, full_run: Run, run: Run, fraction: float) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from talim import recipe as recipes
 from talim.backbones import registry, resolve
 from talim.corpus.prepare import LICENCE_USES
 from talim.errors import UsageError
-from talim.html.formatting import format_counted, format_duration, format_machine_price, format_setting
+from talim.html.formatting import format_counted, format_duration, format_setting
 from talim.licences import allows_commercial_use, commercial_use_objection
 from talim.recipe import CLIP_SECONDS, Recipe
+from talim.reporting.catalogue import Texts, duration, in_languages, machine_price
 
 STEPS, FRACTION = "training.steps", "training.train_fraction"
 OWN_OPTIONS = {
@@ -148,13 +149,13 @@ def poc_command(folder: Path, out: Path, options: PocOptions, *more: str) -> str
     return shlex.join([*words, *more])
 
 
-def hours_option(seconds: float, price_per_hour: float | None = None) -> str:
+def hours_option(seconds: float, price_per_hour: float | None = None) -> Texts:
     """A time budget as the option to type, rounded up to two digits, and as a duration with its price."""
     hours = seconds / 3600
     unit = 10.0 ** (math.floor(math.log10(hours)) - 1)
     rounded = float(f"{math.ceil(hours / unit - 1e-9) * unit:.2g}")
-    price = format_machine_price(rounded * 3600, price_per_hour)
-    return f"--hours {format_setting(rounded)} ({format_duration(rounded * 3600)}{price})"
+    price, time = machine_price(rounded * 3600, price_per_hour), duration(rounded * 3600)
+    return in_languages("hours_option", hours=format_setting(rounded), time=time, price=price)
 
 
 def check_budget(options: PocOptions, min_steps: int) -> None:
@@ -164,10 +165,11 @@ def check_budget(options: PocOptions, min_steps: int) -> None:
     designs, seconds = len(options.designs), options.hours * 3600
     least = FIRST_SECONDS + designs * (DESIGN_SECONDS + min_steps * STEP_SECONDS)
     if seconds < least:
+        enough = hours_option(TWO_CORES * least)["en"]
         raise UsageError(
             f"--hours {options.hours:g} is {format_duration(seconds)}; timing, training and scoring "
             f"{format_counted(designs, 'design')} takes at least {format_duration(least)} with the smallest base on a "
-            f"fast machine, and on two cores {TWO_CORES:g} times that; give {hours_option(TWO_CORES * least)} or more"
+            f"fast machine, and on two cores {TWO_CORES:g} times that; give {enough} or more"
             + (", or fewer designs (--design)" if designs > 1 else "")
         )
 

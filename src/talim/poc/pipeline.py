@@ -48,7 +48,7 @@ from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting import commands, commercial_use, cost_quality_use, human_ratings, messages, run_results, sentences
-from talim.reporting.catalogue import words
+from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, words
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
 from talim.run import Run
@@ -178,7 +178,7 @@ def _run_stages(
     answer, ratings = task_stage.human_decision(out)
     decided |= {"time_note": _time_note(context, "All stages took"), "spent": _spent(context, decided, runs.values())}
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
-    _decide(context, decided, "task", summary, answer, lines, "")
+    _decide(context, decided, "task", summary, answer, lines, {})
     return decided
 
 
@@ -215,12 +215,12 @@ def _decide(
     gate_summary: dict[str, Any],
     passed: bool | None,
     lines: list[str],
-    stop_reason: str,
+    stop_reason: Texts,
 ) -> None:
     """Add a stage's decision (None: open) to `decided`, and save it if DIR/stages.json has fewer stages."""
-    stopped = f"Stopped here because {stop_reason}." if stop_reason else ""
+    stopped = in_languages("stop_here", reason=stop_reason) if stop_reason else dict.fromkeys(LANGUAGES, "")
     stage = {"name": name, "title": gates.STAGE_TITLES[name], "gate": gate_summary[name], "passed": passed}
-    decided["stages"].append(stage | {"sentences": lines, "stopped": stopped})
+    decided["stages"].append(stage | {"sentences": lines, "stopped": stopped["en"], "stopped_ja": stopped["ja"]})
     path = context.out / state.STAGES
     if not path.is_file() or len(state.read_stages(path)["stages"]) < len(decided["stages"]):
         write_json(path, decided)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from talim.atomic_io import read_json
@@ -18,6 +18,7 @@ from talim.poc.options import STEPS, PocOptions
 from talim.poc.rate_search import MIN_STEPS
 from talim.poc.runs import ends_below_predictors, held_out_loss_of, loss_reduction_of, validation_reduction_of
 from talim.recordings_needed import GOOD_SECONDS, HELD_OUT_TO_COMPARE
+from talim.reporting.catalogue import LANGUAGES, Texts, counted, either, in_languages, interval_ends, listed
 from talim.reporting.predictor_sentences import calibration_sentence, not_shown_sentence, standing_sentences
 from talim.reporting.sample_changes import can_be_held_out, hold_out_more
 from talim.run import Run
@@ -61,7 +62,7 @@ def undecidable_note(corpus: Corpus) -> str:
         return (
             "warning: this run can hardly pass the quality stage, and the stages after it will be left out: the "
             "interval over two held-out recordings lies above 0 only where their gains differ by less than 8 %; "
-            f"{_hold_out_more(corpus, HELD_OUT_TO_COMPARE)}"
+            f"{_hold_out_more(corpus, HELD_OUT_TO_COMPARE)['en']}"
         )
     if count > 1:
         return (
@@ -72,7 +73,7 @@ def undecidable_note(corpus: Corpus) -> str:
     return (
         "warning: this run cannot pass the quality stage, whatever is learnt, and the stages after it will be left "
         f"out: one held-out recording gives no interval, two are the least, {HELD_OUT_TO_COMPARE} decide better; "
-        f"{_hold_out_more(corpus)}"
+        f"{_hold_out_more(corpus)['en']}"
     )
 
 
@@ -113,65 +114,69 @@ def _unseen_sentence(runs: Mapping[str, Run], design: str) -> str:
 
 def stop_reason(
     run: Run, gates: GateThresholds, corpus: Corpus, options: PocOptions, *, rates_tried: bool = False
-) -> str:
+) -> Texts:
     """Why the pipeline stops if the gate is not met, and what to do next that was not done; empty if it is met."""
-    passed = gate_passed(run, gates)
-    if passed:
-        return ""
+    if gate_passed(run, gates):
+        return {}
     if loss_reduction_of(run)["ci95"] is None:
-        text = "one held-out recording gives no interval, so the loss reduction may be chance"
-        return f"{text}; next: {_hold_out_more(corpus)}"
+        return _then(in_languages("stop_no_interval"), _hold_out_more(corpus))
     losses = held_out_loss_of(run)
     reduction = losses["loss_reduction"]
     low, high = reduction["ci95"]
     if KEY not in losses:
-        return f"its scores are older than the predictors that the loss has to end below: talim evaluate {run.folder}"
+        return in_languages("stop_old_scores", run=run.folder)
     count, least = len(reduction["per_recording"]), gates.quality.min_loss_reduction
     is_calibration = low > least
-    text = f"the interval of the loss reduction, {format_ci(low, high)}, is not above {least:g}"
+    why = in_languages("stop_not_above", ends=interval_ends(format_ci(low, high)), least=f"{least:g}")
     if is_calibration:
-        text = (calibration_sentence(losses) or not_shown_sentence(losses))["en"].rstrip(".")
-        text = f"{text[0].lower()}{text[1:]}"
+        sentences = calibration_sentence(losses) or not_shown_sentence(losses)
+        why = {language: _as_clause(sentences[language]) for language in LANGUAGES}
     steps = run.recipe.training.steps
     if too_short(steps, read_json(run.cost)):
-        return f"{text}; next: {_longer(run, options)}, as {format_counted(steps, 'step')} show little"
+        steps_text = counted(steps, "step")
+        return _then(why, in_languages("stop_show_little", longer=_longer(run, options), steps=steps_text))
     if is_calibration:
-        tries = ["a base that knows music of this kind better", *_more_steps(run, options), "a larger design"]
-        return f"{text}; next: {_any_of(tries)}, until the loss is below that of guesses that need no model"
+        tries = [in_languages("stop_base"), *_more_steps(run, options), in_languages("stop_larger")]
+        return _then(why, in_languages("stop_until", tries=either(tries)))
     if count < HELD_OUT_TO_COMPARE and reduction["mean"] > least:
-        return (
-            f"{text}: {format_counted(count, 'held-out recording')}, too few to tell; next: "
-            f"{_hold_out_more(corpus, count + 1)}"
-        )
-    return f"{text}; next: {_to_try(run, corpus, options, rates_tried)}"
+        why = in_languages("stop_too_few", why=why, recordings=counted(count, "held-out recording"))
+        return _then(why, _hold_out_more(corpus, count + 1))
+    return _then(why, _to_try(run, corpus, options, rates_tried))
 
 
-def _hold_out_more(corpus: Corpus, wanted: int = 2) -> str:
+def _then(why: Texts, following: Texts) -> Texts:
+    return in_languages("stop_next", why=why, next=following)
+
+
+def _as_clause(sentence: str) -> str:
+    """A sentence to go on from: without its full stop, and its first letter small."""
+    return f"{sentence[0].lower()}{sentence[1:]}".rstrip(".。")
+
+
+def _hold_out_more(corpus: Corpus, wanted: int = 2) -> Texts:
     """How to have that many held-out recordings: by naming them, where half are left to train on, else by adding."""
     count = len({clip.sound_group for clip in corpus.clips})
     if can_be_held_out(count, wanted):
-        return hold_out_more(count, wanted)["en"]
-    return f"{_more_recordings(corpus)}, so that {wanted} or more can be held out"
+        return hold_out_more(count, wanted)
+    return in_languages("stop_hold_out", recordings=_more_recordings(corpus), wanted=wanted)
 
 
-def _more_recordings(corpus: Corpus) -> str:
+def _more_recordings(corpus: Corpus) -> Texts:
     """What to add, without what is there."""
-    lacks = ["an hour"] if float(corpus.summary["seconds"]) < GOOD_SECONDS else []
-    lacks += ["several performers"] if int(corpus.summary.get("performers") or 0) < 2 else []
-    return f"more recordings ({', '.join(lacks)})" if lacks else "more recordings"
+    lacks = ["stop_hour"] if float(corpus.summary["seconds"]) < GOOD_SECONDS else []
+    lacks += ["stop_performers"] if int(corpus.summary.get("performers") or 0) < 2 else []
+    if not lacks:
+        return in_languages("stop_recordings")
+    return in_languages("stop_recordings_of", lacks=listed([in_languages(key) for key in lacks]))
 
 
-def _to_try(run: Run, corpus: Corpus, options: PocOptions, rates_tried: bool) -> str:
+def _to_try(run: Run, corpus: Corpus, options: PocOptions, rates_tried: bool) -> Texts:
     """What may lower the loss and was not done yet, most useful first, with the options to type."""
     tries = [_more_recordings(corpus), *_more_steps(run, options)]
     lower = float(f"{0.3 * run.recipe.training.learning_rate:.2g}")
     if not rates_tried:
-        tries.append(f"a lower learning rate (--set {RATE}={format_setting(lower)})")
-    return _any_of([*tries, "a smaller design"])
-
-
-def _any_of(tries: Sequence[str]) -> str:
-    return f"{', '.join(tries[:-1])} or {tries[-1]}"
+        tries.append(in_languages("stop_rate", option=f"--set {RATE}={format_setting(lower)}"))
+    return either([*tries, in_languages("stop_smaller")])
 
 
 def too_short(steps: int | None, cost: Mapping[str, Any]) -> bool:
@@ -184,15 +189,17 @@ def _took_all_steps(cost: Mapping[str, Any]) -> bool:
     return not cost.get("stopped_early") or bool(cost.get("stopped_for_time"))
 
 
-def _more_steps(run: Run, options: PocOptions) -> list[str]:
+def _more_steps(run: Run, options: PocOptions) -> list[Texts]:
     return [_longer(run, options)] if _took_all_steps(read_json(run.cost)) else []
 
 
-def _longer(run: Run, options: PocOptions) -> str:
+def _longer(run: Run, options: PocOptions) -> Texts:
     """More steps, with the option to type: at least as many as show something."""
     steps = max(MIN_STEPS, 2 * run.recipe.training.steps)
-    option = f"more than --hours {options.hours:g}" if options.hours else f"--set {STEPS}={steps}"
-    return f"more steps ({option})"
+    option: Texts | str = f"--set {STEPS}={steps}"
+    if options.hours:
+        option = in_languages("stop_more_hours", hours=f"{options.hours:g}")
+    return in_languages("stop_steps", option=option)
 
 
 def design_rows(runs: Mapping[str, Run], traced: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -101,9 +101,10 @@ def too_little_time(division: budget.Division, min_steps: int, seconds: float, g
     """Why a budget of `given` seconds, with `seconds` of it left, has no time for it, and the hours that would do."""
     least = least_steps(min_steps)
     needed = budget.least_seconds(lambda left: division.steps(left, short=True) >= least, seconds)
+    hours = hours_option((given + needed - seconds) * budget.RETRY_FACTOR)["en"]
     return (
         f"in this time {format_counted(division.steps(seconds, short=True), 'step')} would be left for each design, "
-        f"and {least} are needed; {hours_option((given + needed - seconds) * budget.RETRY_FACTOR)} would do"
+        f"and {least} are needed; {hours} would do"
     )
 
 

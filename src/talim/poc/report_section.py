@@ -96,6 +96,8 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     curve = decided["learning_curve"]
     stopped = next((row["stopped"] for row in stages if row["stopped"]), "")
     complete = stopped or any(row["name"] == LAST_STAGE for row in stages)
+    commands = _review_commands(folder, decided)
+    translated = translated_section(folder, decided, [*stages, *continuations], not complete)
     return {
         "unfinished": "" if complete else UNFINISHED,
         "time_note": decided["time_note"] if complete else unfinished_note(folder, decided),
@@ -104,12 +106,12 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         **{name: decided[name] for name in ("licence_use_note", "limitations")},
         "tuning_note": (decided.get("tuning") or {}).get("note"),  # none in files of earlier versions
         "tuning_rows": tuning_rows(folder),
-        "commands": _review_commands(folder, decided),
+        "commands": commands,
         "designs": [_design_row(row, decided["chosen"]) for row in decided["designs"]],
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),
         "learning_curve": curve,
         "curve_plots": curve_plots((curve or {}).get("points") or []),
-        "translated": translated_section(folder, decided, [*stages, *continuations], not complete),
+        "translated": translated | {"commands": commands},
     }
 
 

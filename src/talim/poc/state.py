@@ -15,10 +15,11 @@ from typing import Any
 from talim.atomic_io import friendly_os_errors, read_json, write_json
 from talim.errors import TalimError, UsageError
 from talim.experiments.tuning import RECORD
-from talim.html.formatting import format_duration, format_machine_price, format_percent
+from talim.html.formatting import format_duration, format_percent
 from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.reporting import run_results
+from talim.reporting.catalogue import machine_price
 from talim.run import POC_DECISIONS, POC_STAGE_CACHE
 
 STAGE_CACHE, TIME_LOG, METRICS_CACHE = POC_STAGE_CACHE, "time_log.json", "metrics_cache"
@@ -160,7 +161,7 @@ def time_note(what: str, seconds: float, price_per_hour: float | None, hours: fl
     if hours is not None:
         over = f", {format_percent(seconds / (hours * 3600) - 1)} more than given" if seconds > hours * 3600 else ""
         text += f" of the time budget of {format_duration(hours * 3600)}{over}"
-    return text + format_machine_price(seconds, price_per_hour)
+    return text + machine_price(seconds, price_per_hour)["en"]
 
 
 def unfinished_note(out: Path, decided: Mapping[str, Any]) -> str:

@@ -20,14 +20,14 @@ LANGUAGE = "ja"  # words/poc.LANGUAGE.json
 def translated_section(
     folder: Path, decided: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], unfinished: bool
 ) -> dict[str, Any]:
-    """The values of the template: {"begin", "stages", "table", "curve", "curve_title"}.
+    """The values of the template but for the commands: {"begin", "stages", "table", "curve", "curve_title", "people"}.
 
     `stages` are those of stages.json with the present answers of people, and the continuations.
     """
     texts = words(f"poc.{LANGUAGE}")
     chosen = decided["chosen"]
     result = read_result(folder / chosen["run"]) if chosen and (folder / chosen["run"]).is_dir() else None
-    stopped = [texts["stopped"].get(row["name"], texts["stopped"]["task"]) for row in stages if row.get("stopped")]
+    stopped = [row["stopped_ja"] for row in stages if row.get("stopped_ja")]  # none in files of earlier versions
     sentences = {
         "cost": _cost_sentences(texts, decided["designs"]),
         "quality": [] if result is None else _quality_sentences(texts, result, chosen["design"]),
@@ -47,8 +47,9 @@ def translated_section(
             for row in stages
         ],
         "table": _table(texts, decided["designs"], (chosen or {}).get("design")),
-        "curve_title": texts["curve"] if curve else "",
-        "curve": (curve.get("sentence_ja") or texts["curve_skipped"]) if curve else "",
+        "curve_title": texts["curve"],
+        "curve": curve.get("sentence_ja"),  # none in files of earlier versions
+        "people": texts["people"],
     }
 
 
@@ -91,7 +92,7 @@ def _task_sentences(texts: Mapping[str, Any], folder: Path, result: RunResults |
             )
     answer, said = task_stage.human_decision(folder, LANGUAGE)
     if answer is None:
-        said = [texts[said[0]], *said[1:], texts["people"]]
+        said = [texts[said[0]], *said[1:]]
     return [*(lines or [texts["adherence_unknown"]]), *said]
 
 

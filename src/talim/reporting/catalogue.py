@@ -9,13 +9,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from talim.html.formatting import NOT_KNOWN, format_ci, format_count, format_counted, format_duration
+from talim.html.formatting import (
+    NOT_KNOWN,
+    format_ci,
+    format_count,
+    format_counted,
+    format_duration,
+    format_duration_in_japanese,
+    format_number,
+)
 
 LANGUAGES = ("en", "ja")
 COMMAS = {"en": ", ", "ja": "、"}
 Texts = dict[str, str]  # by language
 _COUNTERS = {  # of Japanese, by the English noun
     "recording": "本",
+    "held-out recording": "本",
+    "training recording": "本",
     "generated clip": "件",
     "score": "個",
     "reviewer": "人",
@@ -29,6 +39,7 @@ _COUNTERS = {  # of Japanese, by the English noun
     "design": "種類の方式",
     "candidate": "件",
     "trial": "回",
+    "step": "ステップ",
 }
 
 
@@ -75,12 +86,15 @@ def duration(seconds: float | None) -> Texts:
     """`4 min 12 s` and `4分12秒`."""
     if seconds is None:
         return in_languages("not_known")
-    text = format_duration(seconds)
-    units = {" days": "日", " h": "時間", " min": "分", " s": "秒"}
-    japanese = text
-    for unit, name in units.items():
-        japanese = japanese.replace(unit, name)
-    return {"en": text, "ja": japanese.replace(" ", "")}
+    return {"en": format_duration(seconds), "ja": format_duration_in_japanese(seconds)}
+
+
+def machine_price(seconds: float, price_per_hour: float | None) -> Texts:
+    """`, which costs 0.25 at 0.50 per machine hour`, to follow a time; empty without a price."""
+    if price_per_hour is None:
+        return dict.fromkeys(LANGUAGES, "")
+    amount, price = (format_number(value, 2) for value in (seconds / 3600 * price_per_hour, price_per_hour))
+    return in_languages("machine_price", amount=amount, price=price)
 
 
 def device_name(device: str) -> Texts:
@@ -91,6 +105,11 @@ def device_name(device: str) -> Texts:
 def listed(texts: Sequence[Texts]) -> Texts:
     """Texts one after the other, with the commas of each language."""
     return {language: COMMAS[language].join(text[language] for text in texts) for language in LANGUAGES}
+
+
+def either(texts: Sequence[Texts]) -> Texts:
+    """`one, two or three`; a single one as it is."""
+    return in_languages("either", others=listed(texts[:-1]), last=texts[-1]) if len(texts) > 1 else texts[0]
 
 
 def join(sentences: Iterable[str], language: str) -> str:

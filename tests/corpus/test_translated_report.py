@@ -1,0 +1,127 @@
+"""The Japanese block of a corpus page: what was read, split, left out, what is missing of rights, and what to do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fixtures.importer_sources import own_folder
+from fixtures.japanese_block import foreign_words, untranslated
+from fixtures.prepared_corpus import make
+
+from talim.corpus import report
+from talim.corpus.manifest import Corpus
+from talim.corpus.recordings import GENERATED_COLUMN
+from talim.corpus.split import SPLIT_STRATEGIES
+from talim.corpus.translated_report import translated_report
+from talim.html.render import TEMPLATES, render
+
+NAMES = ["licence", "consent", "performer", "metadata.csv", "split", "text"]
+NAMES += ["CC0", "talim prepare", "talim train", "talim poc"]
+SKIPPED = (
+    {"file": "a.wav", "reason": "the same sound as b.wav", "copy_of": "b.wav"},
+    {"file": "c.wav", "reason": "AI-generated, by them", GENERATED_COLUMN: "them"},
+    {"file": "d.wav", "reason": "its licence (CC BY-NC 4.0) forbids commercial use"},
+    {"file": "e.wav", "reason": "not audio"},
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    place = tmp_path_factory.mktemp("recordings")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "MAX_AUDIO_PLAYERS", 1)
+        return make(own_folder(place), place.parent / "corpus")
+
+
+def page_of(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:
+    """The page with these facts instead of the corpus's own."""
+    monkeypatch.setattr(report, "MAX_AUDIO_PLAYERS", 0)
+    changed = replace(corpus, summary={**corpus.summary, **changes})
+    return render("corpus.html", stamp="", **report.template_values(changed))
+
+
+def told(corpus: Corpus, **changes: Any) -> dict[str, list[str]]:
+    facts = {**corpus.summary, **changes}
+    found = translated_report(facts, report.problem_counts(facts, facts["source_levels"]))
+    return {row["title"]: [*row["sentences"], *row["steps"]] for row in found["sections"]}
+
+
+def test_translated_report_of_a_full_corpus_leaves_no_english(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    rights = {
+        "licences": {"CC0": 1, "CC BY-NC 4.0": 1, "unknown": 1},
+        "consent": {"no": 1, "unknown": 2},
+        "sources": {},
+    }
+    pairs = [{"first": f"a{n}.wav", "second": f"b{n}.wav", "seconds": 4.0, "offset_seconds": 1.0} for n in range(10)]
+    changes = {"skipped": [*SKIPPED], "near_duplicates": pairs, "rights": rights, "silence_skipped_seconds": 75.0}
+    changes |= {"notes": [{"file": "unknown names", "note": "raga x"}], "ai_generated": {"left_out": 1, "used": ["a"]}}
+    changes["ai_generated"]["held_out"] = 0
+    split = {"relaxed": ["not by performer: x"], "gap": {"clips": 2, "recordings": 1, "seconds": 9.0}}
+    page = page_of(corpus, monkeypatch, **changes, split=corpus.summary["split"] | split)
+    names = [
+        *NAMES,
+        corpus.summary["missing_captions"]["file"],
+        "CC BY-NC 4.0",
+        *(pair[side] for pair in pairs for side in ("first", "second")),
+    ]
+    assert untranslated(page, names) == []
+    for text in (
+        "読み込めなかったファイルや除いたファイルは4個です。",
+        "ほかのファイルと同じ音のもの：1個。",
+        "そのほかの理由によるもの：1個。",
+        "無音の部分75秒も除きました。",
+        "ライセンス「CC BY-NC 4.0」：1本。",
+        "演奏者の同意の記録がないもの：2本。",
+        "演奏者が同意を断ったもの：1本。",
+        "同じ音を含むファイルが10組あります。",
+        "ほか2組",
+        "より厳しい分け方は、これらの録音ではできませんでした。",
+    ):
+        assert text in page, text
+
+
+def test_translated_report_says_what_is_missing_and_what_to_do(corpus: Corpus) -> None:
+    lines = told(corpus)
+    assert lines["読み込んだ音楽"][0].startswith("3本の録音から、合計")
+    assert "演奏者の同意の記録がないもの：3本。" in lines["権利"]
+    assert "演奏者の名前がないもの：2本。" in lines["権利"]
+    assert "録音の表（metadata.csv）の列 licence、consent、performer を埋める。" in lines["次にすること"]
+    assert lines["次にすること"][-2].startswith("直したら、同じ talim prepare をもう一度実行する。")
+    assert lines["同じ音を含むファイル"] == ["残したファイルの間に、同じ音はありません。"]
+
+
+def test_translated_report_of_a_complete_corpus_only_goes_on_to_training(corpus: Corpus) -> None:
+    rights = {"licences": {"CC0": 20}, "consent": {"signed form": 20}, "sources": {}}
+    split = corpus.summary["split"] | {"held_out": {"clips": 9, "recordings": 6, "seconds": 99.0}}
+    changes = {"rights": rights, "split": split, "seconds": 4000.0, "recordings_without_performer": 0}
+    lines = told(corpus, **changes, missing_captions=None, notes=[], skipped=[], silence_skipped_seconds=0.0)
+    assert lines["次にすること"] == ["学習に進む：talim train、または概念実証：talim poc。"]
+    assert lines["除いたもの"] == ["除いたファイルはありません。"]
+    assert "演奏者の同意は、すべての録音について記録があります。" in lines["権利"]
+
+
+@pytest.mark.parametrize("strategy", [*SPLIT_STRATEGIES, "metadata"])
+def test_translated_report_says_what_every_split_means(corpus: Corpus, strategy: str) -> None:
+    for validation, held_out in (("parts", 1), ("none", 2), ("recordings", 3)):
+        sides = {"held_out": {"clips": 9, "recordings": held_out, "seconds": 9.0}, "random_split_leakage": None}
+        sides["leakage"] = {"any": 0.5 if held_out > 1 else None}
+        split = corpus.summary["split"] | sides | {"strategy": strategy, "validation_from": validation}
+        lines = told(corpus, split=split)
+        assert len(lines["学習用とテスト用の分け方"]) == 6 - (validation == "recordings")
+        text = " ".join(line for each in lines.values() for line in each)
+        assert foreign_words(text, [*NAMES, corpus.summary["missing_captions"]["file"]]) == []
+
+
+def test_template_of_a_corpus_has_no_word_of_its_own_in_the_translation() -> None:
+    text = (TEMPLATES / "corpus.html").read_text("utf-8")
+    (body,) = re.findall(r"{% macro in_short\(told\) %}(.*?){% endmacro %}", text, re.DOTALL)
+    assert re.findall("[A-Za-z]+", re.sub(r"<[^>]*>", " ", re.sub(r"{{.*?}}|{%.*?%}", "", body))) == []
+
+
+def test_heads_of_the_translation_are_on_the_english_page(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = page_of(corpus, monkeypatch)
+    found = translated_report(corpus.summary, report.problem_counts(corpus.summary, []))["heads"]
+    assert [head for head in found if not re.search(rf">{re.escape(head)}</(?:h2|th)>", page)] == []
