@@ -113,6 +113,33 @@ def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None
     assert metadata == RecordingMetadata(NO_CAPTION, "none", recording="deep/a.b", licence="own", labels=Labels())
 
 
+@pytest.mark.parametrize(
+    ("performer", "licence", "consent", "expected"),
+    [
+        ("me", "my own recording", "", "own performance"),
+        ("自分", "自作", "", "own performance"),
+        ("kendim", "kendi kaydım", "unknown", "own performance"),
+        ("me; Rafiq", "my own recording", "", "unknown"),
+        ("me and Rafiq", "my own recording", "", "unknown"),
+        ("Rafiq", "my own recording", "", "unknown"),
+        ("", "my own recording", "", "unknown"),
+        ("me", "CC BY 4.0", "", "unknown"),
+        ("me", "my own recording", "refused", "refused"),
+    ],
+)
+def test_file_metadata_needs_no_consent_of_whoever_plays_alone_and_declares_it(
+    folder: Path, performer: str, licence: str, consent: str, expected: str
+) -> None:
+    row = {"performer": performer, "licence": licence, "consent": consent}
+    assert file_metadata(source(folder, "a.wav", row), {}, None).consent == expected
+
+
+def test_file_metadata_takes_the_own_consent_back_where_the_performer_is_edited(folder: Path) -> None:
+    file = source(folder, "a.wav", {"performer": "me", "licence": "my own recording"})
+    edited = {"performer": "Rafiq", "licence": "my own recording", "consent": "own performance"}
+    assert file_metadata(file, edited, None).consent == "unknown"
+
+
 @pytest.mark.parametrize("cell", ["", " ", "unknown", "Unknown", "N/A", "-", "null", "nan"])
 def test_file_metadata_treats_missing_value_cells_as_unknown(folder: Path, cell: str) -> None:
     rows = rows_of(table(folder, f"file_name,performer,text\na.wav,{cell},x\n"))

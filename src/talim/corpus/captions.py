@@ -18,12 +18,13 @@ from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels, labels_in_range, parse_labels, without_wrong_numbers
 from talim.corpus.manifest import UNKNOWN
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
-from talim.corpus.split_groups import SPLIT_COLUMN
+from talim.corpus.split_groups import OWN_NAME, SPLIT_COLUMN, performers
 from talim.corpus.tables import guard_formula
 from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError
 from talim.html.formatting import format_count, format_counted
 from talim.inside_folder import read_inside
+from talim.licences import is_own_declaration
 
 LONG_CAPTION = 2000  # characters; the text encoders of the bases read some 250 to 500 words
 _SHOWN_FILES = 4
@@ -31,6 +32,7 @@ MAX_TEXT_BYTES = 1_000_000  # of a .txt beside a recording
 NO_CAPTION = ""  # trained on with the null condition
 PLACEHOLDER = "a recording of music"  # that earlier versions wrote where there was none
 BUILT_FROM_LABELS = "built from labels"
+OWN_CONSENT = "own performance"  # of recordings by nobody but the one whose own they are declared to be
 EDITABLE_COLUMNS = ("file_name", "text", "performer", "recording", "licence", "source", "consent")
 TEXT_COLUMNS = ("text", "caption", "description", "prompt")
 COLUMN_ALIASES = {
@@ -93,6 +95,9 @@ def file_metadata(file: SourceFile, edited: Mapping[str, str], caption: str | No
         column for name, columns in COLUMN_ALIASES.items() for column in columns if cells.get(column) == fields[name]
     }
     used |= {*TEXT_COLUMNS, *BEAT_CHORD_COLUMNS, SPLIT_COLUMN}
+    if fields["consent"] in (UNKNOWN, OWN_CONSENT):  # the latter stays in the corpus's table when a performer is edited
+        by_oneself = performers(fields["performer"]).keys() == {OWN_NAME} and is_own_declaration(fields["licence"])
+        fields["consent"] = OWN_CONSENT if by_oneself else UNKNOWN
     labels = parse_labels(cells)
     notes = [*faults.values()]
     text, origin, passed_over = _caption(file, edited, labels, caption, notes)
