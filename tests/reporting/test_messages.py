@@ -15,7 +15,12 @@ SUMMARY: dict[str, Any] = {
     "clips": 1,
     "recordings": 1,
     "seconds": 60.0,
-    "split": {"strategy": "blocks", "train": {"clips": 3}, "validation": {"clips": 2}, "held_out": {"clips": 1}},
+    "split": {
+        "strategy": "blocks",
+        "train": {"clips": 3, "recordings": 1},
+        "validation": {"clips": 2, "recordings": 1},
+        "held_out": {"clips": 0, "recordings": 0},
+    },
     "rights": {"licences": {"CC0": 1}},
     "near_duplicates": [],
     "skipped": [{"file": "a\nb.wav", "reason": "no sound"}],
@@ -28,9 +33,9 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
     assert "1 clip of 1 recording, 1.0 minutes" in text
     assert "1 recordings" not in text
     assert (
-        "3 clips to train on, 2 to choose by (validation), 1 to test with (held out), split by blocks"
-        in text.splitlines()
-    )
+        "3 clips of 1 recording to train on, 2 clips of 1 recording to choose by (validation), 0 clips to test with "
+        "(held out), split by blocks"
+    ) in text.splitlines()
     split = SUMMARY["split"] | {"explanation": "Kept for the test, never trained on: a."}
     shared = messages.corpus_message(SUMMARY | {"split": split, "source_levels": [{}, {}]}, Path("corpus"))
     assert shared.startswith("1 clip of 1 recording in 2 files, 1.0 minutes")
@@ -40,6 +45,13 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
     doubt = {"file": "unknown names", "note": "raga 'Yamna' (2 recordings): did you mean Yaman?"}
     doubted = messages.corpus_message(SUMMARY | {"notes": [doubt]}, Path("corpus")).splitlines()
     assert "unknown name, in captions as written: raga 'Yamna' (2 recordings): did you mean Yaman?" in doubted
+
+
+@pytest.mark.parametrize(("trained", "told"), [(2, True), (3, False), (6, False)])
+def test_corpus_message_says_where_few_recordings_are_learned_from(trained: int, told: bool) -> None:
+    split = SUMMARY["split"] | {"train": {"clips": 22, "recordings": trained}}
+    text = messages.corpus_message(SUMMARY | {"recordings": 6, "split": split}, Path("corpus"))
+    assert (f"note: only {trained} of 6 recordings are learned from, as the others are kept for " in text) == told
 
 
 def test_corpus_message_names_what_has_no_caption_and_the_table_in_use() -> None:

@@ -38,9 +38,9 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
         f"{formatting.format_counted(summary['clips'], 'clip')} of "
         f"{formatting.format_counted(summary['recordings'], 'recording')}{_in_files(summary)}, "
         f"{float(summary['seconds']) / 60:.1f} minutes",
-        f"{formatting.format_counted(split['train']['clips'], 'clip')} to train on, {split['validation']['clips']} to "
-        f"choose by (validation), {split['held_out']['clips']} to test with (held out), split by {split['strategy']}",
-        *filter(None, [split.get("explanation")]),
+        f"{_side(split['train'])} to train on, {_side(split['validation'])} to choose by (validation), "
+        f"{_side(split['held_out'])} to test with (held out), split by {split['strategy']}",
+        *filter(None, [split.get("explanation"), _little_training(summary)]),
         *([f"note: {note}. {COMPARISON_SENTENCE}"] if note else []),
         "licences: "
         + ", ".join(f"{name}{licence_remark(name)} ({n})" for name, n in summary["rights"]["licences"].items()),
@@ -58,6 +58,22 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     train = f"talim train --corpus {shlex.quote(str(out))} --out {shlex.quote(str(run))}"
     lines += [f"page: {out / 'report' / 'index.html'}", f"next: {train}"]
     return "\n".join(lines)
+
+
+def _side(amount: Mapping[str, Any]) -> str:
+    clips = formatting.format_counted(amount["clips"], "clip")
+    return f"{clips} of {formatting.format_counted(amount['recordings'], 'recording')}" if amount["clips"] else clips
+
+
+def _little_training(summary: Mapping[str, Any]) -> str:
+    """A note where fewer than half of the recordings are learned from."""
+    trained, recordings = summary["split"]["train"]["recordings"], summary["recordings"]
+    if 2 * trained >= recordings:
+        return ""
+    return (
+        f"note: only {trained} of {formatting.format_counted(recordings, 'recording')} are learned from, as the others "
+        "are kept for validation and the test; --held-out NAME chooses a test of one recording"
+    )
 
 
 def _in_files(summary: Mapping[str, Any]) -> str:
