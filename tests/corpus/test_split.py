@@ -34,6 +34,7 @@ from talim.corpus.split import (
 )
 from talim.corpus.split_groups import SplitItem, assign_groups, performers
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 from talim.reporting.messages import corpus_message
 
 
@@ -397,8 +398,7 @@ def test_prepare_stores_and_shows_the_three_sides(tmp_path: Path, make_recording
     assert split["validation"]["clips"] == len(corpus.validation)
     assert Corpus.load(tmp_path / "corpus").validation == corpus.validation
     text = corpus_message(corpus.summary, tmp_path / "corpus")
-    assert f"{len(corpus.validation)} clips of " in text
-    assert " to choose by (validation)" in text
+    assert f"{format_counted(len(corpus.validation), 'clip')} of 1 recording to choose by (validation)" in text
     assert (
         f"Validation, where weights and designs are chosen, never trained on: {corpus.validation[0].recording}" in text
     )
