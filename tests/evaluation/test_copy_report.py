@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from research.validation.inserted_copies import RATE_HZ
 from talim.audio import Audio, list_audio_files, write
 from talim.errors import TalimError
 from talim.evaluation import copy_report
-from talim.evaluation.copy_scores import copies_sentence
+from talim.evaluation.copy_scores import copies_as_dict, copies_sentence
 from talim.metrics import audio_matching
 from talim.metrics.cache import MetricCache
 from talim.synthesis.performer import perform
@@ -53,8 +54,31 @@ def test_find_copies_in_folders_inserted_passage_is_named_with_its_source(place:
     assert "copied.wav: a copy" in text
     assert "new.wav: no copy" in text
     assert found["warning"].startswith(f"1 file is AI-generated: {place / 'training' / '3.wav'}, by the tags")
-    assert "Of the training recordings, 1 file is AI-generated" in text
+    page, folder = " ".join(text.split()), place / "training"
+    assert f"Of the recordings in {folder}, 1 file is AI-generated" in page
+    assert f"1 of 2 checked clips contains a passage of a recording in {folder};" in page
+    assert (
+        "The sound was compared, also shifted in pitch, stretched in time or filtered. A passage is called a copy"
+        in page
+    )
+    assert "if it is so similar that only one in 100 clips that copy nothing has one like it by chance: listen" in page
+    assert f"compared with 12 recordings in {folder}." in page
+    assert "training recording" not in page
+    assert "token" not in page
     assert len(list((place / "kept").rglob("print-*/*.npy"))) == 14
+
+
+@pytest.mark.parametrize(
+    ("compared", "said"),
+    [
+        (["copied_sound", "copied_tokens"], "filtered, and the runs of codec tokens."),
+        (["copied_tokens"], "The runs of codec tokens were compared, not the sound."),
+        ([], "Not checked for passages copied from the training recordings: why. </p>"),
+    ],
+)
+def test_page_of_copies_says_what_was_compared(compared: list[str], said: str) -> None:
+    copies: dict[str, Any] = {**copies_as_dict({"a": None}, {"a": 9.0}, [], 20, "why"), "compared": compared}
+    assert said in " ".join(copy_report.copy_report(copies).split())
 
 
 def test_find_copies_again_compares_no_training_recordings_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +100,8 @@ def test_find_copies_in_a_folder_without_audio_says_so(
     folders[which].mkdir()
     if name:
         (folders[which] / name).write_text("x")
-    with pytest.raises(TalimError, match=f"mine: {reason}; name a folder with the (pieces|training)"):
-        copy_report.find_copies_in_folders(*folders, tmp_path / "out")
+    with pytest.raises(TalimError, match=f"mine: {reason}; name a folder with the (pieces|recordings)"):
+        copy_report.find_copies_in_folders(folders[0], folders[1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -113,8 +137,13 @@ def test_find_copies_of_continuations_compares_only_what_was_generated(
 
 def test_find_copies_too_few_recordings_raises(place: Path) -> None:
     training = list_audio_files(place / "training")
-    with pytest.raises(TalimError, match="1 clip and 1 training recording:"):
+    with pytest.raises(
+        TalimError, match=r"0\.wav: one recording is not enough\. What counts as a copy .* two at least"
+    ) as one:
         copy_report.find_copies(training[:1], training[:1], MetricCache(None))
+    assert "hold audio" not in str(one.value)
+    with pytest.raises(TalimError, match="a clip and recordings to compare it with are needed"):
+        copy_report.find_copies([], training, MetricCache(None))
 
 
 def test_find_copies_in_folders_missing_folder_raises(place: Path) -> None:

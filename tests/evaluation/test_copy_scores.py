@@ -156,6 +156,17 @@ def test_copies_sentence_says_which_training_music_was_not_at_hand() -> None:
     assert copy_scores.copies_sentence(copies).endswith("of a training recording; 2 files are elsewhere.")
 
 
+def test_copies_sentence_of_a_folder_calls_nothing_a_training_recording() -> None:
+    rows = [{"copied": False, "match": {}}, {"copied": None, "match": None, "seconds": 9.0}]
+    assert copy_scores.copies_sentence({"null_clips": 99, "clips": rows, "folder": "takes"}) == (
+        "None of 1 checked clip contains a passage of a recording in takes; 1 clip could not be checked: no recording, "
+        "other than what the clip itself comes from, lasts the 4 s of a passage."
+    )
+    assert copy_scores.copies_sentence({"clips": rows[1:], "folder": "takes"}).startswith(
+        "Not checked for passages copied from the recordings in takes: no recording, other"
+    )
+
+
 def test_copies_sentence_says_where_the_rate_of_false_alarms_is_extrapolated() -> None:
     copies = {"copied": 0, "clips": [{"copied": False, "match": {}}]}
     said = "copies nothing is called a copy by mistake, a rate that is estimated from only 20 such clips"

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from talim.audio import Audio
 from talim.evaluation import score_table
 from talim.evaluation.clip_measures import MEASURE_DESCRIPTIONS, ClipMeasures
 from talim.evaluation.intervals import Effect, mean_interval
@@ -195,6 +196,38 @@ def test_separation_of_a_score_of_single_clips_is_paired_by_recording(
     row = score_table.score_row(measure, estimates[1], estimates[0], estimates[1])
     assert (None if row.separation_p is None else row.separation_p < 0.05) is told
     assert row.per_prompt == tuple(base)
+
+
+@pytest.mark.parametrize(
+    ("clips", "error", "too_few"),
+    [(2, 0.1, ["value", "baseline"]), (8, 0.1, ["reference"]), (12, 0.1, []), (12, 1e4, ["value"])],  # 2: no halves
+)
+def test_distances_of_few_clips_say_which_values_are_too_few_to_tell(
+    clips: int, error: float, too_few: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    monkeypatch.setattr(score_table, "EMBEDDINGS", ["timbre"])
+    monkeypatch.setattr(score_table.embeddings, "load", lambda name: name)
+    monkeypatch.setattr(score_table.embeddings, "typical_spread", lambda name: 1.0)
+    drawn = iter([rng.normal(shift, 1.0, (clips, 4)) for shift in (0.0, 3.0, 3.0)])
+    monkeypatch.setattr(score_table.embeddings, "embed", lambda *_: next(drawn))
+    silence = [Audio(np.zeros((1, 8), np.float32), 8)] * clips
+    found = (error, clips - 1)
+    monkeypatch.setattr(score_table.distribution_distances, "jackknife_by_recording", lambda *_: found)
+    real, generated, base = (ClipSet(silence, [], [f"r{n}" for n in range(clips)]) for _ in range(3))
+    rows, _ = score_table.distance_rows(real, generated, base, MetricCache(None), rng)
+    distance = rows[0]
+    assert list(distance.too_few_clips) == too_few
+    assert distance.sentence.count("(too few clips to tell)") == len(too_few)
+
+
+def test_a_distance_of_too_few_clips_says_so_beside_its_value() -> None:
+    measure = score_table.Measure("kernel_distance_pitch", "lower_is_better", "0 up", "distance")
+    few = ["value", "baseline"]
+    row = score_table.score_row(measure, score_table.Estimate(-0.31, None, 2), 2.0, 7.0, too_few_clips=few)
+    assert row.sentence == (
+        "distance: too few clips to tell (0 up); real music 2, the base alone 7 (too few clips to tell)"
+    )
 
 
 def test_a_kernel_distance_below_zero_is_not_told_as_one() -> None:

@@ -18,6 +18,7 @@ from talim.reporting.sample_changes import (
     SAME,
     TOO_FEW,
     UNCLEAR,
+    VERDICTS,
     WORSE,
     distances_note,
     got_worse,
@@ -128,6 +129,29 @@ def test_a_distance_below_zero_is_told_as_none() -> None:
     (change,) = sample_changes(scores(row("kernel_distance_pitch", "lower_is_better", -0.4, 3.0, -0.1, (3.4, 0.1, 8))))
     assert change.values == ("not distinguishable from 0", "3", "not distinguishable from 0")
     assert "(untrained base 3, real music not distinguishable from 0)" in change.text
+
+
+def test_distances_of_two_clips_are_too_few_to_tell_and_never_the_same() -> None:
+    few = {"too_few_clips": ["value", "baseline", "reference"]}
+    timbre = row("kernel_distance_timbre", "lower_is_better", -0.4, 65.9, 62.1) | few
+    pitch = row("kernel_distance_pitch", "lower_is_better", -0.4, -3.0, 73.3) | few
+    rhythm = row("kernel_distance_rhythm", "lower_is_better", 4.02, 4.01, None) | few
+    found = scores(timbre, pitch, rhythm, generated=2)
+    cells = [(*change.values, VERDICTS[change.verdict]) for change in sample_changes(found)]
+    assert cells == [
+        ("too few clips to tell", "65.9 (too few clips to tell)", "62.1 (too few clips to tell)", "cannot be told"),
+        ("too few clips to tell", "too few clips to tell", "73.3 (too few clips to tell)", "cannot be told"),
+        ("4 (too few clips to tell)", "4 (too few clips to tell)", "", "cannot be told"),
+    ]
+    assert "none of" not in samples_sentence(found)["en"]
+    assert "差がありません" not in samples_sentence(found)["ja"]
+    assert "Too few clips to tell: fewer than 6 in a set, or" in DISTANCES
+
+
+def test_distances_below_zero_of_many_recordings_show_no_difference() -> None:
+    both = row("kernel_distance_pitch", "lower_is_better", -0.4, -0.1, 0.2, (0.3, 0.01, 8))
+    assert [change.verdict for change in sample_changes(scores(both))] == [UNCLEAR]
+    assert [change.verdict for change in sample_changes(scores(both | {"gain": None}))] == [TOO_FEW]
 
 
 def test_samples_sentence_of_nothing_is_no_clearance() -> None:

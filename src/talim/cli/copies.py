@@ -16,7 +16,12 @@ EXAMPLE = "Example: `talim copies my-samples my-recordings --out my-copies`"
 
 def copies(
     clips: Annotated[Path, typer.Argument(help="A clip or a folder of clips.")],
-    training: Annotated[Path, typer.Argument(help="Folder of the training recordings.")],
+    training: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of the recordings to compare with, for example those that an adapter was trained on."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for copies.json and copies.html.")],
     cache: Annotated[
         Path | None,
@@ -28,19 +33,19 @@ def copies(
     seed: SeedOption = 0,
     json_: JsonOption = False,
 ) -> None:
-    """Find passages copied from training recordings, by audio fingerprint.
+    """Find passages copied from a folder's recordings, by audio fingerprint.
 
     Exit status 1 if there are any, or if clips could not be checked.
     """
     early_checks.require_path(clips, "a clip or a folder of clips")
-    early_checks.require_path(training, "the training recordings")
-    begin(f"comparing {clips} with the training recordings in {training}")
+    early_checks.require_path(training, "the recordings to compare with")
+    begin(f"comparing {clips} with the recordings in {training}")
     from talim.evaluation.copy_report import find_copies_in_folders
     from talim.evaluation.copy_scores import copies_sentence
 
     result = find_copies_in_folders(clips, training, out, cache or out / "metrics_cache", seed, progress.default())
     page = out / "copies.html"
-    warning = f"warning: of the training recordings, {result['warning']}\n" if result["warning"] else ""
+    warning = f"warning: of the recordings in {training}, {result['warning']}\n" if result["warning"] else ""
     show(result, json_, f"{copies_sentence(result)}\n{warning}page: {page}")
     if result["copied"] or result["checked"] < len(result["clips"]):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`talim copies`: which clips contain passages of the training recordings, with the passages to listen to."""
+"""`talim copies`: which clips contain passages of a folder's recordings, with the passages to listen to."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def find_copies_in_folders(
     `cache` is a folder that keeps fingerprints between calls. TalimError for folders that do not exist or hold too
     few files.
     """
-    files = _audio_files(clips, "pieces to look for copies in"), _audio_files(training, "training recordings")
+    files = _audio_files(clips, "pieces to look for copies in"), _audio_files(training, "recordings")
     result = find_copies(*files, MetricCache(cache), seed, progress)
+    result["folder"] = str(training)
     result["warning"] = real_music_warning(files[1], "they are searched as if they were recordings")
     write_json(out / "copies.json", result)
     write_text(out / "copies.html", copy_report(result))
@@ -57,15 +58,17 @@ def find_copies(
     blocks; of a continuation that begins with the phrase given, by its tags, only what was generated is compared, and
     `continuations` counts them. TalimError for no clips or fewer than two recordings.
     """
-    if not clips or len(training) < 2:
+    if not clips or not training:
+        raise TalimError("a clip and recordings to compare it with are needed")
+    if len(training) == 1:
         raise TalimError(
-            f"{format_counted(len(clips), 'clip')} and {format_counted(len(training), 'training recording')}: at least "
-            "1 and 2 are needed, "
-            "the recordings to measure what unrelated ones share; name folders that hold audio files"
+            f"{training[0]}: one recording is not enough. What counts as a copy is told by how much two recordings "
+            "have in common of which neither copies the other, so there have to be two at least: name a folder with "
+            "this one and others of the same kind of music"
         )
     progress = progress or Progress()
     key = _key_of(training, cache)
-    read = counted(training, len(training), progress, "reading training recordings")
+    read = counted(training, len(training), progress, "reading recordings")
     prints = (fingerprint_of_file(path, cache) for path in read)
     sources = audio_matching.build_reference_audio(prints, progress=progress)
     given = [given_seconds(FileAudio(path).tags()) for path in clips]
@@ -89,6 +92,7 @@ def find_copies(
         matches[str(path)] = match
     reason = _shortfall(len(null), clip_seconds) if enough else copy_scores.too_short([*lengths.values()])
     result = copy_scores.copies_as_dict(matches, lengths, training, len(null), reason)
+    result["compared"] = ["copied_sound"]
     result["continuations"] = sum(start > 0 for start in given)
     result["clips"].sort(key=lambda row: row["match"]["p_value"] if row["match"] else 2.0)
     return result
@@ -99,7 +103,7 @@ def _shortfall(stretches: int, clip_seconds: float) -> str:
     if stretches >= MIN_NULL_CLIPS:
         return ""
     of = (
-        f"stretches of the training recordings, each as long as a clip ({clip_seconds:.3g} s) and each compared with "
+        f"stretches of the recordings, each as long as a clip ({clip_seconds:.3g} s) and each compared with "
         f"others of at least {audio_matching.PASSAGE_SECONDS:g} s"
     )
     return f"{copy_scores.null_needed(of, stretches)}: give more or longer recordings"
@@ -123,7 +127,7 @@ def _null_similarities(
         for start in range(0, max(1, fingerprint.shape[1] - frames + 1), frames)
     ]
     drawn = [segments[index] for index in rng.permutation(len(segments))[:MAX_NULL_CLIPS]]
-    of = format_counted(len(sources.prints), "training recording")
+    of = format_counted(len(sources.prints), "recording")
     progress.log(
         f"first, what unrelated music has in common, by which a copy is told: {format_counted(len(drawn), 'segment')} "
         f"of {frames * audio_matching.HOP_SECONDS:.3g} s of {of}, each compared with the others"
@@ -134,7 +138,7 @@ def _null_similarities(
         return np.array([] if match is None else [match.similarity])
 
     found = []
-    for n, start in counted(drawn, len(drawn), progress, "segments of training recordings compared with the others"):
+    for n, start in counted(drawn, len(drawn), progress, "segments of recordings compared with the others"):
         identity = f"null/{audio_matching.VERSION}/{frames}/{n}/{start}"
         found.append(cache.get_by_key(key, identity, lambda at=(n, start): similarities(*at)))
     return np.concatenate(found)

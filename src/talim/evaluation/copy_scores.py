@@ -87,7 +87,9 @@ def copy_scores(
     of_sound = matches["copied_sound"]
     reason = of_sound if isinstance(of_sound, str) else ""
     null_clips = len(real.clips) if isinstance(of_sound, str) else of_sound.null_clips
-    return rows, copies_as_dict(dict(zip(lengths, best_matches, strict=True)), lengths, training, null_clips, reason)
+    found = copies_as_dict(dict(zip(lengths, best_matches, strict=True)), lengths, training, null_clips, reason)
+    found["compared"] = [name for name, each in matches.items() if not isinstance(each, str)]
+    return rows, found
 
 
 def _p_value(match: CopyMatch) -> float:
@@ -127,7 +129,12 @@ def copies_as_dict(
 
 
 def copies_sentence(copies: Mapping[str, Any]) -> str:
-    """What the search for copied passages found in how many clips; says so if some or all could not be checked."""
+    """What the search for copied passages found in how many clips; says so if some or all could not be checked.
+
+    `folder` of `copies` is where the recordings are, where it is not known that they were trained on.
+    """
+    folder = copies.get("folder")
+    source, sources = (f"recording{s} in {folder}" if folder else f"training recording{s}" for s in ("", "s"))
     clips = copies.get("clips") or []
     checked = [row for row in clips if row["copied"] is not None and row["match"] is not None]
     reasons = "; ".join(
@@ -135,10 +142,10 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
     )
     if not checked:
         none = reasons or "there is no clip"
-        return f"Not checked for passages copied from the training recordings: {none}{_left_out(copies)}."
+        return f"Not checked for passages copied from the {sources}: {none}{_left_out(copies)}."
     copied = sum(row["copied"] for row in checked)
     have = "contains a passage" if copied <= 1 else "contain passages"
-    text = f"{copied or 'None'} of {format_counted(len(checked), 'checked clip')} {have} of a training recording"
+    text = f"{copied or 'None'} of {format_counted(len(checked), 'checked clip')} {have} of a {source}"
     if reasons:
         text += f"; {format_counted(len(clips) - len(checked), 'clip')} could not be checked: {reasons}"
     null = copies.get("null_clips")
@@ -156,10 +163,10 @@ def reasons_not_checked(rows: Sequence[Mapping[str, Any]], reason: str = "") -> 
     if not rows or reason:
         return [reason] * bool(rows)
     short = [row["seconds"] for row in rows if row["seconds"] < audio_matching.MIN_CLIP_SECONDS]
-    reasons = [too_short(short)] * bool(short)
+    reasons = [too_short(short)] if short else []
     if len(short) < len(rows):
         lasting = f"lasts the {audio_matching.PASSAGE_SECONDS:g} s of a passage"
-        reasons.append(f"no training recording, other than what the clip itself comes from, {lasting}")
+        reasons.append(f"no recording, other than what the clip itself comes from, {lasting}")
     return reasons
 
 

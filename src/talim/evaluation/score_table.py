@@ -33,7 +33,12 @@ UNIT_RANGES = {
         ("per second", "cents", "fraction per minute", "standard deviations", DISTANCE_UNIT), intervals.NOT_NEGATIVE
     ),
 }
+TOO_FEW_CLIPS = "too few clips to tell"
 FEW_CLIPS = 20  # distances from fewer clips come with a warning
+# From fewer clips a distance is mostly chance: between sets of one law its standard deviation is 9 to 13 with 4 clips
+# and 6 to 8 with 6 (docs/reports/distance-bias.md: the errors of the means times the root of 200 draws), and two
+# traditions are 18 apart in rhythm.
+FEWEST_CLIPS = 6
 SPLIT_REQUIREMENT = "two halves of whole recordings need two clips or more each"
 
 
@@ -71,7 +76,8 @@ class ScoreRow:
     None where that is not known. `resynthesis` is a distance's value for real music that went through the base's codec:
     nothing that the base generates can be expected to be nearer. `separation_p` is the p value of real held-out music
     being told from the base by this score. `per_prompt` and `baseline_per_prompt` are its values by prompt, with the
-    adapter and without, for scores of single clips.
+    adapter and without, for scores of single clips. `too_few_clips` names those of value, reference and baseline of a
+    distance that come from fewer than FEWEST_CLIPS clips, and a value that may be 0 as well as that of real music.
     """
 
     name: str
@@ -93,6 +99,7 @@ class ScoreRow:
     undecided: str = ""  # why it can decide nothing
     per_prompt: Sequence[float] = ()
     baseline_per_prompt: Sequence[float] = ()
+    too_few_clips: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,9 @@ def distance_rows(
         if resynthesis is not None and len(resynthesis.clips) > 1:
             through = embeddings.embed(resynthesis.clips, extractor, cache) / spread
             limit = _set_distance(units[0], through, real.recordings, resynthesis.recordings)
-            row = with_resynthesis(row, limit, _format_distance(limit))
+            row = with_resynthesis(
+                row, limit, format_distance(limit, _format_value(limit), "value" in row.too_few_clips)
+            )
         if base is not None:
             row = replace(row, separation_p=_separation_of_sets(_set_distance, sets, units))
         rows.append(row)
@@ -256,7 +265,11 @@ def _distance_row(
     meaning = f"distance of the clips to the real music in {name}"
     measure = Measure(f"{KERNEL_DISTANCE}{name}", "lower_is_better", DISTANCE_UNIT, meaning)
     estimate = Estimate(value, interval, len(generated_rows))
-    row = score_row(measure, estimate, reference, baseline, reference_requirement=SPLIT_REQUIREMENT)
+    pairs = {"value": rows[:2], "reference": halves or (), "baseline": [real_rows, *base_rows] if base else ()}
+    few = [part for part, pair in pairs.items() if pair and min(map(len, pair)) < FEWEST_CLIPS]
+    if interval and reference is not None and interval[0] <= 0 < reference <= interval[1]:
+        few = ["value", *(part for part in few if part != "value")]
+    row = score_row(measure, estimate, reference, baseline, reference_requirement=SPLIT_REQUIREMENT, too_few_clips=few)
     return _with_gain(row, gain), gain
 
 
@@ -353,12 +366,13 @@ def score_row(
     baseline: Estimate | float | None = None,
     *,
     reference_requirement: str = "",
+    too_few_clips: Sequence[str] = (),
 ) -> ScoreRow:
     """A row with its sentence. `reference_requirement` says what a missing reference would have needed."""
     name, direction, unit, meaning = measure
     bounds = UNIT_RANGES.get(unit, intervals.UNBOUNDED)
     low, high = intervals.within(estimate.ci95, bounds) if estimate.ci95 else (None, None)
-    gain, more = None, dict[str, Any](per_prompt=estimate.per_clip)
+    gain, more = None, dict[str, Any](per_prompt=estimate.per_clip, too_few_clips=too_few_clips)
     if isinstance(baseline, Estimate):
         more["baseline_per_prompt"] = baseline.per_clip
         if isinstance(reference, Estimate):
@@ -367,10 +381,13 @@ def score_row(
         gain = paired_gain(estimate, baseline, target if target is None or np.isfinite(target) else None, direction)
     reference, baseline = (part.value if isinstance(part, Estimate) else part for part in (reference, baseline))
     note = f" ({reference_requirement})" if reference is None and reference_requirement else ""
-    show = _format_distance if name.startswith(KERNEL_DISTANCE) else _format_value
-    sentence = f"{meaning}: {show(estimate.value)} ({unit}); real music {show(reference)}{note}"
+    values = {"value": estimate.value, "reference": reference, "baseline": baseline}
+    shown = {part: _format_value(each) for part, each in values.items()}
+    if name.startswith(KERNEL_DISTANCE):
+        shown = {part: format_distance(values[part], text, part in too_few_clips) for part, text in shown.items()}
+    sentence = f"{meaning}: {shown['value']} ({unit}); real music {shown['reference']}{note}"
     if baseline is not None:
-        sentence += f", the base alone {show(baseline)}"
+        sentence += f", the base alone {shown['baseline']}"
     row = ScoreRow(name, estimate.value, low, high, estimate.n, reference, baseline, direction, unit, sentence, **more)
     return _with_gain(row, gain)
 
@@ -391,9 +408,13 @@ def _format_value(value: float | None) -> str:
     return "not measured" if value is None or not np.isfinite(value) else f"{value:.3g}"
 
 
-def _format_distance(value: float | None) -> str:
-    """An unbiased estimate of a distance is below 0 by chance where there is next to no distance."""
-    return NO_DISTANCE if value is not None and value < 0 else _format_value(value)
+def format_distance(value: float | None, text: str, too_few_clips: bool = False) -> str:
+    """The `text` of a distance: an unbiased estimate is below 0 by chance where there is next to no distance."""
+    if value is None:
+        return text
+    if value < 0:
+        return TOO_FEW_CLIPS if too_few_clips else NO_DISTANCE
+    return f"{text} ({TOO_FEW_CLIPS})" if too_few_clips else text
 
 
 def mean_over_recordings(values: Sequence[float], recordings: Sequence[str]) -> Estimate:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from talim.evaluation.intervals import Effect
+from talim.evaluation.score_table import FEWEST_CLIPS, format_distance
 from talim.experiments.effects import holm_adjusted
 from talim.html.formatting import NOT_KNOWN, format_number, format_percent
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
@@ -31,13 +32,14 @@ COLUMNS = ("In the generated audio", "with the adapter", "untrained base", "real
 
 
 DISTANCES = (
-    "A distance of 0 means that two sets of music cannot be told apart. That of real music is between one half of the "
-    "held-out recordings and the other: nearer than that nothing can be expected to come."
+    "A distance of 0 is that of two sets of clips of the same music. That of real music is between one half of the "
+    "held-out recordings and the other: nothing can be expected to come nearer, and what seems to is chance. Too few "
+    f"clips to tell: fewer than {FEWEST_CLIPS} in a set, or an interval that holds both 0 and the value of real music."
 )
 
 
 def _distance(value: float) -> str:
-    return "not distinguishable from 0" if value < 0 else format_number(value, 1)  # below 0 by chance
+    return format_distance(value, format_number(value, 1))
 
 
 _SHOWN = {
@@ -85,8 +87,9 @@ def sample_changes(
 ) -> list[SampleChange]:
     """The scores of scores.json that were measured with and without the adapter, in the order of `names`.
 
-    Values that look the same at the printed precision are the same. A score that says that it can decide nothing is
-    left out; the table of scores has it, with the reason.
+    Values that look the same at the printed precision are the same, but for distances of too few clips and pairs of
+    distances of which neither is told from 0. A score that says that it can decide nothing is left out; the table of
+    scores has it, with the reason.
     """
     rows = {row.get("name"): row for row in scores.get("scores") or [] if isinstance(row, dict)}
     measured = {
@@ -115,17 +118,23 @@ def _change(
     name, show = named
     value, baseline = float(row["value"]), float(row["baseline"])
     reference = _number(row.get("reference"))
-    after, before = (_distance_from_goal(each, row, reference) for each in (value, baseline))
-    if show(value) == show(baseline) or after == before:
+    gap, base_gap = (_distance_from_goal(each, row, reference) for each in (value, baseline))
+    few = row.get("too_few_clips") or ()
+    not_told = {"value", "baseline"} & {*few} or (show is _distance and max(value, baseline) < 0)
+    if not not_told and (show(value) == show(baseline) or gap == base_gap):
         verdict = SAME
     elif effect is None:
         verdict = TOO_FEW
-    elif p_value <= ALPHA and (effect.mean > 0) == (after < before):
-        verdict = BETTER if after < before else WORSE
+    elif show(value) != show(baseline) and p_value <= ALPHA and (effect.mean > 0) == (gap < base_gap):
+        verdict = BETTER if gap < base_gap else WORSE
     else:
         verdict = UNCLEAR
-    values = show(value), show(baseline), "" if reference is None else show(reference)
-    return SampleChange(name, verdict, values, int(row.get("gain_recordings") or 0))
+    parts = {"value": value, "baseline": baseline, "reference": reference}
+    after, before, real = (
+        "" if each is None else format_distance(each, show(each), True) if part in few else show(each)
+        for part, each in parts.items()
+    )
+    return SampleChange(name, verdict, (after, before, real), int(row.get("gain_recordings") or 0))
 
 
 def _distance_from_goal(value: float, row: Mapping[str, Any], reference: float | None) -> float:
