@@ -138,3 +138,15 @@ def test_resume_command_of_a_run_in_a_proof_of_concept_is_that_of_the_whole(tmp_
         else f"talim train --out {tmp_path / 'r'}"
     )
     assert Run(tmp_path / "r").resume_command == expected
+
+
+def test_gentler_command_is_the_recipe_at_a_third_of_the_rate_in_a_folder_that_is_free(tmp_path: Path) -> None:
+    folder = tmp_path / "my run"
+    atomic_io.write_text(folder / "recipe.yaml", dump(Recipe(corpus="c", seed=9)))
+    (tmp_path / "my run-2").mkdir()
+    words = shlex.split(Run(folder).gentler_command)
+    assert words[:2] == ["talim", "train"]
+    given = dict(zip(words[2::2], words[3::2], strict=True))
+    assert given["--out"] == str(tmp_path / "my run-3")
+    recipe = resolve_recipe(Path(given["--out"]), [Path(given["--config"])], {}, [given["--set"]])
+    assert (recipe.seed, recipe.corpus, recipe.training.learning_rate) == (9, "c", 0.00033)

@@ -43,7 +43,7 @@ class TimeLeft:
     """The time left of work in steps, by the speed of the later half of the time; what an earlier process did is none.
 
     It counts down to an end that is moved only where a later step contradicts it, so that waiting for a step makes it
-    no longer. It is known once an end stood for a quarter of the time and another step agrees with it.
+    no longer. It is known, and stays so, once an end stood for a quarter of the time and another step agrees with it.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class TimeLeft:
 
     def _estimate(self, end: float, now: float) -> None:
         if abs(end - self._end) > max(TOLERANCE * (end - now), LEAST_SECONDS):
-            self._end, self._end_since, self._known = end, now, False
+            self._end, self._end_since = end, now
         elif not self._known and now - self._end_since >= (now - self._start) / 4:
             self._end, self._known = end, True
 

@@ -14,7 +14,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 
 from talim.design.expression import Design
 from talim.errors import TalimError, UsageError
-from talim.html.formatting import format_counted
+from talim.html.formatting import format_counted, format_setting
 from talim.path_suggestions import did_you_mean
 from talim.strict_yaml import YAML_FAULTS, StrictModel, expected, load_yaml, read_yaml, shown_value, yaml_fault
 from talim.terminal_text import one_line
@@ -102,6 +102,11 @@ class Training(StrictModel):
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations: less memory, about a third more time"
     )
+
+    @property
+    def gentler_rate(self) -> str:
+        """The setting of a third of the learning rate, for a training that learnt nothing at this one."""
+        return f"training.learning_rate={format_setting(float(f'{self.learning_rate / 3:.2g}'))}"
 
     def check_no_melody(self, base: str) -> None:
         """UsageError for settings of a melody that differ from the defaults, on a base that takes none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.metadata
+import itertools
 import os
 import platform
 import shlex
@@ -58,6 +59,17 @@ class Run:
         if is_poc(above):  # alone it would be given more time, and other steps than its rivals
             return f"the same talim poc command as before, with --out {shlex.quote(str(above))}"
         return f"talim train --out {shlex.quote(str(self.folder))}"
+
+    @property
+    def gentler_command(self) -> str:
+        """The same training at a third of its learning rate, into a new folder beside this one."""
+        name = self.folder.resolve().name
+        folders = (self.folder.parent / f"{name}-{number}" for number in itertools.count(2))
+        out = next(folder for folder in folders if not folder.exists())
+        return (
+            f"talim train --config {shlex.quote(str(self.recipe_file))} --out {shlex.quote(str(out))} "
+            f"--set {self.recipe.training.gentler_rate}"
+        )
 
     @property
     def recipe(self) -> Recipe:

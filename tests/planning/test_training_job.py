@@ -189,7 +189,7 @@ def test_three_jobs_are_printed_alike_by_plan_study_poc_and_train(
     cli_train._tell_plan(Run(tmp_path / "run"), recipe, device)
     music = TrainingMusic(sum(clip.seconds for clip in corpus.train), len(corpus.train))
     passes = format_number(37 * 3 / len(corpus.train), 1) if "crop_seconds" not in training else ""
-    told = f"37 steps: {passes}.* of training music; time and memory that it needs are told by: (.*)"
+    told = f"37 steps: {passes}.* of training music; how long .* steps; time and memory that it needs are told by: (.*)"
     assert re.findall(told, said.lines[-1]) == [job.command()]  # nothing is traced for it
     table = printed(*shlex.split(job.command())[1:], "--memory-gb", "1000")
     row = next(line for line in table.splitlines() if line.startswith(design))

@@ -145,7 +145,11 @@ def test_training_message_names_steps_time_stored_weights_and_the_next_command(t
     early = messages.training_message(make_run(tmp_path / "my run", seconds=0, cost=cost)).splitlines()
     assert early[0].startswith("3 steps (stopped early) in 8 s")
     assert early[1].endswith("so the stored adapter is that of step 0: it changes nothing.")
-    assert early[-1] == f"next: talim evaluate '{tmp_path / 'my run'}'"
+    command = early[-1].removeprefix("next: ")
+    config, out = f"'{tmp_path / 'my run' / 'recipe.yaml'}'", f"'{tmp_path / 'my run-2'}'"
+    assert command == f"talim train --config {config} --out {out} --set training.learning_rate=0.00033"
+    assert "--set training.save_weights=last" in early[-2]
+    assert messages.report_message(tmp_path / "p.html", tmp_path / "my run").splitlines()[-1] != early[-1]  # has scores
 
 
 def test_training_message_of_the_last_weights_does_not_speak_of_the_best(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.musicgen import backbone
 from talim.errors import TalimError
+from talim.progress import Progress
 from talim.recipe import Training
-from talim.run import Run
+from talim.run import Run, resolve_recipe
 from talim.training import trainer
 from talim.training.train import train
 from talim.training.trainer import learning_rate, rng_state_at
@@ -143,3 +144,73 @@ def test_train_with_save_weights_last_stores_the_last_weights(
     stored = [read_json(run.cost)["stored_step"] for run in (best, last)]
     assert stored == [read_json(best.cost)["best_step"], read_json(last.cost)["steps"]]
     assert any(not torch.equal(weights(best)[key], weights(last)[key]) for key in weights(best))
+
+
+class Told(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.facts: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
+
+    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+        if title == "training":
+            self.facts.append(facts)
+
+
+def losses_of_steps(monkeypatch: pytest.MonkeyPatch, by_step: list[float]) -> None:
+    """Let the validation loss be these after 0, 1, 2, ... steps."""
+    monkeypatch.setattr(trainer.Trainer, "_validation_terms", lambda self: torch.tensor([by_step[self.state.step]]))
+
+
+def test_train_without_a_lower_validation_loss_warns_once_and_shows_latest_and_lowest(
+    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses_of_steps(monkeypatch, [3.0, 3.1, 3.2, 3.3, 3.4])
+    told = Told()
+    changes = {"training__steps": 4, "training__eval_every": 1, "training__learning_rate": 1e-3}
+    run = train(quick_recipe(**changes), tmp_path / "run", told)
+    (warning,) = [line for line in told.lines if line.startswith("warning: ")]
+    assert "at 2 validations in a row the loss was not below the 3.000 before training (it is 3.200 now)" in warning
+    assert "--set training.learning_rate=0.00033)" in warning
+    assert "stored as it was before training" in warning
+    assert [facts.partition(", ")[2].rpartition(", ")[0] for facts in told.facts] == [
+        f"validation 3.{step}00 (lowest 3.000 at step 0)" for step in (1, 2, 3, 4)
+    ]
+    out, again = run.gentler_command.split(" --out ")[1].split(" --set ")
+    gentler = resolve_recipe(Path(out), [run.recipe_file], {}, [again, "training.save_weights=last"])
+    assert (gentler.training.learning_rate, Path(out)) == (0.00033, tmp_path / "run-2")
+
+
+def test_train_whose_validation_loss_was_lower_once_does_not_warn(
+    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses_of_steps(monkeypatch, [3.0, 3.1, 2.9, 3.1, 3.2])
+    told = Told()
+    train(quick_recipe(training__steps=4, training__eval_every=1), tmp_path / "run", told)
+    assert not any(line.startswith("warning: ") for line in told.lines)
+    assert "validation 3.200 (lowest 2.900 at step 2)" in told.facts[-1]
+
+
+def test_time_left_is_told_once_after_the_first_steps_with_the_validations_to_come() -> None:
+    told = Told()
+    here: Any = SimpleNamespace(
+        training=Training(steps=40, eval_every=10),
+        state=SimpleNamespace(step=3),
+        step_seconds=[30.0, 7.0, 9.0],
+        validation_seconds=10.0,
+        deadline=None,
+        progress=told,
+    )
+    trainer.Trainer._tell_time_left(here)
+    assert not told.lines  # the second and third step are too few
+    here.state.step, here.step_seconds = 4, [30.0, 7.0, 9.0, 8.0]
+    trainer.Trainer._tell_time_left(here)
+    assert told.lines == ["36 more steps, with 4 validations: about 5 min 28 s"]
+    here.training = Training(steps=6, eval_every=2)
+    here.validation_seconds = 1.0
+    trainer.Trainer._tell_time_left(here)
+    assert len(told.lines) == 1  # 17 s are soon over

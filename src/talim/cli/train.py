@@ -88,7 +88,10 @@ def _tell_plan(run: Run, recipe: Recipe, device: str) -> None:
         return
     job = training_job(recipe.model_dump(mode="json"), clip_seconds)
     cost = plan.known_cost(job, pick_device(device), default_cache_folder())
-    needs = f"time and memory that it needs are told by: {job.command()}"
+    needs = (
+        "how long the rest takes is told after the first steps; time and memory that it needs are told by: "
+        f"{job.command()}"
+    )
     if cost is not None:
         needs = f"planned: {tables.training_needs(cost)} (validation, encoding of clips and evaluation come on top)"
     music = prepared_music(Path(recipe.corpus), recipe.training.train_fraction)

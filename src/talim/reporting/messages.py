@@ -139,9 +139,20 @@ def training_message(folder: Path) -> str:
         f"{formatting.format_counted(cost['steps'], 'step')}{early} in "
         f"{formatting.format_duration(cost['wall_seconds'])}; {best}",
         sentences.unchanged_sentence(result),
-        f"next: talim evaluate {shlex.quote(str(folder))}",
+        *_after_training(result),
     ]
     return "\n".join(filter(None, lines))
+
+
+def _after_training(result: run_results.RunResults) -> list[str]:
+    """What to type after a training: the evaluation, or, where it changed nothing, a training that may."""
+    if not sentences.unchanged_sentence(result):
+        return [f"next: talim evaluate {shlex.quote(str(result.folder))}"]
+    return [
+        "A lower learning rate, as in the command below, may learn something; more recordings to train on help most. "
+        "With --set training.save_weights=last added to it, the last weights are stored whatever validation says.",
+        f"next: {Run(result.folder).gentler_command}",
+    ]
 
 
 def evaluation_message(folder: Path) -> str:
@@ -173,7 +184,7 @@ def report_message(page: Path, folder: Path, study: Mapping[str, Any] | None = N
     if not result.finished:
         return f"{page}\n{sentences.stage_of(result)}; next: {Run(folder).resume_command}"
     if not result.scores:
-        return f"{page}\nnext: talim evaluate {named}"
+        return "\n".join([str(page), *_after_training(result)])
     return f"{page}\n{browser}; a blind test of its audio: {human_ratings.listen_command(named)}"
 
 

@@ -28,6 +28,7 @@ class TrainerState:
     step: int = 0
     best_step: int = 0
     best_loss: float | None = None  # validation, in the base's loss unit
+    last_loss: float | None = None  # likewise, when it was last measured
     evals_without_improvement: int = 0
     stopped_early: bool = False
     stopped_for_time: bool = False

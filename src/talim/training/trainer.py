@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,9 @@ from talim.design.site_selection import select_sites
 from talim.errors import DivergedError, TalimError
 from talim.html.formatting import format_counted
 from talim.interrupts import RESUME_PREFIX, Interrupted, InterruptHandler
-from talim.progress import Progress
+from talim.progress import Progress, format_duration
 from talim.recipe import Recipe, Training
-from talim.run import Run
+from talim.run import Run, is_poc
 from talim.training import (
     batches,
     checkpoint,
@@ -44,6 +45,11 @@ if TYPE_CHECKING:
     from talim.design.expression import Design
     from talim.training.crops import EncodedClip
     from talim.training.start_adapter import StoredAdapter
+
+
+LOOKS_IN_VAIN = 2  # validations without a loss below that before training, after which a warning is due
+TIMED_STEPS = 4  # after which it is told how long the rest takes; the first one is slower than the others
+LONG_SECONDS = 30.0  # of training that is left: less is not told in advance
 
 
 def attach_recipe_design(backbone: Backbone, recipe: Recipe, start: StoredAdapter | None = None) -> Any:
@@ -106,6 +112,8 @@ class Trainer:
         self.state = TrainerState(recipes.run_id(recipe, corpus.hash, None if start is None else start.hash))
         self.best: dict[str, Tensor] = {}
         self.cache: frozen_cache.FrozenLayerCache | None = None
+        self.step_seconds: list[float] = []  # of this session's first steps
+        self.validation_seconds: float | None = None  # when it was last measured in this session
 
     def fit(self) -> None:
         """Encode the clips, resume from the last checkpoint, train to the end and store the adapter."""
@@ -171,19 +179,35 @@ class Trainer:
         frozen_cache.restore_counters(self.cache, usage)
 
     def _take_step(self) -> None:
-        number = self.state.step + 1
+        number, begun = self.state.step + 1, time.monotonic()
         rate = learning_rate(number, self.training)
         loss = self.meter.timed(lambda: self._update(number, rate))
         self.state.step = number
+        if len(self.step_seconds) < TIMED_STEPS:
+            self.step_seconds.append(time.monotonic() - begun)
+            self._tell_time_left()
         self._log("train", loss.mean.item(), loss.parts.tolist(), loss.part_names, rate)
         if number % self.training.eval_every == 0 or number == self.training.steps:
             self._validate()
         if number % self.training.checkpoint_every == 0:
             self._checkpoint()
         speed = (number - self.first_step) / max(self.meter.elapsed_this_session, 1e-9)
-        best = "" if self.state.best_loss is None else f"best validation {self.state.best_loss:.3f}, "
-        facts = f"loss {loss.mean.item():.3f}, {best}{speed:.2f} steps/s"
+        facts = f"loss {loss.mean.item():.3f}, {validation_facts(self.state)}{speed:.2f} steps/s"
         self.progress.step("training", number, self.training.steps, facts)
+
+    def _tell_time_left(self) -> None:
+        """After the first few steps: how long the others will take, with the validations among them."""
+        left = self.training.steps - self.state.step
+        if len(self.step_seconds) < TIMED_STEPS or left < 1:
+            return
+        looks = math.ceil(self.training.steps / self.training.eval_every) - self.state.step // self.training.eval_every
+        looks = 0 if self.validation_seconds is None else looks
+        seconds = left * statistics.median(self.step_seconds[1:]) + looks * (self.validation_seconds or 0.0)
+        if self.deadline is not None:
+            seconds = min(seconds, self.deadline - time.monotonic())
+        if seconds >= LONG_SECONDS:
+            validated = f", with {format_counted(looks, 'validation')}" if looks else ""
+            self.progress.log(f"{format_counted(left, 'more step')}{validated}: about {format_duration(seconds)}")
 
     def _stop_for_time(self) -> None:
         """End the training with this step if its time is over; what it has learnt until then is validated and kept."""
@@ -231,7 +255,9 @@ class Trainer:
         """
         if not self.validation_items:
             return
+        begun = time.monotonic()
         terms = self.meter.timed(self._validation_terms)
+        self.validation_seconds = time.monotonic() - begun
         loss = terms.mean().item()
         if not math.isfinite(loss):
             raise DivergedError(f"{self.run.folder}: the validation loss is not finite at step {self.state.step}")
@@ -239,11 +265,14 @@ class Trainer:
         known = {} if self.state.step else {"references": self._reference_losses()}
         self._log("validation", loss, terms.tolist(), self.backbone.validation_terms, rate, **known)
         state = self.state
+        state.last_loss = loss
         if state.best_loss is None or loss < state.best_loss:
             state.best_loss, state.best_step, state.evals_without_improvement = loss, state.step, 0
             self.best = {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
             return
         state.evals_without_improvement += 1
+        if state.best_step == 0 and state.evals_without_improvement == LOOKS_IN_VAIN:
+            self._warn_nothing_learnt(loss)
         patience = self.training.early_stopping_patience
         if state.evals_without_improvement >= patience and state.step < self.training.steps:
             state.stopped_early = True
@@ -252,6 +281,23 @@ class Trainer:
                 f"{format_counted(patience, 'evaluation')}; "
                 f"the best was at step {state.best_step}"
             )
+
+    def _warn_nothing_learnt(self, loss: float) -> None:
+        """Not in a proof of concept: it tries learning rates itself, and Ctrl-C would stop all of it."""
+        if any(is_poc(parent) for parent in self.run.folder.resolve().parents):
+            return
+        stored = "the adapter is stored as it was before training"
+        if self.training.save_weights == "last":
+            stored = "the last weights are stored all the same (training.save_weights=last)"
+        advice = (
+            "What may help: stop with Ctrl-C and train into a new folder with a lower learning rate "
+            f"(--set {self.training.gentler_rate}), or with more recordings to train on"
+        )
+        self.progress.log(
+            f"warning: at {LOOKS_IN_VAIN} validations in a row the loss was not below the {self.state.best_loss:.3f} "
+            f"before training (it is {loss:.3f} now): the model predicts music that it is not trained on no better "
+            f"than before. If that stays so, {stored}. {advice}"
+        )
 
     def _validation_terms(self) -> Tensor:
         """Each term (codebook, noise level) of the validation loss, mean over clips, [K], without dropout."""
@@ -342,6 +388,13 @@ class Trainer:
             "best_validation_loss": self.state.best_loss,  # None without validation clips
             "loss_unit": self.backbone.loss_unit,
         }
+
+
+def validation_facts(state: TrainerState) -> str:
+    """Latest and lowest validation loss, for a line of progress; nothing where it is not measured."""
+    if state.best_loss is None or state.last_loss is None:
+        return ""
+    return f"validation {state.last_loss:.3f} (lowest {state.best_loss:.3f} at step {state.best_step}), "
 
 
 def learning_rate(step: int, training: Training) -> float:
