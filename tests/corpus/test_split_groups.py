@@ -347,7 +347,7 @@ def test_prepare_follows_the_column_and_says_so_everywhere(three: Path, out: Pat
     sides = {clip.recording: clip.split for clip in corpus.clips}
     assert sides == {"a": "train", "deep/b": "held_out", "c": "validation"}
     assert not any("split" in clip.extra for clip in corpus.clips)
-    assert "split by metadata" in corpus_message(corpus.summary, out)
+    assert "split by metadata" in corpus_message(corpus.summary, out, "takes")
     assert subtitle(corpus.summary).endswith("split into training, validation and test by metadata.")
     page = (out / "report" / "index.html").read_text()
     assert "as the metadata say: deep/b." in page
