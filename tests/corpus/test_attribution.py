@@ -52,6 +52,9 @@ def test_training_music_counts_rights_of_what_was_trained_on_apart(folder: Path,
     music = training_music(trained, clips)  # a recording that is on both sides was trained on
     assert music["trained_on"]["rights"]["licences"] == {"CC BY 4.0": 1}
     assert music["trained_on"]["clips"] == len(trained)
+    texts = ("b", "a", "a", " ", *"cdefg")
+    told = training_music([clips[0].model_copy(update={"caption": text}) for text in texts], clips)
+    assert told["trained_on"]["captions"] == ["a", "b", "c", "d", "e"]  # the most frequent first, none without words
     assert music["kept_out"]["recordings"] == 2
     assert music["kept_out"]["rights"]["licences"] == {"CC BY-NC-ND 4.0": 1, "CC0 1.0": 1}
     assert rights_of([])["licences"] == {}

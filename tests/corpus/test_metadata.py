@@ -827,3 +827,25 @@ def test_match_of_another_name_gives_none(written: str) -> None:
 
 def test_match_offers_the_nearest_name() -> None:
     assert FileMatcher(NAMES).match("yamann.m4a").nearest == "yaman.m4a"
+
+
+@pytest.mark.parametrize(
+    ("written", "nearest"),
+    [
+        ("bhupali.mp3", "in/bhupali take 1.mp3"),
+        ("Desh-alap, slow, evening, second.wav", "desh-alap.wav"),
+        ("kafi.wav", ""),  # two of that name
+        ("bhup.mp3", ""),  # no whole word
+    ],
+)
+def test_match_offers_the_only_name_that_begins_with_the_other(written: str, nearest: str) -> None:
+    names = ["in/bhupali take 1.mp3", "desh-alap.wav", "kafi with tabla 1.wav", "kafi with tabla 2.wav"]
+    assert FileMatcher(names).match(written) == FileMatch(nearest=nearest)
+
+
+def test_read_metadata_says_where_most_rows_match_nothing(folder: Path, tmp_path: Path) -> None:
+    for absent, told in ((2, "; that is most of the table (2 of 3 rows)"), (1, "")):
+        rows = "".join(f"nobody-{number}.mid,x\n" for number in range(absent))
+        table(folder, f"file_name,text\nyaman.m4a,x\n{rows}")
+        (note,) = notes_of(folder, tmp_path / "out", "yaman.m4a")
+        assert note.endswith(f"'nobody-{absent - 1}.mid'{told}")

@@ -72,7 +72,7 @@ def test_prepare_with_five_copies_among_six_files_tells_two_recordings(folder: P
         f"copy-{n}.{e}" for n, e in enumerate(("wav", "flac", "ogg", "mp3"))
     }
     assert summary["split"]["train"]["recordings"] + summary["split"]["held_out"]["recordings"] == 2
-    terminal = corpus_message(summary, out)
+    terminal = corpus_message(summary, out, "takes")
     assert " of 2 recordings, " in terminal
     assert "same sound as a.wav, left out: copy-0.wav, copy-1.flac, copy-2.ogg, copy-3.mp3" in terminal
     assert "2 recordings of" in report.write(corpus).read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_prepare_with_a_common_stretch_in_five_of_six_files_tells_two_recordings
     assert sum(summary["rights"]["licences"].values()) == 2
     assert summary["recordings_without_performer"] == 2
     assert {summary["split"][side]["recordings"] for side in ("train", "held_out")} == {1}
-    terminal = corpus_message(summary, out)
+    terminal = corpus_message(summary, out, "takes")
     assert " of 2 recordings in 6 files, " in terminal
     assert "count as one recording: take-0.wav, take-1.wav, take-2.wav, take-3.wav and 1 more" in terminal
     assert "2 recordings of" in report.write(corpus).read_text(encoding="utf-8")
@@ -352,7 +352,8 @@ def check(corpus: Corpus, reasons: dict[str, str], good: int) -> None:
     for name, reason in expected.items():
         assert reason in skipped[name], (name, skipped[name])
     assert corpus.summary["recordings"] == len({clip.source_file for clip in corpus.clips}) == good
-    lines = [line for line in corpus_message(corpus.summary, corpus.folder).split("\n") if line.startswith("skipped ")]
+    said = corpus_message(corpus.summary, corpus.folder, "takes")
+    lines = [line for line in said.split("\n") if line.startswith("skipped ")]
     assert len(lines) == len(reasons) >= 17
     assert all(len(line) < 300 and line.isprintable() for line in lines)
     for clip in corpus.clips:
@@ -646,7 +647,11 @@ def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: P
 
 def test_prepare_with_the_recordings_own_table_names_that_one_for_captions(three: Path, out: Path) -> None:
     (three / "metadata.csv").write_text("file_name,performer\na.wav,Meera\n", encoding="utf-8")
-    assert make(three, out).summary["missing_captions"]["file"] == f"{three.name}/metadata.csv"
+    progress = RecordedProgress()
+    corpus = make(three, out, progress=progress)
+    assert corpus.summary["missing_captions"]["file"] == f"{three.name}/metadata.csv"  # it goes with the corpus
+    assert f"write them into {three / 'metadata.csv'}" in progress.steps[-1][2]  # as the folder was given
+    assert f"add captions to {three / 'metadata.csv'}" in corpus_message(corpus.summary, out, three)
     assert not (out / "metadata.csv").exists()
 
 
@@ -761,7 +766,7 @@ def test_prepare_tells_names_in_no_list_and_sections_behind_the_end(three: Path,
     summary = make(three, out, progress=progress).summary
     told = "raga 'Yamna' (2 recordings): did you mean Yaman?"
     assert {"file": "unknown names", "note": told} in summary["notes"]
-    assert f"unknown name, in captions as written: {told}" in corpus_message(summary, out).splitlines()
+    assert f"unknown name, in captions as written: {told}" in corpus_message(summary, out, "takes").splitlines()
     assert not any(told in line for line in progress.lines)  # once
     (late,) = [row["note"] for row in summary["notes"] if row["file"] == "a.wav"]
     assert late.startswith("1 section of it begins after its end and labels nothing: it lasts ")

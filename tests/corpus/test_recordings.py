@@ -91,7 +91,7 @@ def test_prepare_leaves_generated_files_out_and_says_so_everywhere(mixed: Path, 
     assert {clip.source_file for clip in corpus.clips} == {f"take-{number}.wav" for number in range(3)}
     rows = {row["file"]: row["reason"] for row in corpus.summary["skipped"]}
     assert rows == dict.fromkeys(("made.flac", "made.mp3"), "AI-generated, by talim 1.0, base nano-musicgen, seed 3")
-    said = [*progress.lines, *corpus_message(corpus.summary, out).splitlines()]
+    said = [*progress.lines, *corpus_message(corpus.summary, out, "takes").splitlines()]
     reason = rows["made.mp3"]
     assert [line for line in said if "made" in line] == [f"left out made.{kind}: {reason}" for kind in ("flac", "mp3")]
     assert said.count(HOW_TO_INCLUDE) == 1
@@ -116,7 +116,7 @@ def test_prepare_uses_a_generated_file_where_the_metadata_ask_for_it(mixed: Path
     assert "used, as the metadata ask for it: 1 file is AI-generated: made.flac" in progress.lines
     facts = corpus.summary["ai_generated"]
     assert (facts["left_out"], facts["used"]) == (1, ["made"])
-    assert "AI-generated and used on purpose: 1 recording" in corpus_message(corpus.summary, out)
+    assert "AI-generated and used on purpose: 1 recording" in corpus_message(corpus.summary, out, "takes")
     assert "1 recording AI-generated and used on purpose" in report.write(corpus).read_text(encoding="utf-8")
     assert Corpus.load(out).clips == corpus.clips
 

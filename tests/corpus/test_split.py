@@ -397,7 +397,7 @@ def test_prepare_stores_and_shows_the_three_sides(tmp_path: Path, make_recording
     assert split["validation_recordings"] == sorted({clip.recording for clip in corpus.validation}) != []
     assert split["validation"]["clips"] == len(corpus.validation)
     assert Corpus.load(tmp_path / "corpus").validation == corpus.validation
-    text = corpus_message(corpus.summary, tmp_path / "corpus")
+    text = corpus_message(corpus.summary, tmp_path / "corpus", "takes")
     assert f"{format_counted(len(corpus.validation), 'clip')} of 1 recording to choose by (validation)" in text
     assert (
         f"Validation, where weights and designs are chosen, never trained on: {corpus.validation[0].recording}" in text

@@ -22,6 +22,7 @@ from talim.corpus.split_groups import (
     SplitItem,
     assign_groups,
     given_sides,
+    own_words,
     performers,
     side_of,
     sides_of_recordings,
@@ -87,6 +88,14 @@ SINGLE = [
 def test_with_single_performers_takes_names_apart_where_one_stands_alone(cells: list[str], single: list[str]) -> None:
     found = with_single_performers([item(str(number), cell) for number, cell in enumerate(cells)])
     assert [each.performer for each in found] == single
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [("me", {"me"}), ("Me and Rafiq", {"Me"}), ("Meera; 私", {"私"}), ("Meera and Rafiq", set()), ("unknown", set())],
+)
+def test_own_words_are_those_for_whoever_writes(cell: str, words: set[str]) -> None:
+    assert own_words(cell) == words
 
 
 def test_with_single_performers_makes_a_chain_one_group() -> None:
@@ -347,7 +356,7 @@ def test_prepare_follows_the_column_and_says_so_everywhere(three: Path, out: Pat
     sides = {clip.recording: clip.split for clip in corpus.clips}
     assert sides == {"a": "train", "deep/b": "held_out", "c": "validation"}
     assert not any("split" in clip.extra for clip in corpus.clips)
-    assert "split by metadata" in corpus_message(corpus.summary, out)
+    assert "split by metadata" in corpus_message(corpus.summary, out, "takes")
     assert subtitle(corpus.summary).endswith("split into training, validation and test by metadata.")
     page = (out / "report" / "index.html").read_text()
     assert "as the metadata say: deep/b." in page

@@ -171,12 +171,44 @@ def test_export_folder_leaves_out_what_lies_beside_the_adapter(finished_run: Run
         run_files(contents.finished_run(copy))
 
 
-@pytest.mark.parametrize(("captioned", "prompt"), [(None, "--prompt='your text'"), (False, "--prompt=''")])
+@pytest.mark.parametrize(("captioned", "prompt"), [(None, "--prompt='it'\"'\"'s slow'"), (False, "--prompt=''")])
 def test_export_folder_tells_the_prompt_that_fits_the_training(
     finished_run: Run, tmp_path: Path, captioned: bool | None, prompt: str
 ) -> None:
     run = Run(shutil.copytree(finished_run.folder, tmp_path / "run"))
     info = read_json(run.adapter / "talim.json")
     write_json(run.adapter / "talim.json", info | {"captioned": captioned})
+    facts = read_json(run.facts_file)
+    write_json(run.facts_file, facts | {"trained_on": facts["trained_on"] | {"captions": ["it's slow", "low"]}})
     talim.export(run, "folder", tmp_path / "out")
     assert f"--run THIS_FOLDER {prompt} --out" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_export_folder_readme_is_enough_for_whoever_has_it_alone(finished_run: Run, tmp_path: Path) -> None:
+    run, row = Run(shutil.copytree(finished_run.folder, tmp_path / "run")), {"role": "after", "seed": 1}
+    facts = read_json(run.facts_file)
+    row_of_me = {"performer": "me and Rafiq", "licence": "my own recording", "recording": "a", "file": "a.wav"}
+    trained_on = facts["trained_on"] | {"attributions": [row_of_me], "captions": ["slow glide"]}
+    write_json(run.facts_file, facts | {"trained_on": trained_on})
+    prompts = ({"prompt": "slow glide", "caption_in_training": True}, {"prompt": "a secret raga"})
+    names = ("01-after.flac", "02-after.flac")
+    rows = [json.dumps(row | told | {"file": name}) for name, told in zip(names, prompts, strict=True)]
+    (run.samples / "manifest.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    said = Lines()
+    talim.export(run, "folder", tmp_path / "out", progress=said)
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for words in (
+        f"version {talim.__version__} wrote this. In a clone of talim: `make setup`",
+        "The base `tiny` is a folder of whoever trained the adapter",
+        "--prompt='slow glide' --out",
+        "captions of its training to use in prompts:\n\n- slow glide\n",
+        "(samples/01-after.flac), seed 1: slow glide\n",
+        "(samples/02-after.flac), seed 1: a caption of a recording that was kept out\n",
+        "describe a recording that was not used to train the adapter",
+        'The performer "me" is whoever trained and exported this adapter.',
+        '"my own recording" is what whoever holds the rights wrote, not a licence',
+    ):
+        assert words in text
+    assert "secret" not in text
+    notes = [line for line in said.lines if line.startswith("note: ")]
+    assert [("column performer" in note, "column licence" in note) for note in notes] == [(True, False), (False, True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,8 @@ def test_push_and_pull_with_a_clean_cache_generates_the_same(
     hub: StandInHub, finished_run: Run, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = talim.export(finished_run, "hub", repo=REPO)
-    assert result["use"] == f"talim generate --adapter {REPO} --prompt='your text' --out music.flac"
+    asked = shlex.quote(read_json(finished_run.facts_file)["trained_on"]["captions"][0])
+    assert result["use"] == f"talim generate --adapter {REPO} --prompt={asked} --out music.flac"
     repository = hub.repositories[REPO]
     assert (repository.private, repository.branches["main"]) == (True, result["commit"])
     assert {*repository.commits[result["commit"]]} == {*result["files"], ".gitattributes"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fixtures.run_folder import make_run
 
+from talim.corpus.metadata import MOST_UNMATCHED
 from talim.reporting import messages
 
 SUMMARY: dict[str, Any] = {
@@ -29,7 +30,7 @@ SUMMARY: dict[str, Any] = {
 
 
 def test_corpus_message_counts_one_and_escapes_names() -> None:
-    text = messages.corpus_message(SUMMARY, Path("corpus"))
+    text = messages.corpus_message(SUMMARY, Path("corpus"), "/x/takes")
     assert "1 clip of 1 recording, 1.0 minutes" in text
     assert "1 recordings" not in text
     assert (
@@ -37,13 +38,13 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
         "(held out), split by blocks"
     ) in text.splitlines()
     split = SUMMARY["split"] | {"explanation": "Kept for the test, never trained on: a."}
-    shared = messages.corpus_message(SUMMARY | {"split": split, "source_levels": [{}, {}]}, Path("corpus"))
+    shared = messages.corpus_message(SUMMARY | {"split": split, "source_levels": [{}, {}]}, Path("corpus"), "/x/takes")
     assert shared.startswith("1 clip of 1 recording in 2 files, 1.0 minutes")
     assert "Kept for the test, never trained on: a." in shared.splitlines()
     assert "skipped a\\nb.wav: no sound" in text
     assert "it ends early" not in text  # told when it was read
     doubt = {"file": "unknown names", "note": "raga 'Yamna' (2 recordings): did you mean Yaman?"}
-    doubted = messages.corpus_message(SUMMARY | {"notes": [doubt]}, Path("corpus")).splitlines()
+    doubted = messages.corpus_message(SUMMARY | {"notes": [doubt]}, Path("corpus"), "/x/takes").splitlines()
     assert "unknown name, in captions as written: raga 'Yamna' (2 recordings): did you mean Yaman?" in doubted
 
 
@@ -58,10 +59,11 @@ def test_corpus_message_names_what_has_no_caption_and_the_table_in_use() -> None
     names = [f"{n}.wav" for n in range(7)]
     for file, told in (
         ("metadata.csv", f"{Path('corpus') / 'metadata.csv'}"),
-        ("takes/metadata.csv", "takes/metadata.csv"),
+        ("takes/metadata.csv", "/x/takes/metadata.csv"),
     ):
         missing = {"file": file, "recordings": 7, "names": names, "kept_out": ["t.wav"]}
-        lines = messages.corpus_message(SUMMARY | {"missing_captions": missing}, Path("corpus")).splitlines()
+        summary = SUMMARY | {"missing_captions": missing}
+        lines = messages.corpus_message(summary, Path("corpus"), "/x/takes").splitlines()
         assert (
             "7 recordings have no caption (0.wav, 1.wav, 2.wav, 3.wav, 4.wav and 2 more): the sound is learned, but no "
             f"words of a prompt call for it; to let words choose, add captions to {told} and run this again"
@@ -69,12 +71,20 @@ def test_corpus_message_names_what_has_no_caption_and_the_table_in_use() -> None
         assert any(line.startswith("1 recording kept out of training has no caption (t.wav): what") for line in lines)
 
 
+def test_corpus_message_repeats_before_the_next_step_that_most_of_a_table_is_not_used() -> None:
+    few = {"file": "metadata.csv", "note": "line 3 matches no recording here and is not used: 'x.wav'"}
+    most = {"file": "metadata.csv", "note": f"lines 2 to 5 ...; that is {MOST_UNMATCHED} (4 of 5 rows)"}
+    lines = messages.corpus_message(SUMMARY | {"notes": [few, most]}, Path("corpus"), "/x/takes").splitlines()
+    assert [line for line in lines if "metadata.csv" in line] == [f"note: metadata.csv: {most['note']}"]
+    assert lines[-3] == f"note: metadata.csv: {most['note']}"
+
+
 def test_corpus_message_tells_what_is_not_understood_as_a_licence() -> None:
     rights = {"licences": {"CC0": 1, "we paid for it": 2, "自作": 3, "unknown": 4}}
     assert (
         "licences: CC0 (1), we paid for it (not understood, counts as unknown) (2), 自作 (your own recording) (3), "
         "unknown (4)"
-    ) in messages.corpus_message(SUMMARY | {"rights": rights}, Path("corpus")).splitlines()
+    ) in messages.corpus_message(SUMMARY | {"rights": rights}, Path("corpus"), "/x/takes").splitlines()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,7 @@ def test_corpus_message_tells_what_is_not_understood_as_a_licence() -> None:
 )
 def test_corpus_message_of_few_held_out_recordings_says_what_they_allow(count: int, told: str) -> None:
     split = SUMMARY["split"] | {"held_out": {"clips": 8, "recordings": count}}
-    lines = messages.corpus_message(SUMMARY | {"split": split}, Path("corpus")).splitlines()
+    lines = messages.corpus_message(SUMMARY | {"split": split}, Path("corpus"), "/x/takes").splitlines()
     notes = [line for line in lines if line.startswith("note: only ")]
     assert [told in note and note.endswith("named by --held-out.") for note in notes] == [True] * bool(told)
 

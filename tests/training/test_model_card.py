@@ -118,6 +118,37 @@ def test_render_licence_names_base_and_recordings() -> None:
     assert "kept out" not in listed.lower()
 
 
+@pytest.mark.parametrize(
+    ("performer", "licence", "told"),
+    [
+        ("me", "CC BY 4.0", ['"me" is whoever trained']),
+        ("Rafiq | kendim", "benim kaydım", ['"kendim" is whoever trained', '"benim kaydım" is what']),
+        ("Meera", "my own recording; CC0-1.0", ['"my own recording" is what']),
+        ("Meera", "CC0-1.0", []),
+    ],
+)
+def test_render_licence_says_whom_me_and_mine_mean(performer: str, licence: str, told: list[str]) -> None:
+    row = {"title": "Dawn", "performer": performer, "file": "a.wav", "source": "x", "licence": licence}
+    music = MUSIC | {"trained_on": TRAINED_ON | {"attributions": [row]}}
+    for text in (model_card.render_licence({"name": "b", "licence": NC}, music), card(music=music)):
+        assert [words for words in told if words not in text] == []
+        assert len(re.findall('" is wh', text)) == len(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nano-musicgen", "`nano-musicgen` comes with talim; licence of its weights: Apache-2.0."),
+        ("facebook/musicgen-small", "is downloaded from the Hugging Face Hub (2."),
+        ("me/tuned", "is downloaded from the Hugging Face Hub at first use; licence"),
+    ],
+)
+def test_needs_says_where_the_base_comes_from(name: str, told: str) -> None:
+    assert told in model_card.needs({"name": name, "licence": APACHE, "is_local": False})
+    assert "ask them for it" in model_card.needs({"name": name, "licence": APACHE, "is_local": True})
+    assert "`x` in here;" in model_card.needs({"name": "x", "licence": APACHE, "is_local": True}, "in here")
+
+
 def test_licences_of_what_was_kept_out_bind_nothing_and_are_told_apart() -> None:
     kept_out = {"recordings": 2, "rights": {"licences": {"CC BY-NC-ND 4.0": 2}, "consent": {"unknown": 2}}}
     music = MUSIC | {"trained_on": TRAINED_ON | {"rights": {"licences": {"CC0-1.0": 3}}}, "kept_out": kept_out}
@@ -234,6 +265,10 @@ def test_licence_name_of_a_declaration_in_another_language_is_that_of_the_englis
 
 
 def test_render_card_of_an_adapter_without_words_asks_for_it_without_words() -> None:
+    told = {"trained_on": TRAINED_ON | {"captions": ["slow\nglide", "low voice"]}}
+    (heard,) = re.findall("talim generate .*", card(music=told))
+    assert shlex.split(heard)[-3] == "--prompt=slow glide"
+    assert "to use in prompts:\n\n- slow glide\n- low voice\n" in card(music=told)
     (plain,) = re.findall("talim generate .*", card())
     (wordless,) = re.findall("talim generate .*", card(adapter={"captioned": False}))
     assert shlex.split(plain)[-3:] == ["--prompt=your text", "--out", "music.flac"]

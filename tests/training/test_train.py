@@ -430,5 +430,5 @@ def test_a_corpus_without_captions_is_trained_with_the_null_condition(
     for prompts, told in (([""], 0), (["", "flute"], 1), (None, 2)):
         sources.load_source(source, "cpu", log, prompts)
         assert sum("was trained without captions" in line for line in log.lines) == told
-    for run, prompt in ((runs[0], "--prompt=''"), (dropped, "--prompt='your text'")):
+    for run, prompt in ((runs[0], "--prompt=''"), (dropped, "--prompt='slow glide'")):
         assert f" {prompt} --out" in (run.adapter / "README.md").read_text(encoding="utf-8")

@@ -61,4 +61,4 @@ def prepare(
         base=base,
         seed=seed,
     )
-    show(corpus.summary, json_, messages.corpus_message(corpus.summary, out))
+    show(corpus.summary, json_, messages.corpus_message(corpus.summary, out, source))

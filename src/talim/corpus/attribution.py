@@ -10,6 +10,7 @@ from talim.corpus.manifest import Clip
 from talim.corpus.split_groups import performers
 from talim.terminal_text import one_line
 
+MAX_CAPTIONS = 5
 FIELDS = ("performer", "title", "source", "licence", "consent")
 
 
@@ -25,11 +26,12 @@ def rights_of(clips: Iterable[Clip]) -> dict[str, dict[str, int]]:
 def training_music(trained: Sequence[Clip], measured: Sequence[Clip]) -> dict[str, Any]:
     """The music of a run as run.json has it, from which all that tells its rights is written.
 
-    `trained_on`: `recordings`, `performers` (by name), `clips`, `seconds`, `ai_generated` (a count), `rights`, and
-    `attributions`. `kept_out`: how many other `recordings` choose its weights and measure it, and their `rights`; they
-    do not bind the adapter and are not named.
+    `trained_on`: `recordings`, `performers` (by name), `clips`, `seconds`, `ai_generated` (a count), `rights`,
+    `attributions`, and up to five `captions`, the most frequent first. `kept_out`: how many other `recordings` choose
+    its weights and measure it, and their `rights`; they do not bind the adapter and are not named.
     """
     sounds = {clip.sound_group for clip in trained}
+    captions = Counter(clip.caption for clip in trained if clip.caption.strip())
     kept_out = [clip for clip in measured if clip.sound_group not in sounds]
     return {
         "trained_on": {
@@ -40,6 +42,7 @@ def training_music(trained: Sequence[Clip], measured: Sequence[Clip]) -> dict[st
             "ai_generated": len({clip.sound_group for clip in trained if clip.ai_generated}),
             "rights": rights_of(trained),
             "attributions": attributions(trained),
+            "captions": [text for text, _ in captions.most_common(MAX_CAPTIONS)],
         },
         "kept_out": {"recordings": len({clip.sound_group for clip in kept_out}), "rights": rights_of(kept_out)},
     }

@@ -196,14 +196,17 @@ def _generated(clips: Sequence[Clip], stats: PrepareStats) -> dict[str, Any]:
     return {"ai_generated": facts} if used or left_out else {}
 
 
-def caption_table_path(missing: Mapping[str, Any], out: Path) -> str:
-    """Where missing captions belong: in the recordings' own table (FOLDER/NAME), or in that of the corpus `out`."""
-    return missing["file"] if "/" in missing["file"] else str(out / missing["file"])
+def caption_table_path(missing: Mapping[str, Any], out: Path, source: Path | str) -> str:
+    """Where missing captions belong: in the table of the recordings' folder `source`, or in that of the corpus `out`.
+
+    The summary, which goes with the corpus, has the name of that folder alone: FOLDER/NAME.
+    """
+    return str((Path(source) if "/" in missing["file"] else out) / Path(missing["file"]).name)
 
 
-def missing_captions_lines(missing: Mapping[str, Any], out: Path) -> list[str]:
+def missing_captions_lines(missing: Mapping[str, Any], out: Path, source: Path | str) -> list[str]:
     """What recordings without a caption mean, by name: those trained on, then those kept out of training."""
-    table = caption_table_path(missing, out)
+    table = caption_table_path(missing, out, source)
     lines = []
     for names, which, effect in (
         (missing["names"], "", "the sound is learned, but no words of a prompt call for it; to let words choose"),

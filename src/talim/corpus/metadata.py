@@ -55,6 +55,7 @@ _TEXT_SUFFIXES = frozenset(
     [".txt", ".json", ".yaml", ".yml", ".xml", ".doc", ".docx", ".odt", ".rtf", ".pages", ".pdf", ".bak", ".old", ".md"]
 )
 UNMATCHED = "no recording here"  # in notes on rows that match none
+MOST_UNMATCHED = "most of the table"  # in such a note where more than half of the rows are not used
 _MAX_LISTED = 5  # rows or recordings in one note
 _MOVED_LICENCE = re.compile(r"\s*(cc[ -]?(by|0)|creative commons|public domain|all rights reserved)", re.IGNORECASE)
 MetadataNote = dict[str, str]
@@ -128,7 +129,7 @@ def read_metadata(
             described.notes.append(
                 f"{format_lines(more)} likewise: another row describes the same recording and counts"
             )
-        found = [*table.notes, *described.notes, *_unmatched_notes(described.unmatched)]
+        found = [*table.notes, *described.notes, *_unmatched_notes(described.unmatched, len(table.rows))]
         notes += [{"file": table_name, "note": note} for note in found]
     return rows, notes
 
@@ -228,7 +229,7 @@ def read_sections(
             cells = {column: text for column, text in row.items() if column not in SECTION_COLUMNS}
             sections[name].append(AnnotatedSection(start, seconds, row.get("name", ""), cells))
         table_name = normalize_path(path.relative_to(folder))
-        found = [*table.notes, *described.notes, *_unmatched_notes(described.unmatched)]
+        found = [*table.notes, *described.notes, *_unmatched_notes(described.unmatched, len(table.rows))]
         notes += [{"file": table_name, "note": note} for note in found]
     by_name = {name: tuple(sorted(parts, key=lambda part: part.start_seconds)) for name, parts in sections.items()}
     return by_name, notes
@@ -284,8 +285,8 @@ def _check_licence_column(path: Path, line: int, cells: Mapping[str, str]) -> No
                 )
 
 
-def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]]) -> list[str]:
-    """What was not used: rows that may mean several recordings, and rows that match none."""
+def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]], total: int) -> list[str]:
+    """What was not used of `total` rows: those that may mean several recordings, and those that match none."""
     notes = []
     several = [(line, text, match) for line, text, match in unmatched if match.candidates]
     for line, text, match in several[:_MAX_LISTED]:
@@ -299,7 +300,9 @@ def _unmatched_notes(unmatched: list[tuple[int, str, FileMatch]]) -> list[str]:
         ]
         lines = format_lines([line for line, _, _ in absent])
         verb = "matches" if len(absent) == 1 else "match"
-        notes.append(f"{lines} {verb} {UNMATCHED} and {'is' if len(absent) == 1 else 'are'} not used: {_listed(texts)}")
+        most = f"; that is {MOST_UNMATCHED} ({len(absent)} of {format_counted(total, 'row')})"
+        is_not = f"{'is' if len(absent) == 1 else 'are'} not used"
+        notes.append(f"{lines} {verb} {UNMATCHED} and {is_not}: {_listed(texts)}{most * (2 * len(absent) > total)}")
     return notes
 
 
@@ -456,7 +459,7 @@ class FileMatch:
     name: str = ""
     exact: bool = False
     candidates: tuple[str, ...] = ()  # several recordings that the name may mean
-    nearest: str = ""  # the most similar name, where nothing matches
+    nearest: str = ""  # where nothing matches: the most similar name, or the only one of which one begins the other
 
 
 @dataclass
@@ -487,8 +490,13 @@ class FileMatcher:
                 return match
         wanted = _folded_path(next(_path_spellings(text)))
         stem = wanted.rpartition(".")[0] if is_audio_name(wanted) else wanted
-        near = difflib.get_close_matches(stem, self._tables[1], 1, 0.75) if len(self.names) <= _MAX_COMPARED else []
-        return FileMatch(nearest=self._tables[1][near[0]][0] if near else "")
+        if len(self.names) > _MAX_COMPARED:
+            return FileMatch()
+        if near := difflib.get_close_matches(stem, self._tables[1], 1, 0.75):
+            return FileMatch(nearest=self._tables[1][near[0]][0])
+        bare, by_stem = stem.rpartition("/")[2], self._tables[3]
+        only = [name for key in by_stem if _begins(key, bare) or _begins(bare, key) for name in by_stem[key]]
+        return FileMatch(nearest=only[0] if len(only) == 1 else "")
 
     def _match_folded(self, path: str, base: str) -> FileMatch | None:
         whole, bare, tail, stem = self._tables
@@ -512,6 +520,11 @@ class FileMatcher:
             if found:
                 return FileMatch(candidates=tuple(found))
         return None
+
+
+def _begins(name: str, start: str) -> bool:
+    """Whether a name begins with whole words: "bhupali take 1" with "bhupali", but "take 10" not with "take 1"."""
+    return bool(start) and name.startswith(start) and not name[len(start) :][:1].isalnum()
 
 
 def _path_keys(folded: str) -> tuple[str, str, str, str]:

@@ -167,7 +167,7 @@ def prepare(  # noqa: PLR0913
         write_corpus(corpus, progress)
         remove_stale(out, stats.segmented.values(), config)
     count = len(imported.files)
-    progress.step(PROGRESS_TITLE, count, count, _closing_hint(corpus))
+    progress.step(PROGRESS_TITLE, count, count, _closing_hint(corpus, imported.source))
     report.write(corpus)
     return corpus
 
@@ -436,7 +436,7 @@ def _prepare_stats(before: Mapping[str, Any] | None, stats: PrepareStats, config
     return {"decoded": stats.decoded, "reused": stats.reused, "rebuilt_because": changed}
 
 
-def _closing_hint(corpus: Corpus) -> str:
+def _closing_hint(corpus: Corpus, source: str) -> str:
     """The end of the progress line: what was done, and what to do about skipped files and missing captions."""
     stats = corpus.prepare_stats
     parts = [f"{stats['decoded']} decoded, {stats['reused']} unchanged", *stats["rebuilt_because"]]
@@ -445,6 +445,6 @@ def _closing_hint(corpus: Corpus) -> str:
     if missing := corpus.summary["missing_captions"]:
         count = len(missing["names"]) + len(missing["kept_out"])
         counted, them = format_counted(count, "recording"), "it" if count == 1 else "them"
-        table = caption_table_path(missing, corpus.folder)
+        table = caption_table_path(missing, corpus.folder, source)
         parts.append(f"{counted} without a caption: write {them} into {table}, run this again")
     return "; ".join(parts)

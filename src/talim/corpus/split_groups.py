@@ -129,6 +129,12 @@ def _people(name: str) -> dict[str, str]:
     return people if people.keys() != performers(name).keys() else {}
 
 
+def own_words(cell: str) -> set[str]:
+    """Words of a performer's cell for whoever wrote it, as written: {"me"} of "me" and of "me and Rafiq"."""
+    people = (_people(text) or {name: text} for name, text in performers(cell).items())
+    return {text for names in people for name, text in names.items() if name == OWN_NAME}
+
+
 def folded_name(text: str) -> str:
     """A name without case, accents and punctuation, so that "Zeki Müren" and "zeki muren" are one.
 

@@ -212,10 +212,13 @@ def example_links(rows: list[dict[str, Any]]) -> str:
     titles = {"before": "without the adapter", "after": "with it"}
     lines = [
         f"- [{titles[row['role']]}]({EXAMPLES}/{row['file']}), seed {row.get('seed')}: "
-        f"{one_line(str(row.get('prompt')), 200)}"
+        f"{one_line(str(row.get('prompt')), 200) or 'no words'}"
         for row in rows
     ]
-    return "## Audio examples\n\nGenerated, with equal seeds:\n\n" + "\n".join(lines) + "\n\n" if rows else ""
+    untold = any(row.get("prompt") == public_facts.PROMPT for row in rows)
+    text = "## Audio examples\n\nGenerated, with equal seeds; after the seed stands what was asked for:\n\n"
+    text += "\n".join(lines) + "\n\n" + f"{public_facts.PROMPT_UNTOLD}\n\n" * untold
+    return text if rows else ""
 
 
 def others_left_out(exported: ExportedRun, taken: Mapping[str, Any]) -> list[str]:

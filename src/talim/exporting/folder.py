@@ -11,8 +11,7 @@ from talim.exporting import contents
 from talim.exporting.contents import ExportedRun, Files
 from talim.html.formatting import format_counted
 from talim.progress import Progress
-from talim.training.model_card import prompt_option
-from talim.version import __version__
+from talim.training import model_card
 
 MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".pt", ".th", ".model", ".spm", ".txt", ".md", ".yaml")
 
@@ -82,17 +81,26 @@ def _readme(exported: ExportedRun, files: Files, left_out: list[str]) -> str:
     here = any(name.startswith(f"{own}/") for name in files) if exported.local_base else True
     base = exported.base_name if not exported.local_base else f"THIS_FOLDER/{own}"
     need = f"Before that, put the base `{exported.local_base}` into `{own}` in this folder.\n\n" * (not here)
-    audio = sum(name.endswith(".flac") for name in files)
+    audio = [name for name in files if name.endswith(".flac")]
+    rows = [row for row in exported.samples if f"{contents.EXAMPLES}/{row.get('file')}" in audio]
+    asked = model_card.prompt_option(exported.info, model_card.example_prompt(exported.facts))
+    needed = {"name": exported.info["base"]["name"], "licence": exported.base_licence}
+    needed["is_local"] = bool(exported.local_base)
+    where = f"is in this folder, in `{own}`" if exported.local_base and here else ""
     stays = "".join(f"- {line}\n" for line in left_out)
     return (
         f"# Adapter `{exported.recipe.design}` for {exported.info['base']['name']}\n\n"
-        f"A run that talim {__version__} exported. It needs talim, and no corpus:\n\n{need}```bash\n"
-        f"talim generate --run THIS_FOLDER {prompt_option(exported.info)} --out music.flac\n```\n\n"
+        f"{model_card.needs(needed, where)}{need}With the path of this folder for `THIS_FOLDER`:\n\n```bash\n"
+        f"talim generate --run THIS_FOLDER {asked} --out music.flac\n```\n"
+        f"{model_card.heard_section(exported.facts)}\n"
         f"```python\nimport talim\n\nbase = talim.load_base({base!r})\n"
         "model = talim.load_adapter(base, 'THIS_FOLDER')\n```\n\n"
         "- `adapter/`: the weights, their model card (`README.md`) and their conditions (`LICENSE.md`)\n"
-        f"- `recipe.yaml`, `run.json`, `cost.json`: how they were made; licence of the base: {exported.base_licence}\n"
-        f"- `samples/`: {format_counted(audio, 'audio example')}, generated\n"
+        "- `recipe.yaml`, `run.json`, `cost.json`: how they were made\n"
+        f"- `samples/`: {format_counted(len(audio), 'audio example')}, generated\n"
         f"- `{contents.CHECKSUMS}`: check a copy with `sha256sum --check {contents.CHECKSUMS}`\n\n"
-        f"Left out:\n\n{stays}"
+        "## Conditions\n\nBase and recordings bind the adapter and its music: "
+        f"[{model_card.LICENCE_FILE}](adapter/{model_card.LICENCE_FILE}) names each.\n\n"
+        f"{model_card.unnamed_section(exported.facts)}{contents.example_links(exported.public.of(rows))}"
+        f"## Left out\n\n{stays}"
     )

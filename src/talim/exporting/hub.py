@@ -17,7 +17,7 @@ from talim.exporting.contents import ExportedRun, Files
 from talim.exporting.options import ExportOptions
 from talim.progress import Progress
 from talim.terminal_text import one_line
-from talim.training.model_card import prompt_option
+from talim.training.model_card import example_prompt, prompt_option
 
 GIT_FILES = (".gitattributes",)  # which the Hub puts into every new repository
 LOG_IN = (
@@ -39,7 +39,8 @@ def export_hub(exported: ExportedRun, options: ExportOptions, progress: Progress
     rights.refuse_unless_allowed(exported, options.permission)
     files, left_out = repository_files(exported, options.repo, options.permission)
     result = {"to": "hub", **send(exported, options, files, left_out, progress)}
-    use = f"talim generate --adapter {options.repo} {prompt_option(exported.info)} --out music.flac"
+    asked = prompt_option(exported.info, example_prompt(exported.facts))
+    use = f"talim generate --adapter {options.repo} {asked} --out music.flac"
     return result | ({"use": use} if result["commit"] else {})
 
 

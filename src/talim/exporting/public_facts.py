@@ -24,6 +24,10 @@ TEXTS = (
 )
 DROPPED = ("command", "corpus", "rights")  # of `corpus` that names recordings; `rights` of those that were kept out
 PROMPT = "a caption of a recording that was kept out"  # in place of a prompt
+PROMPT_UNTOLD = (
+    f'"{PROMPT[0].upper()}{PROMPT[1:]}": the words describe a recording that was not used to train the adapter, to '
+    "measure it by music that it has not heard. They are not told, as those who play it are not named here."
+)
 LEFT_OUT = (
     "names, files and captions of the recordings that were kept out of training: they are counted, and called "
     "recording 1, recording 2 and so on; prompts that were their captions alone are not told"

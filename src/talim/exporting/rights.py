@@ -7,6 +7,7 @@ from talim.exporting.contents import ExportedRun
 from talim.html.formatting import format_counted
 from talim.licences import publishing_objection, refuses_consent
 from talim.terminal_text import one_line
+from talim.training.model_card import own_terms
 
 MAX_NAMED = 12
 
@@ -50,6 +51,20 @@ def refuse_unless_allowed(exported: ExportedRun, permission: str | None) -> None
         f"corpus and train again{known}, or, if whoever holds the rights allowed it, say who and when: --permission "
         "'TEXT' (it is printed on the card)"
     )
+
+
+def own_terms_notes(exported: ExportedRun) -> list[str]:
+    """Sentences on performers and licences that only whoever wrote them understands, and how to say them to others."""
+    owners, licences = (", ".join(f'"{one_line(word, 80)}"' for word in words) for words in own_terms(exported.facts))
+    mended = "then prepare and train again, or tell it to whoever gets this"
+    notes = [
+        f"note: nobody else knows who the performer {owners} is: write the name into the column performer of "
+        f"metadata.csv, {mended}"
+    ] * bool(owners)
+    return notes + [
+        f"note: the licence {licences} is a declaration, which gives others no rights: write terms that do, such as "
+        f"CC BY 4.0, into the column licence of metadata.csv, {mended}"
+    ] * bool(licences)
 
 
 def consent_note(exported: ExportedRun) -> str:

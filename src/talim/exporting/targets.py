@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.adapters import serialization
+from talim.exporting import rights
 from talim.exporting.contents import ExportedRun, finished_run
 from talim.exporting.folder import export_folder
 from talim.exporting.options import ExportOptions
@@ -21,7 +22,8 @@ def export_run(run: Path, to: str, options: ExportOptions, progress: Progress) -
 
 
 def _export(exported: ExportedRun, to: str, options: ExportOptions, progress: Progress) -> dict[str, Any]:
-    for line in (*filter(None, [exported.note]), *serialization.unchanged_notes(exported.run.adapter)):
+    unchanged = serialization.unchanged_notes(exported.run.adapter)
+    for line in (*filter(None, [exported.note]), *unchanged, *rights.own_terms_notes(exported)):
         progress.log(line)
     if to == "hub":
         from talim.exporting.hub import export_hub

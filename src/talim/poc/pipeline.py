@@ -307,7 +307,7 @@ def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCac
     TimeLog(out / state.TIME_LOG, _prepare_purpose(corpus)).add(time.monotonic() - start)
     key = state.recordings_key(folder, out, inputs)  # prepare may have written a metadata.csv
     stage_cache.mark_done("prepare", key)
-    for line in messages.corpus_message(corpus.summary, target).splitlines()[:-1]:
+    for line in messages.corpus_message(corpus.summary, target, folder).splitlines()[:-1]:
         progress.log(line)
     return corpus
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from talim.corpus.corpus_folder import missing_captions_lines
 from talim.corpus.labels import UNKNOWN_NAMES
+from talim.corpus.metadata import MOST_UNMATCHED
 from talim.corpus.recordings import GENERATED_COLUMN
 from talim.html import formatting
 from talim.licences import licence_remark
@@ -29,8 +30,8 @@ MAX_NAMES, MAX_NAME = 4, 50  # in one line on the terminal
 ANSWERS = {True: "met", False: "not met", None: "not decided"}
 
 
-def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
-    """A prepared corpus: size, split, licences, missing captions, duplicates and skipped files, a line each."""
+def corpus_message(summary: Mapping[str, Any], out: Path, source: Path | str) -> str:
+    """A corpus `out` prepared from `source`: size, split, licences, captions, copies, skipped files, a line each."""
     split = summary["split"]
     held_out = split["held_out"].get("recordings")
     note = held_out_note(held_out) if held_out else ""
@@ -48,12 +49,14 @@ def corpus_message(summary: Mapping[str, Any], out: Path) -> str:
     if generated := summary.get("ai_generated"):
         lines += _generated_lines(generated)
     if missing := summary.get("missing_captions"):
-        lines += [_printable(line) for line in missing_captions_lines(missing, out)]
+        lines += [_printable(line) for line in missing_captions_lines(missing, out, source)]
     doubts = [row["note"] for row in summary["notes"] if row["file"] == UNKNOWN_NAMES]
     lines += [_printable(f"unknown name, in captions as written: {line}") for line in doubts]
     lines += [_printable(line) for line in sound_group_lines(summary)]
     alone = [row for row in summary["skipped"] if not row.get("copy_of") and GENERATED_COLUMN not in row]
     lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
+    unused = [row for row in summary["notes"] if MOST_UNMATCHED in row["note"]]  # said before the work, and far above
+    lines += [_printable(f"note: {row['file']}: {row['note']}") for row in unused]
     run = out.parent / f"{out.resolve().name}-run"
     train = f"talim train --corpus {shlex.quote(str(out))} --out {shlex.quote(str(run))}"
     lines += [f"page: {out / 'report' / 'index.html'}", f"next: {train}"]

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from talim.backbones.registry import find_model
 from talim.corpus.attribution import attribution_line
-from talim.html.formatting import format_change, format_counted
+from talim.corpus.split_groups import own_words
+from talim.html.formatting import format_bytes, format_change, format_counted
 from talim.licences import allows_commercial_use, plain_name
 from talim.own_recordings import declares_own_recording
 from talim.recipe import Recipe
+from talim.terminal_text import one_line
+from talim.version import __version__
 
 if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
@@ -63,7 +67,7 @@ def render_card(
         "## Recordings, licences, consent\n\n" + _recordings(music),
         "## Measures\n\n" + _measures(scores, cost),
         "## Usage guideline\n\n" + GUIDELINE + "\n",
-        "## How to load it\n\n" + _loading(base, prompt_option(adapter)),
+        "## How to load it\n\n" + _loading(base, prompt_option(adapter, example_prompt(music))) + heard_section(music),
         "## Cost of training\n\n" + _cost(cost),
     ]
     return "\n".join(parts)
@@ -154,7 +158,7 @@ def render_licence(base: Facts, music: Facts, start: Facts | None = None) -> str
     return (
         "# Conditions of this adapter\n\nIt may be used only as all of these allow:\n\n"
         f"- the base model, `{base['name']}`: {base['licence']}\n{begun}"
-        f"- the recordings that it was trained on: {counts}\n\n{_kept_out(music)}"
+        f"- the recordings that it was trained on: {counts}\n\n{_kept_out(music)}{unnamed_section(music)}"
         "Where a licence is unknown, ask who holds the rights before you publish or sell the adapter or its music.\n"
         + "".join(["\n## Recordings\n\n", *(f"- {attribution_line(row)}\n" for row in recordings)] * bool(recordings))
     )
@@ -237,7 +241,35 @@ def _recordings(music: Facts) -> str:
         lines.append(f"- of these, AI-generated and used on purpose: {format_counted(made, 'recording')}")
     if "unknown" in (rights.get("licences") or {}) or "unknown" in (rights.get("consent") or {}):
         lines.append("- unknown means that the corpus does not state it: find it out before you publish this adapter")
-    return "\n".join(lines) + f"\n\n{_kept_out(music)}".rstrip("\n") + "\n"
+    return "\n".join(lines) + f"\n\n{_kept_out(music)}{unnamed_section(music)}".rstrip("\n") + "\n"
+
+
+def own_terms(music: Facts) -> tuple[list[str], list[str]]:
+    """Words such as "me" for performers, and licences that only declare a recording one's own, of what was trained on.
+
+    Both mean something to whoever wrote them alone. `music` is that of the card, or run.json.
+    """
+    rows = _trained_on(music).get("attributions") or []
+    owners = {word for row in rows for word in own_words(str(row.get("performer", "")))}
+    licences = {part for row in rows for part in str(row.get("licence", "")).split("; ")}
+    return sorted(owners), sorted(filter(declares_own_recording, licences))
+
+
+def unnamed_section(music: Facts) -> str:
+    """What `own_terms` mean in other hands, a paragraph each; empty where there are none."""
+    owners, licences = (" and ".join(f'"{one_line(word, 80)}"' for word in words) for words in own_terms(music))
+    text = ""
+    if owners:
+        text += (
+            f"The performer {owners} is whoever trained and exported this adapter. The name is not recorded here: ask "
+            "whoever gave you the adapter, or fill it in, before you pass it on.\n\n"
+        )
+    if licences:
+        text += (
+            f"{licences} is what whoever holds the rights wrote, not a licence: it gives nobody else any rights. Ask "
+            "whoever trained this adapter, in writing, what you may do with it and with its music.\n\n"
+        )
+    return text
 
 
 def _total(trained_on: Facts, noun: str) -> str:
@@ -300,7 +332,46 @@ def _interval(measure: Facts) -> str:
     return f"95 % interval {low:.4f} to {high:.4f} over {format_counted(len(measure['per_recording']), 'recording')}"
 
 
-def prompt_option(adapter: Facts, example: str = "your text") -> str:
+def needs(base: Facts, where: str = "") -> str:
+    """What somebody who has the adapter alone needs first, as a paragraph: talim and the base, each with its source.
+
+    `base` holds `name`, `licence` and `is_local`; `where` says where a base is that lies elsewhere than by itself.
+    """
+    model = None if base.get("is_local") else find_model(base["name"])
+    if base.get("is_local"):
+        comes = "is a folder of whoever trained the adapter: ask them for it"
+    elif model is not None and not model.hub_id:
+        comes = "comes with talim"
+    else:
+        size = f" ({format_bytes(round(model.download_gb * 1e9))})" if model is not None else ""
+        comes = f"is downloaded from the Hugging Face Hub{size} at first use"
+    return (
+        f"It needs talim; version {__version__} wrote this. In a clone of talim: `make setup`, then `source "
+        ".venv/bin/activate`; or, in a Python environment of your own, `pip install .` there. It needs no corpus. "
+        f"The base `{base['name']}` {where or comes}; licence of its weights: {base['licence']}.\n\n"
+    )
+
+
+def heard_captions(music: Facts) -> list[str]:
+    """Captions that it was trained on, the most frequent first, a line each; `music` is that of the card, or run.json.
+
+    Never one that only a recording has that was kept out.
+    """
+    return [one_line(text, 200) for text in _trained_on(music).get("captions") or []]
+
+
+def example_prompt(music: Facts) -> str:
+    """A prompt to begin with: a caption that it was trained on, where one is recorded."""
+    return next(iter(heard_captions(music)), "your text")
+
+
+def heard_section(music: Facts) -> str:
+    """A paragraph that lists `heard_captions`; empty where there are none."""
+    lines = "".join(f"- {text}\n" for text in heard_captions(music))
+    return f"\nWords that it has heard, captions of its training to use in prompts:\n\n{lines}" if lines else ""
+
+
+def prompt_option(adapter: Facts, example: str) -> str:
     """The option `--prompt` of a command that generates with an adapter, by its talim.json.
 
     It holds the `example`; nothing for an adapter that was trained without captions, which no words ask for.
@@ -323,8 +394,8 @@ def _loading(base: Facts, prompt: str) -> str:
         load = f"from talim.backbones.load import load\n\nbase = load({pinned!r}).model\n"
     where = f"`{name}` stands for the folder of the base, which is not on the Hub.\n\n" if base.get("is_local") else ""
     return (
-        f"{where}```bash\n{command}\n```\n\nWith plain PEFT, which knows the method once `talim.adapters` is "
-        f"imported:\n\n```python\nimport talim.adapters  # registers the method with PEFT\n"
+        f"{needs(base)}{where}```bash\n{command}\n```\n\nWith plain PEFT, which knows the method once `talim.adapters` "
+        f"is imported:\n\n```python\nimport talim.adapters  # registers the method with PEFT\n"
         f"from peft import PeftModel\n{load}model = PeftModel.from_pretrained(base, 'THIS_FOLDER')\n```\n"
     )
 
