@@ -18,7 +18,7 @@ from talim.corpus.manifest import FORMAT_VERSION, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
-from talim.html.formatting import format_counted, format_duration, format_rough_hours
+from talim.html.formatting import format_counted, format_duration
 from talim.licences import allows_commercial_use
 from talim.poc import (
     budget,
@@ -410,14 +410,13 @@ def _next_base(
     # settings and a budget for a miniature say nothing about a base a hundred times its size
     given = replace(options, base=larger.hub_id, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
     if full is not None:
-        steps = ((STEPS, full.steps),)
-        given = replace(given, settings=steps, designs=(str(full.design),), learning_curve=False)
+        settings = commands.training_settings(full)
+        given = replace(given, settings=settings, designs=(str(full.design),), learning_curve=False, tune=False)
     beside = out.resolve().with_name(f"{out.resolve().name}-{larger.hub_id.rpartition('/')[2]}")
-    takes = "" if hours is None else f": {format_rough_hours(hours)} of training steps on this machine"
-    training = "" if full is None else f" {commands.full_training_text(full)}{takes}."
+    training = "" if full is None else f" {commands.full_training_text(full, hours, options.price_per_hour)['en']}"
     return texts["better_miniature"].format(
         base=larger.hub_id,
-        carries_over=sentences.carry_over_sentence(result, larger.hub_id),
+        carries_over=sentences.carry_over_sentence(result, larger.hub_id)["en"],
         training=training,
         larger=poc_command(folder, beside, given),
     )
