@@ -457,6 +457,20 @@ def test_suggested_next_step_after_a_training_that_shows_little_is_a_longer_one(
     assert "train longer" not in suggested(200) + suggested(100, stopped_early=True)
 
 
+@pytest.mark.parametrize(("held_out", "told"), [(2, True), (6, False)])
+def test_suggested_next_step_after_a_short_training_with_few_held_out_recordings_names_recordings_first(
+    held_out: int, told: bool
+) -> None:
+    reduction = {"mean": 0.2, "ci95": [0.1, 0.3], "per_recording": dict.fromkeys("abcdef"[:held_out], 0.2)}
+    scores = {"held_out_loss": {"loss_reduction": reduction}, "corpus": {"recordings": 9}}
+    recipe = {"base": "facebook/musicgen-small", "training": {"steps": 4}}
+    result = run_results.RunResults(Path("run"), recipe=recipe, scores=scores)
+    lines = pipeline.suggested_next_step(result, Path("takes"), Path("out"), PocOptions()).splitlines()
+    more = "Next, before longer training: add recordings, so that 6 or more can be held out, as 2 held-out recordings "
+    assert lines[0].startswith(more) is told
+    assert lines[-1].startswith("Next: train longer, as 4 training steps show little: ")
+
+
 def test_suggested_next_step_of_a_short_proof_with_a_miniature_says_what_it_does_not_say() -> None:
     recipe = {"base": "nano-musicgen", "design": "conv@all:2.7%", "training": {"steps": 20, "batch_size": 8}}
     music = {"clip_seconds": 10.0, "split": {"train": {"seconds": 5400.0, "clips": 540}}}

@@ -47,10 +47,12 @@ from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import commands, commercial_use, cost_quality_use, human_ratings, messages, run_results, sentences
 from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, words
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
+from talim.reporting.sample_changes import hold_out_more
 from talim.run import Run
 
 
@@ -386,6 +388,11 @@ def suggested_next_step(
     steps = []
     short = quality_stage.too_short(result.steps_asked, result.cost)
     if short:
+        held_out = len((result.losses.get("loss_reduction") or {}).get("per_recording") or {})
+        if 0 < held_out < HELD_OUT_TO_COMPARE:
+            count = int((result.scores.get("corpus") or {}).get("recordings") or held_out)
+            more, few = hold_out_more(count, HELD_OUT_TO_COMPARE)["en"], format_counted(held_out, "held-out recording")
+            steps.append(texts["hold_out"].format(more=more, recordings=few))
         settings = {**dict(options.settings), STEPS: rate_search.MIN_STEPS}
         more = {"hours": 2 * options.hours} if options.hours else {"settings": tuple(settings.items())}
         counted = format_counted(result.steps_asked or 0, "training step")
