@@ -83,16 +83,13 @@ def test_format_duration_in_japanese_has_the_same_numbers() -> None:
         assert formatting.format_duration_in_japanese(seconds) == expected
 
 
-def test_format_bytes_counts_powers_and_hours() -> None:
+def test_format_bytes_counts_powers() -> None:
     assert formatting.format_bytes(860_000) == "860 kB"
     assert formatting.format_bytes(1_420_000_000) == "1.4 GB"
     assert formatting.format_bytes(12) == "12 bytes"
     assert formatting.format_count(8_560_640) == "8\u202f560\u202f640"
     assert formatting.format_count(419_600_384) == "420 million"
     assert formatting.format_scientific(5.2e13) == "5.2 × 10¹³"
-    assert formatting.format_rough_hours(0.3) == "about 20 minutes"
-    assert formatting.format_rough_hours(2.3) == "about 3 hours"
-    assert formatting.format_rough_hours(100) == "about 5 days"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def test_poc_a_fall_that_ends_above_the_best_predictor_is_calibration_and_passes
     assert not pipeline.gates_met(result)
     assert result["stopped"].startswith("Stopped here because the loss fell, but it is still 0.500 above")
     assert "the adapter closed 50\u202f% of the gap" in result["stopped"]
-    assert result["stopped"].endswith("; next: more steps (--set training.steps=200), as 10 steps show little.")
+    assert "; next: first name 6 or more of the 12 recordings with --held-out, or add " in result["stopped"]
+    assert result["stopped"].endswith("; then more steps (--set training.steps=200), as 10 steps show little.")
     told = messages.poc_message(result)
     assert told.lower().count("next: ") == 1  # what to do stands once, beside the reason
     assert "Learning (loss): not met" in told
@@ -456,6 +457,20 @@ def test_suggested_next_step_after_a_training_that_shows_little_is_a_longer_one(
     assert "train longer" not in suggested(200) + suggested(100, stopped_early=True)
 
 
+@pytest.mark.parametrize(("held_out", "told"), [(2, True), (6, False)])
+def test_suggested_next_step_after_a_short_training_with_few_held_out_recordings_names_recordings_first(
+    held_out: int, told: bool
+) -> None:
+    reduction = {"mean": 0.2, "ci95": [0.1, 0.3], "per_recording": dict.fromkeys("abcdef"[:held_out], 0.2)}
+    scores = {"held_out_loss": {"loss_reduction": reduction}, "corpus": {"recordings": 9}}
+    recipe = {"base": "facebook/musicgen-small", "training": {"steps": 4}}
+    result = run_results.RunResults(Path("run"), recipe=recipe, scores=scores)
+    lines = pipeline.suggested_next_step(result, Path("takes"), Path("out"), PocOptions()).splitlines()
+    more = "Next, before longer training: add recordings, so that 6 or more can be held out, as 2 held-out recordings "
+    assert lines[0].startswith(more) is told
+    assert lines[-1].startswith("Next: train longer, as 4 training steps show little: ")
+
+
 def test_suggested_next_step_of_a_short_proof_with_a_miniature_says_what_it_does_not_say() -> None:
     recipe = {"base": "nano-musicgen", "design": "conv@all:2.7%", "training": {"steps": 20, "batch_size": 8}}
     music = {"clip_seconds": 10.0, "split": {"train": {"seconds": 5400.0, "clips": 540}}}
@@ -465,8 +480,8 @@ def test_suggested_next_step_of_a_short_proof_with_a_miniature_says_what_it_does
     assert "as 20 training steps show little" in longer
     assert larger.startswith("The 20 training steps of this miniature say nothing on quality")
     full = "30 passes, as the paper trained (arXiv 2506.21298), are 2\u202f025 steps of one design, conv@all:2.7%"
-    assert f"{full}: about 41 hours of training steps on this machine. talim poc " in larger
-    assert "--design conv@all:2.7% --set training.steps=2025 --no-learning-curve" in larger
+    assert f"{full}: 40 h 12 min of training steps on this machine. Trying learning rates first" in larger
+    assert "--design conv@all:2.7% --set training.steps=2025 --no-learning-curve --no-tune" in larger
     assert "usable" not in larger
     assert "--hours" not in larger
 

@@ -251,12 +251,21 @@ def test_stop_reason_advises_nothing_that_was_done(
 
 
 @pytest.mark.parametrize("fall", [losses_of(8.1, 6.15), losses_of(5.0, 4.8), losses_of(5.0, 5.1)])
-def test_a_training_of_a_few_steps_is_only_advised_to_be_longer(tmp_path: Path, fall: dict[str, Any]) -> None:
-    """Neither a larger nor a smaller design, nor another rate or more recordings: four steps say nothing on these."""
+def test_a_training_of_a_few_steps_is_advised_to_be_longer_after_recordings_where_too_few_are_held_out(
+    tmp_path: Path, fall: dict[str, Any]
+) -> None:
+    """Neither a larger nor a smaller design, nor another rate: four steps say nothing on these."""
     run = run_with(tmp_path, steps=4)
     mean = fall["base_loss"]["mean"] - fall["adapted_loss"]["mean"]
     ends = [mean - 0.01, mean + 0.01] if mean > 1 else [-0.4, 0.4]
-    reduction = {"mean": mean, "ci95": ends, "per_recording": dict.fromkeys("abcd", mean)}
+    reduction = {"mean": mean, "ci95": ends, "per_recording": dict.fromkeys("abcdef", mean)}
+    for few in (reduction | {"per_recording": dict.fromkeys("ab", mean)}, reduction | {"ci95": None}):
+        write_json(run.scores, {"held_out_loss": fall | {"loss_reduction": few}})
+        texts = quality_stage.stop_reason(run, GATES, corpus_of(4), PocOptions())
+        advice = texts["en"].partition("; next: ")[2]
+        assert advice.startswith("first ")
+        assert advice.index("recordings") < advice.index("; then more steps (--set training.steps=200), as 4 steps")
+        assert foreign_words(texts["ja"]) == []
     write_json(run.scores, {"held_out_loss": fall | {"loss_reduction": reduction}})
     for options, told in (
         (PocOptions(), "more steps (--set training.steps=200), as 4 steps show little"),

@@ -18,6 +18,7 @@ UNEQUAL = {
     "cheaper_inconclusive": {"unresolved"},
     "stability": {"fraction"},
     "cost": {"time"},
+    "full_training": {"passes", "why"},
     "point_energy_unknown": {"note"},
     "point_judged": {"judged"},
 }

@@ -102,6 +102,24 @@ def test_plain_standing_has_no_figures(adapted: float, spread: float, told: str)
     assert plain_standing({}) == {}
 
 
+@pytest.mark.parametrize(
+    ("adapted", "spread", "told", "japanese"),
+    [
+        (4.5, 0.0, "and the adapter adds to that.", "その差を広げました。"),
+        (4.7, 0.2, "and the adapter adds to that (perhaps by chance).", "その差を（偶然かもしれませんが）広げました。"),
+        (4.9, 0.0, "and the adapter takes some of that away.", "その差を縮めました。"),
+        (4.8, 0.0, "and the adapter changes nothing about it.", "それを変えていません。"),
+    ],
+)
+def test_plain_standing_of_a_base_that_is_already_better_claims_no_success_of_training(
+    adapted: float, spread: float, told: str, japanese: str
+) -> None:
+    text = plain_standing(held_out(4.8, adapted, spread))
+    assert text["en"].startswith("Already the untrained base is better than the best guess")
+    assert text["en"].endswith(told)
+    assert text["ja"].endswith(japanese)
+
+
 def test_a_margin_that_chance_may_explain_is_not_claimed() -> None:
     told = standing_sentences(held_out(8.1, 5.3, spread=0.4), with_levels=False)
     doubt = f"It is not shown that the loss with the adapter is below that of {BEST} "

@@ -99,7 +99,7 @@ def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -
     assert "of training steps on this machine" not in section  # nothing was planned for this run
     full = "30 passes, as the paper trained (arXiv 2506.21298), are 229 steps of one design, linear@all:2.5%."
     assert full in section
-    options = "--design linear@all:2.5% --set training.steps=229 --no-learning-curve"
+    options = "--design linear@all:2.5% --set training.steps=229 --no-learning-curve --no-tune"
     assert f"talim poc FOLDER --base facebook/musicgen-small {options} --out DIR" in section
     assert "How long it takes with these recordings is predicted by" in section
     assert "talim plan --base musicgen-small --design linear@all:2.5% --steps 229 --batch-size 8" in section
@@ -112,11 +112,18 @@ def test_write_report_of_a_miniature_names_a_usable_base_first(tmp_path: Path) -
 
 def test_write_report_of_a_miniature_for_sale_names_and_plans_one_base_that_may_be_sold(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", seconds=0)
-    write_report(run, larger={"base": run_report.larger_base("commercial").name, "hours": 7.4})
+    larger = {"base": run_report.larger_base("commercial").name, "hours": 7.4}
+    write_report(run, price_per_hour=0.5, larger=larger)
     text = Outline(without_contents((run / "report" / "index.html").read_text(encoding="utf-8"))).text
     section = text[text.index("This is a miniature model.") : text.index("Result")]
-    assert "are 229 steps of one design, linear@all:2.5%: about 8 hours of training steps on this machine." in section
-    assert "--set training.steps=229 --no-learning-curve --use commercial --out DIR" in section
+    takes = "7 h 24 min of training steps on this machine, which costs 3.70 at 0.50 per machine hour. Trying"
+    assert f"are 229 steps of one design, linear@all:2.5%: {takes}" in section
+    options = "--no-learning-curve --no-tune --use commercial --price-per-hour 0.5 --out DIR"
+    assert f"--set training.steps=229 {options}" in section
+    japanese = text[text.index("日本語") :]
+    assert japanese.index("小さなモデルで、音質は高くありません。") < japanese.index("229ステップ")
+    assert "7時間24分" in japanese
+    assert "ダウンロードは約" in japanese
     assert "Its licence is Apache-2.0." in section
     assert "talim plan --base mustango --design" in section
     assert "musicgen" not in section.replace("nano-musicgen comes", "")
@@ -151,13 +158,12 @@ def test_write_report_of_a_large_base_has_no_notice(tmp_path: Path) -> None:
     assert "CC-BY-NC-4.0" in page
 
 
-def test_miniature_notice_gives_the_planned_hours(tmp_path: Path) -> None:
+def test_miniature_notice_of_a_run_without_a_recipe_plans_no_training(tmp_path: Path) -> None:
     facts = {"base": {"miniature": True, "name": "nano"}}
     notice = run_report.miniature_notice(RunResults(tmp_path, facts=facts), hours=7.4)
     assert notice
-    assert notice["hours"] == "about 8 hours"
     assert notice["command"] == "talim poc FOLDER --base facebook/musicgen-small --out DIR"
-    assert notice["plan_command"] == notice["training"] == ""  # of a run without a recipe
+    assert (notice["plan_command"], notice["planned"]) == ("", False)  # of a run without a recipe
 
 
 @pytest.mark.parametrize("steps", [20, 300])
@@ -166,8 +172,10 @@ def test_miniature_notice_says_what_the_run_tells_of_the_larger_base(tmp_path: P
     notice = run_report.miniature_notice(RunResults(tmp_path, facts=facts, cost={"steps": steps}))
     assert notice
     nothing = "The 20 training steps of this miniature say nothing on quality, neither its own nor that of facebook/"
-    assert notice["carries_over"].startswith(nothing) == (steps == 20)
-    assert ("only after its own training, by ear" in notice["carries_over"]) == (steps == 300)
+    carries_over = notice["texts"][1]
+    assert carries_over["en"].startswith(nothing) == (steps == 20)
+    assert ("only after its own training, by ear" in carries_over["en"]) == (steps == 300)
+    assert ("品質は何もわかりません" in carries_over["ja"]) == (steps == 20)
 
 
 @pytest.mark.parametrize(

@@ -132,12 +132,3 @@ def format_scientific(value: float) -> str:
     exponent = math.floor(math.log10(value)) if value > 0 else 0
     superscript = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{value / 10**exponent:.1f} × 10{superscript}"
-
-
-def format_rough_hours(value: float) -> str:
-    """An estimated time, coarsely rounded: `about 20 minutes`, `about 3 hours`, `about 4 days`."""
-    if value < 1.5:
-        return f"about {max(5, 5 * round(value * 12))} minutes"
-    if value < 48:
-        return f"about {math.ceil(value)} hours"
-    return f"about {math.ceil(value / 24)} days"

@@ -90,8 +90,11 @@ def prepared_music(corpus: Path, fraction: float = 1.0) -> TrainingMusic:
 
 
 def full_training_job(recipe: Mapping[str, Any], clip_seconds: float, base: str, music: TrainingMusic) -> TrainingJob:
-    """The training of a recipe's design on another `base` for `FULL_PASSES` passes over `music`, whatever its steps."""
-    job = training_job(recipe, clip_seconds, base)
+    """The training of a recipe's design on another `base` for `FULL_PASSES` passes over `music`, whatever its steps.
+
+    Its crops are no longer than clips as usual, which is how a proof of concept of that base would cut them.
+    """
+    job = training_job(recipe, min(clip_seconds, CLIP_SECONDS), base)
     return replace(job, precision=None, steps=music.full_steps(job.batch_size, job.crop_seconds))
 
 

@@ -18,7 +18,7 @@ from talim.corpus.manifest import FORMAT_VERSION, Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
-from talim.html.formatting import format_counted, format_duration, format_rough_hours
+from talim.html.formatting import format_counted, format_duration
 from talim.licences import allows_commercial_use
 from talim.poc import (
     budget,
@@ -47,10 +47,12 @@ from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache, TimeLog
 from talim.progress import Progress
 from talim.recipe import Recipe
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import commands, commercial_use, cost_quality_use, human_ratings, messages, run_results, sentences
 from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, words
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
+from talim.reporting.sample_changes import hold_out_more
 from talim.run import Run
 
 
@@ -386,6 +388,11 @@ def suggested_next_step(
     steps = []
     short = quality_stage.too_short(result.steps_asked, result.cost)
     if short:
+        held_out = len((result.losses.get("loss_reduction") or {}).get("per_recording") or {})
+        if 0 < held_out < HELD_OUT_TO_COMPARE:
+            count = int((result.scores.get("corpus") or {}).get("recordings") or held_out)
+            more, few = hold_out_more(count, HELD_OUT_TO_COMPARE)["en"], format_counted(held_out, "held-out recording")
+            steps.append(texts["hold_out"].format(more=more, recordings=few))
         settings = {**dict(options.settings), STEPS: rate_search.MIN_STEPS}
         more = {"hours": 2 * options.hours} if options.hours else {"settings": tuple(settings.items())}
         counted = format_counted(result.steps_asked or 0, "training step")
@@ -410,14 +417,13 @@ def _next_base(
     # settings and a budget for a miniature say nothing about a base a hundred times its size
     given = replace(options, base=larger.hub_id, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
     if full is not None:
-        steps = ((STEPS, full.steps),)
-        given = replace(given, settings=steps, designs=(str(full.design),), learning_curve=False)
+        settings = commands.training_settings(full)
+        given = replace(given, settings=settings, designs=(str(full.design),), learning_curve=False, tune=False)
     beside = out.resolve().with_name(f"{out.resolve().name}-{larger.hub_id.rpartition('/')[2]}")
-    takes = "" if hours is None else f": {format_rough_hours(hours)} of training steps on this machine"
-    training = "" if full is None else f" {commands.full_training_text(full)}{takes}."
+    training = "" if full is None else f" {commands.full_training_text(full, hours, options.price_per_hour)['en']}"
     return texts["better_miniature"].format(
         base=larger.hub_id,
-        carries_over=sentences.carry_over_sentence(result, larger.hub_id),
+        carries_over=sentences.carry_over_sentence(result, larger.hub_id)["en"],
         training=training,
         larger=poc_command(folder, beside, given),
     )

@@ -118,8 +118,12 @@ def stop_reason(
     """Why the pipeline stops if the gate is not met, and what to do next that was not done; empty if it is met."""
     if gate_passed(run, gates):
         return {}
+    steps = run.recipe.training.steps
+    is_short = too_short(steps, read_json(run.cost))
+    longer = in_languages("stop_show_little", longer=_longer(run, options), steps=counted(steps, "step"))
     if loss_reduction_of(run)["ci95"] is None:
-        return _then(in_languages("stop_no_interval"), _hold_out_more(corpus))
+        more = _hold_out_more(corpus)
+        return _then(in_languages("stop_no_interval"), _both(more, longer) if is_short else more)
     losses = held_out_loss_of(run)
     reduction = losses["loss_reduction"]
     low, high = reduction["ci95"]
@@ -131,10 +135,9 @@ def stop_reason(
     if is_calibration:
         sentences = calibration_sentence(losses) or not_shown_sentence(losses)
         why = {language: _as_clause(sentences[language]) for language in LANGUAGES}
-    steps = run.recipe.training.steps
-    if too_short(steps, read_json(run.cost)):
-        steps_text = counted(steps, "step")
-        return _then(why, in_languages("stop_show_little", longer=_longer(run, options), steps=steps_text))
+    if is_short:
+        few = count < HELD_OUT_TO_COMPARE
+        return _then(why, _both(_hold_out_more(corpus, HELD_OUT_TO_COMPARE), longer) if few else longer)
     if is_calibration:
         tries = [in_languages("stop_base"), *_more_steps(run, options), in_languages("stop_larger")]
         return _then(why, in_languages("stop_until", tries=either(tries)))
@@ -146,6 +149,10 @@ def stop_reason(
 
 def _then(why: Texts, following: Texts) -> Texts:
     return in_languages("stop_next", why=why, next=following)
+
+
+def _both(first: Texts, second: Texts) -> Texts:
+    return in_languages("stop_both", first=first, second=second)
 
 
 def _as_clause(sentence: str) -> str:

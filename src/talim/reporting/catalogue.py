@@ -40,6 +40,7 @@ _COUNTERS = {  # of Japanese, by the English noun
     "candidate": "件",
     "trial": "回",
     "step": "ステップ",
+    "training step": "ステップ",
 }
 
 

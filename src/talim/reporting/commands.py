@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from talim.errors import TalimError
-from talim.html.formatting import format_counted, format_setting
-from talim.planning.base_facts import check_sites
-from talim.planning.training_job import WHY_FULL_PASSES, TrainingJob, TrainingMusic, full_training_job
+from talim.html.formatting import format_setting
+from talim.planning.base_facts import base_model_facts, check_sites
+from talim.planning.training_job import (
+    FULL_PASSES,
+    WHY_FULL_PASSES,
+    TrainingJob,
+    TrainingMusic,
+    default_training,
+    full_training_job,
+    prepared_music,
+)
+from talim.recipe import Training
+from talim.reporting.catalogue import Texts, counted, duration, in_languages, machine_price
 from talim.reporting.run_results import RunResults
 from talim.training.model_card import prompt_option
 
@@ -59,16 +71,39 @@ def full_training(result: RunResults, base: str) -> TrainingJob | None:
     return None if job.design.is_stored else job  # a plan cannot place a stored adapter in another base
 
 
-def full_training_text(job: TrainingJob) -> str:
-    """A full training in words: its passes, with their reason, its steps, and that it is of one design."""
-    return f"{WHY_FULL_PASSES} are {format_counted(job.steps, 'step')} of one design, {job.design}"
+def full_training_text(job: TrainingJob, hours: float | None = None, price_per_hour: float | None = None) -> Texts:
+    """A full training in words: its passes, their reason, its steps of one design, and its planned time and price."""
+    steps, design = counted(job.steps, "step"), str(job.design)
+    if hours is None:
+        takes: Texts | str = ""
+    else:
+        seconds = hours * 3600
+        takes = in_languages(
+            "full_training_takes", time=duration(seconds), price=machine_price(seconds, price_per_hour)
+        )
+    why = {"passes": FULL_PASSES, "why": WHY_FULL_PASSES}
+    return in_languages("full_training", **why, steps=steps, design=design, takes=takes)
+
+
+def training_settings(job: TrainingJob) -> tuple[tuple[str, Any], ...]:
+    """What the time of a job rests on, as recipe keys and values: its steps, and what is not as by default."""
+    usual = Training()
+    settings: dict[str, Any] = {"steps": job.steps}
+    if job.batch_size != usual.batch_size:
+        settings["batch_size"] = job.batch_size
+    if job.crop_seconds != default_training(base_model_facts(job.base))["crop_seconds"]:
+        settings["crop_seconds"] = job.crop_seconds
+    if job.gradient_checkpointing != usual.gradient_checkpointing:
+        settings["gradient_checkpointing"] = job.gradient_checkpointing
+    return tuple((f"training.{name}", value) for name, value in settings.items())
 
 
 def poc_training(job: TrainingJob | None) -> str:
     """A full training as options of talim poc, with a blank before them; empty where it is not known."""
     if job is None:
         return ""
-    return f" --design {shlex.quote(str(job.design))} --set training.steps={job.steps} --no-learning-curve"
+    settings = "".join(f" --set {key}={json.dumps(value)}" for key, value in training_settings(job))
+    return f" --design {shlex.quote(str(job.design))}{settings} --no-learning-curve --no-tune"
 
 
 def music_of(result: RunResults) -> TrainingMusic:
@@ -77,12 +112,19 @@ def music_of(result: RunResults) -> TrainingMusic:
 
 
 def plan_command(result: RunResults, base: str) -> str:
-    """The command that predicts `full_training`, step for step; empty where too little is known."""
+    """The command that predicts `full_training`, step for step; empty where too little is known.
+
+    It names the corpus where that is found and makes the same steps of the passes.
+    """
     if (job := full_training(result, base)) is None:
         return ""
     device = str(result.cost.get("device") or "").split(" x ")[-1]
-    hours = f"{music_of(result).seconds / 3600:.2g}"
-    return f"{job.command(device if device.startswith(GPU_MAKERS) else '')} --hours-of-music {hours}"
+    command = job.command(device if device.startswith(GPU_MAKERS) else "")
+    corpus = _find(result.folder.resolve(), str(result.recipe.get("corpus") or ""), PLACES["corpus"])
+    with contextlib.suppress(KeyError, TypeError, ValueError, ZeroDivisionError, TalimError):
+        if corpus and prepared_music(corpus).full_steps(job.batch_size, job.crop_seconds) == job.steps:
+            return f"{command} --corpus {quoted(corpus)}"
+    return command
 
 
 def _find(run: Path, name: str, markers: Sequence[str]) -> Path | None:

@@ -35,12 +35,22 @@ def standing_sentences(losses: Mapping[str, Any], with_levels: bool = True) -> T
 
 
 def plain_standing(losses: Mapping[str, Any]) -> Texts:
-    """Whether the adapter does better than the best guess without a model, in words alone; empty if not measured."""
+    """Whether the adapter does better than the best guess without a model, in words alone; empty if not measured.
+
+    Where the untrained base already does, that is no success of training, and what the adapter does to it is said.
+    """
     known = losses.get(KEY)
     if not known:
         return {}
+    best, base = predictor_name(known["best"]), known["base_margin"]["mean"]
     verdict = {ABOVE: "above", NOT_SHOWN: "not_shown"}.get(known["verdict"], "below")
-    return in_languages(f"plain_{verdict}", best=predictor_name(known["best"]))
+    if verdict == "below" and base > 0:
+        change = known["adapted_margin"]["mean"] - base
+        effect = "adds" if change > 0 else "takes" if change < 0 else "same"
+        by_chance = bool(change) and may_be_chance(losses.get("loss_reduction") or known["adapted_margin"])
+        chance = in_languages("plain_chance") if by_chance else ""
+        return in_languages("plain_already", best=best, effect=in_languages(f"plain_{effect}", chance=chance))
+    return in_languages(f"plain_{verdict}", best=best)
 
 
 def calibration_sentence(losses: Mapping[str, Any]) -> Texts:

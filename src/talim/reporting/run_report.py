@@ -30,6 +30,7 @@ from talim.reporting import (
     sentences,
     tables,
 )
+from talim.reporting.catalogue import in_languages
 from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
@@ -72,7 +73,8 @@ def write_report(  # noqa: PLR0913
     result = next((each for each in results if each.folder == main_run), result)
     target = folder / "report" / "index.html"
     values = context(folder, result, results, extra_sections, price_per_hour, spent)
-    write_text(target, render("report.html", **values | {"notice": miniature_notice(result, **larger or {})}))
+    notice = miniature_notice(result, **larger or {}, price_per_hour=price_per_hour)
+    write_text(target, render("report.html", **values | {"notice": notice}))
     return target
 
 
@@ -171,10 +173,13 @@ def subtitle(result: RunResults) -> str:
 
 
 def miniature_notice(
-    result: RunResults, base: str = commands.REFERENCE_BASE, hours: float | None = None
-) -> dict[str, str] | None:
-    """For a miniature: the `base` to use instead, its download size, licence, commands, and a full training of it, with
-    the `hours` that were planned for it; and what the miniature's own result says of that base.
+    result: RunResults,
+    base: str = commands.REFERENCE_BASE,
+    hours: float | None = None,
+    price_per_hour: float | None = None,
+) -> dict[str, Any] | None:
+    """For a miniature: sentences by language ("texts") and commands, of the `base` to use instead, its download size
+    and licence, a full training of it with the planned `hours` and their price, and what the miniature says of it.
 
     Beside a base whose licence forbids to sell its music, also one that may be sold.
     """
@@ -185,21 +190,29 @@ def miniature_notice(
     training = commands.poc_training(full)
     for_sale = allows_commercial_use(usable.licence) == "allowed"
     use = " --use commercial" * for_sale
+    price = "" if price_per_hour is None else f" --price-per-hour {formatting.format_setting(price_per_hour)}"
+    plan = commands.plan_command(result, usable.name)
+    forbids = in_languages("miniature_not_for_sale") if "NC" in usable.licence else ""
+    about = [
+        in_languages("miniature_what", base=str(result.base["name"])),
+        sentences.carry_over_sentence(result, usable.hub_id) if result.finished else {},
+        in_languages("miniature_next", **_offer(usable), forbids=forbids),
+        {} if full is None else commands.full_training_text(full, hours, price_per_hour),
+    ]
+    sale = {} if for_sale else in_languages("miniature_sale", **_offer(saleable))
     return {
-        "base": str(result.base["name"]),
-        "usable": usable.hub_id,
-        "download": formatting.format_bytes(usable.download_gb * formatting.GB),
-        "licence": usable.licence,
-        "hours": "" if hours is None else formatting.format_rough_hours(hours),
-        "training": "" if full is None else commands.full_training_text(full),
-        "carries_over": sentences.carry_over_sentence(result, usable.hub_id) if result.finished else "",
-        "plan_command": commands.plan_command(result, usable.name),
-        "command": f"talim poc FOLDER --base {usable.hub_id}{training}{use} --out DIR",
-        "saleable": "" if for_sale else saleable.hub_id,
-        "saleable_licence": saleable.licence,
-        "saleable_download": formatting.format_bytes(saleable.download_gb * formatting.GB),
+        "texts": [text for text in about if text],
+        "planned": full is not None and hours is not None,
+        "plan_command": plan and f"{plan}{price}",
+        "command": f"talim poc FOLDER --base {usable.hub_id}{training}{use}{price} --out DIR",
+        "sale": sale,
         "saleable_command": f"talim poc FOLDER --base {saleable.hub_id} --use commercial --out DIR",
     }
+
+
+def _offer(base: registry.ModelEntry) -> dict[str, str]:
+    size = formatting.format_bytes(base.download_gb * formatting.GB)
+    return {"base": base.hub_id, "licence": base.licence, "download": size}
 
 
 def larger_base(license_use: str) -> registry.ModelEntry:

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 from talim.evaluation.predictor_comparison import is_calibration, may_be_chance
 from talim.html.formatting import format_change, format_ci, format_count, format_counted, format_number, format_percent
-from talim.reporting.catalogue import words
+from talim.reporting.catalogue import Texts, counted, in_languages, words
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import got_worse
 from talim.run import Run
@@ -42,18 +42,11 @@ def unfinished_sentence(result: RunResults) -> str:
     return f"{done} are done, so there is no result yet. Unless it is still running, go on with: {resume}"
 
 
-def carry_over_sentence(result: RunResults, larger: str) -> str:
+def carry_over_sentence(result: RunResults, larger: str) -> Texts:
     """What a run of a miniature does and does not say about a larger base; nothing where it took too few steps."""
     steps = result.steps_done
-    if 0 < steps < FEW_STEPS:
-        return (
-            f"The {format_counted(steps, 'training step')} of this miniature say nothing on quality, neither its own "
-            f"nor that of {larger}: they show that the pipeline runs with these recordings."
-        )
-    return (
-        f"That a miniature learns these recordings, or does not, does not decide what {larger} makes of them: its "
-        "quality is known only after its own training, by ear."
-    )
+    key = "miniature_few_steps" if 0 < steps < FEW_STEPS else "miniature_learns"
+    return in_languages(key, steps=counted(steps, "training step"), larger=larger)
 
 
 def unchanged_sentence(result: RunResults) -> str:
