@@ -51,7 +51,7 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
 @pytest.mark.parametrize(("trained", "told"), [(2, True), (3, False), (6, False)])
 def test_corpus_message_says_where_few_recordings_are_learned_from(trained: int, told: bool) -> None:
     split = SUMMARY["split"] | {"train": {"clips": 22, "recordings": trained}}
-    text = messages.corpus_message(SUMMARY | {"recordings": 6, "split": split}, Path("corpus"))
+    text = messages.corpus_message(SUMMARY | {"recordings": 6, "split": split}, Path("corpus"), "takes")
     assert (f"note: only {trained} of 6 recordings are learned from, as the others are kept for " in text) == told
 
 
