@@ -13,7 +13,7 @@ from fixtures.run_folder import SUMMARY, log_rows, make_run
 from talim.app.jobs import JobRunner
 from talim.app.pages import MAX_POINTS, PageReader
 from talim.app.workspace import Workspace
-from talim.generation.generate import _in_seconds
+from talim.generation.generate import in_seconds
 from talim.progress import PlainProgress
 
 PLANNED: dict[str, Any] = {
@@ -147,7 +147,7 @@ def test_make_shows_the_piece_that_is_written_with_its_progress(reader: PageRead
         assert under_way(reader)["name"] == ""  # nothing of it is there
         part.write_bytes(b"sound")
         with (work.own / "make.log").open("w") as log:  # in the words of `talim generate`
-            _in_seconds(PlainProgress(log, every_seconds=0.0), "generating audio, seconds", 60.0)(1, 2)
+            in_seconds(PlainProgress(log, every_seconds=0.0), "generating audio, seconds", 60.0)(1, 2)
         found = under_way(reader)
         assert (found["running"], found["name"]) == (True, "music-1.flac")
         assert found["audio"].endswith("/music-1.flac?begun=0123abcd")

@@ -11,7 +11,7 @@ from fixtures.log_lines import Lines
 
 from talim import cli
 from talim.cli.modes import _tonic_hz
-from talim.corpus.labels import parse_labels
+from talim.corpus.labels import note_hz, note_name, parse_labels
 
 
 def modes(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -104,6 +104,11 @@ def test_a_tonic_by_its_note_is_one_frequency_wherever_it_is_given(written: str,
     assert ("German B" in line) == (written == "B")
     assert _tonic_hz(f"{hz} Hz", silent) == hz
     assert silent.lines == []
+
+
+def test_the_note_of_a_frequency_is_the_nearest_one() -> None:
+    assert [note_name(hz) for hz in (440.0, 207.3, 261.7, 246.0, 27.5)] == ["A4", "G#3", "C4", "B3", "A0"]
+    assert note_hz(note_name(277.0)) == pytest.approx(277.0, rel=0.03)
 
 
 @pytest.mark.parametrize("written", ["As", "Es", "H", "Cis", "re", "komal re", "Sa", "C minor", "C#/E", "D | E", ""])

@@ -61,6 +61,7 @@ def test_too_few_held_out_recordings_are_told_before_anything_is_measured(record
     corpus: Any = SimpleNamespace(held_out=[SimpleNamespace(sound_group=f"take {n % recordings}") for n in range(12)])
     note = evaluate.few_held_out(corpus)
     assert note.startswith("note: only ") == told
+    assert note.endswith("--held-out-fraction does too, and leaves fewer to train on") == told
     said = evaluate._what_is_done(Run("my run"), corpus, 3, 5.0, 0)
     assert said == (
         "my run: the loss on 12 held-out clips; then 3 pieces of 5 s, each with and without the adapter; then measures "

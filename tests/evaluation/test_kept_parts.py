@@ -18,8 +18,8 @@ from talim.atomic_io import read_json
 from talim.audio import Audio
 from talim.corpus.manifest import Corpus
 from talim.evaluation import sample_pairs
-from talim.evaluation.evaluate import evaluate
-from talim.evaluation.kept_parts import FOLDER, KeptParts
+from talim.evaluation.evaluate import _through_codec, evaluate
+from talim.evaluation.kept_parts import CONTINUES, FOLDER, KeptParts
 from talim.generation.generate import GenerationOptions
 from talim.progress import Progress
 from talim.run import Run
@@ -47,10 +47,7 @@ def test_arrays_after_an_interrupt_are_those_of_one_without_it(tmp_path: Path) -
     assert rows(KeptParts(tmp_path, seed=0), items, fail_at=2) == ([], [0, 1])
     said = Lines()
     assert rows(KeptParts(tmp_path, said, seed=0), items) == (expected, [2, 3])
-    assert said.lines == [
-        "continues an evaluation that was interrupted: what it finished is not done again",
-        "continues: losses, 2 of 4 clips are there",
-    ]
+    assert said.lines == [CONTINUES, "continues: losses, 2 of 4 clips are there"]
     assert rows(KeptParts(tmp_path, seed=0), items) == (expected, [])
     for other in (KeptParts(tmp_path, seed=1), KeptParts(tmp_path, seed=0, adapter="b")):
         assert rows(other, items)[1] == [0, 1, 2, 3]  # they depend on something else
@@ -97,6 +94,33 @@ def test_pieces_that_were_generated_before_an_interrupt_are_not_generated_again(
     assert [pair.adapted.targets[0, 0] for pair in pairs] == [4, 5, 6]
 
 
+def test_clips_that_went_through_the_codec_before_an_interrupt_are_the_same_and_not_decoded_again(
+    tmp_path: Path,
+) -> None:
+    decoded: list[int] = []
+
+    def decode(row: np.ndarray) -> Audio:
+        if len(decoded) == 2:
+            raise KeyboardInterrupt
+        decoded.append(int(row[0, 0]))
+        return Audio(np.random.default_rng(row[0, 0]).normal(0, 0.1, (2, 64_000)), 32_000)
+
+    backbone: Any = SimpleNamespace(decode=decode)
+    clips: Any = [SimpleNamespace(id=name) for name in "abc"]
+    targets = {clip.id: np.full((4, 10), number) for number, clip in enumerate(clips)}
+    with pytest.raises(KeyboardInterrupt):
+        _through_codec(clips, targets, backbone, 1.0, KeptParts(tmp_path), Progress())
+    backbone.decode = lambda row: Audio(np.random.default_rng(row[0, 0]).normal(0, 0.1, (2, 64_000)), 32_000)
+    whole = _through_codec(clips, targets, backbone, 1.0, KeptParts(), Progress())
+    said = Lines()
+    found = _through_codec(clips, targets, backbone, 1.0, KeptParts(tmp_path, said), said)
+    assert said.lines == [CONTINUES, "continues: held-out clips through the codec, 2 of 3 clips are there"]
+    for one, other in zip(found, whole, strict=True):
+        assert (one.rate_hz, one.seconds) == (other.rate_hz, other.seconds) == (16_000, 1.0)
+        assert np.array_equal(one.samples, other.samples)
+    assert decoded == [0, 1]
+
+
 DIES = """
 import os
 from talim.evaluation.evaluate import evaluate
@@ -129,7 +153,7 @@ def test_evaluation_killed_again_and_again_gives_the_same_numbers(finished_run: 
         kept = max(kept, len(list((runs[1].folder / FOLDER).rglob("*.safetensors"))))
     assert kept > 3
     told = evaluate(runs[1].folder, said := Lines(), num_prompts=3, seconds=1.0, device="cpu")
-    assert sum("what it finished is not done again" in line for line in said.lines) == 1
+    assert said.lines.count(CONTINUES) == 1
     assert not (runs[1].folder / FOLDER).exists()
     volatile = ("provenance", "command", "copies")
     assert {k: v for k, v in told.items() if k not in volatile} == {k: v for k, v in whole.items() if k not in volatile}

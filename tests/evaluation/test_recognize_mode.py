@@ -62,6 +62,25 @@ def test_recognize_mode_with_tonic_overrides_that_of_the_file(tmp_path: Path) ->
     assert modes.recognize_mode(wrong, "hindustani")["modes"][0]["score"] < right["modes"][0]["score"]
 
 
+def test_recognize_mode_with_another_tonic_than_the_recording_suggests_gives_both(tmp_path: Path) -> None:
+    bhoopali = sing(load("hindustani").mode("Bhoopali"), 3) + 1200 * np.log2(TONIC_HZ / 440)
+    file = pitch_track(tmp_path, bhoopali, tonic_hz=None)
+    right = modes.recognize_mode(file, "hindustani", 2 * TONIC_HZ)  # in another octave
+    assert "suggested" not in right
+    assert right["modes"][0]["slug"] == "bhoopali"
+    for semitones in (1, 5):
+        wrong = modes.recognize_mode(file, "hindustani", TONIC_HZ * 2 ** (semitones / 12))
+        other = wrong["suggested"]
+        assert other["tonic_hz"] == pytest.approx(TONIC_HZ, rel=0.01)
+        assert (other["note"], other["slug"]) == ("F3", "bhoopali")
+        scores = {row["slug"]: row["score"] for row in wrong["modes"]}
+        assert scores["bhoopali"] < 0.05 < other["score"]  # these notes are no Bhoopali of the given tonic
+        said = modes.modes_message(wrong).splitlines()
+        assert said[-2].startswith(f"With the given tonic, {wrong['tonic_hz']:.1f} Hz: most likely ")
+        assert said[-1].startswith(f"The recording itself suggests a tonic at {other['tonic_hz']:.1f} Hz (F3); with it")
+        assert "the best guess is Bhoopali (" in said[-1]
+
+
 def test_recognize_mode_without_tonic_estimates_it(tmp_path: Path) -> None:
     from_a4 = YAMAN + 1200 * np.log2(TONIC_HZ / 440)
     result = modes.recognize_mode(pitch_track(tmp_path, from_a4, tonic_hz=None), "hindustani")
@@ -143,7 +162,8 @@ def test_modes_command_prints_json_or_a_table(tmp_path: Path, capsys: pytest.Cap
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("1. Yaman")
     assert shown[-1].endswith("Hz.")
-    assert len(shown) == modes.MAX_MODES_SHOWN + 1
+    assert len(shown) == modes.MAX_MODES_SHOWN + 2
+    assert shown[-2].startswith("Per cent: the probability among the ")
 
 
 def test_one_mode_alone_is_no_recognition() -> None:

@@ -10,6 +10,7 @@ names without a list (a dastgah, a key, a metre) nothing is said.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -255,6 +256,12 @@ def note_hz(text: str) -> float | None:
     letter, sharp, flat, octave = match.groups()
     semitone = _SEMITONES[letter.lower()] + bool(sharp) - bool(flat) + 12 * int(octave or _USUAL_OCTAVE)
     return 440.0 * 2 ** ((semitone - 57) / 12)  # A4 is 57 semitones above C0
+
+
+def note_name(hz: float) -> str:
+    """The English name of the tempered note nearest to a frequency above 0, about A4 = 440 Hz, such as G#3."""
+    octave, semitone = divmod(round(12 * math.log2(hz / 440.0)) + 57, 12)
+    return f"{('C', 'C#', 'D', 'D#', 'E', 'F', 'F#', 'G', 'G#', 'A', 'A#', 'B')[semitone]}{octave}"
 
 
 def names_tonic_by_note(cells: Mapping[str, str]) -> bool:

@@ -23,7 +23,7 @@ from talim.corpus.manifest import Clip, Corpus
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.continuation_scores import ROLES, Continued, score_continuations
 from talim.evaluation.kept_parts import KeptParts
-from talim.generation.generate import GenerationOptions, provenance_tags
+from talim.generation.generate import GenerationOptions, in_seconds, provenance_tags
 from talim.generation.phrase import ALL_KEPT, Phrase
 from talim.generation.sources import AdapterChoice
 from talim.html.formatting import format_counted
@@ -88,7 +88,7 @@ def evaluate_continuations(  # noqa: PLR0913
                 [clips[number].caption for number in missing],
                 cut.new_seconds,
                 [seed + number for number in missing],
-                progress=lambda done, total: progress.step(f"continuing {title}", done, total),
+                progress=in_seconds(progress, f"continuing {title}, seconds of music", cut.new_seconds * len(missing)),
                 start=start[missing],
                 **chosen,
             )

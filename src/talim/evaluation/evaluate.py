@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ import numpy as np
 
 from talim.adapters import injection, serialization
 from talim.atomic_io import read_json, write_json, write_text
-from talim.corpus.manifest import Corpus
+from talim.audio import Audio
+from talim.corpus.manifest import Clip, Corpus
 from talim.corpus.recordings import file_hash
 from talim.errors import TalimError
 from talim.evaluation import continuation, intervals, music_scores, predictor_comparison, sample_pairs
@@ -21,6 +22,7 @@ from talim.evaluation.held_out_loss import per_clip_losses, prepare_held_out
 from talim.evaluation.kept_parts import KeptParts
 from talim.generation.generate import GenerationOptions
 from talim.html.formatting import format_counted
+from talim.metrics import pitch
 from talim.progress import Progress, counted
 from talim.recipe import Recipe
 from talim.recordings_needed import held_out_note
@@ -199,10 +201,7 @@ def score_adapter(  # noqa: PLR0913
         real = music_scores.choose_real_clips(corpus.held_out, seconds)
         tokens = [item.targets for item in training], [targets[clip.id] for clip in real], backbone.frame_rate_hz
     sources = music_scores.choose_real_clips(corpus.held_out, seconds, music_scores.MAX_RESYNTHESIZED)
-    each = counted(sources, len(sources), progress, "held-out clips through the codec")
-    decoded = kept.get(
-        "resynthesis", lambda: [music_scores.as_compared(backbone.decode(targets[clip.id]), seconds) for clip in each]
-    )
+    resynthesis = kept.get("resynthesis", lambda: _through_codec(sources, targets, backbone, seconds, parts, progress))
     continuations = continuation.evaluate_continuations(
         run,
         corpus,
@@ -228,7 +227,7 @@ def score_adapter(  # noqa: PLR0913
         protocol=protocol,
         num_workers=num_workers,
         codec_tokens=tokens,
-        resynthesis=list(zip(sources, decoded, strict=True)),
+        resynthesis=list(zip(sources, resynthesis, strict=True)),
         held_out_loss=losses,
         not_compared_with=start_adapter.not_at_hand(serialization.read_info(run.adapter), corpus.train),
         progress=progress,
@@ -287,6 +286,26 @@ def _paired_losses(  # noqa: PLR0913
     return compare_losses(base, adapted, recordings, parts=terms, unit=backbone.loss_unit, references=references)
 
 
+def _through_codec(
+    clips: Sequence[Clip],
+    targets: Mapping[str, np.ndarray],
+    backbone: Backbone,
+    seconds: float,
+    parts: KeptParts,
+    progress: Progress,
+) -> list[Audio]:
+    """Clips encoded and decoded, as scores compare them; `targets` are theirs by id."""
+    title = "held-out clips through the codec"
+
+    def make(missing: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+        for number in counted(missing, len(missing), progress, title):
+            decoded = backbone.decode(targets[clips[number].id])
+            yield number, music_scores.as_compared(decoded, seconds).samples
+
+    made = parts.arrays(title, [clip.id for clip in clips], "clip", make)
+    return [Audio(samples, pitch.RATE_HZ) for samples in made]
+
+
 def _references(
     training: Sequence[EncodedClip], clips: Sequence[EncodedClip], backbone: Backbone, size: int, progress: Progress
 ) -> ReferenceLosses:
@@ -329,7 +348,10 @@ def few_held_out(corpus: Corpus) -> str:
     """A note where recordings are too few for intervals that are not rough, to be told before anything is measured."""
     count = len({clip.sound_group for clip in corpus.held_out})
     note = held_out_note(count)
-    return f"note: {note}; more recordings, or talim prepare --held-out-fraction, give more" * bool(note)
+    advice = (
+        "more recordings mend that; a larger talim prepare --held-out-fraction does too, and leaves fewer to train on"
+    )
+    return f"note: {note}; {advice}" * bool(note)
 
 
 def compare_losses(

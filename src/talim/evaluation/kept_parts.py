@@ -14,6 +14,10 @@ from talim.html.formatting import format_counted
 from talim.progress import Progress
 
 FOLDER = "evaluation_parts"  # in the run's folder, while an evaluation is not whole
+CONTINUES = (
+    "continues an evaluation that was interrupted: the losses, generated pieces and held-out clips through the codec "
+    "that it finished are kept; pieces are decoded again"
+)
 Made = Iterable[tuple[int, np.ndarray]]
 
 
@@ -47,7 +51,7 @@ class KeptParts:
     def _tell(self, part: str, found: int, all_items: str) -> None:
         """That something is not done again, once; and of a part that is not whole, how much."""
         if found and not self._reported:
-            self._progress.log("continues an evaluation that was interrupted: what it finished is not done again")
+            self._progress.log(CONTINUES)
         self._reported = self._reported or found > 0
         if found and not all_items.startswith(f"{found} "):
             self._progress.log(f"continues: {part}, {found} of {all_items} are there")

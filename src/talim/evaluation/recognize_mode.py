@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from talim.audio.read import read_mono_blocks
+from talim.corpus.labels import note_name
 from talim.errors import TalimError, UsageError
 from talim.metrics import pitch
 from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
-from talim.traditions import mode_recognition, note_transcription
+from talim.traditions import mode_model, mode_recognition, note_transcription
 from talim.traditions.fitted_modes import FittedModes
 from talim.traditions.name_matching import normalize_name, unknown_name_error
 from talim.traditions.tradition import Tradition, load, load_all_builtin
@@ -29,6 +30,7 @@ CONCERT_A_HZ = 440.0
 TRACKING_RATE_HZ = 16_000
 MAX_MODES_SHOWN = 5
 LIKELY = 0.5  # of a mode that is called the most likely; more of them are right (docs/reports/mode-recognition.md)
+OTHER_TONIC_CENTS = 50.0  # from a given tonic, in any octave: an estimate further off is another one
 FEW_SECONDS = 20.0  # of steady notes: with less, the mode is mostly unsure
 NO_MELODY = "there is no melody to recognise a mode from"
 
@@ -54,8 +56,10 @@ def recognize_mode(
     `fitted` are counts of labelled recordings that add to the traditions' facts (`fit_modes.fit_corpus`).
     Returns {"tonic_hz", "note_seconds": seconds of steady notes, which the probabilities rest on, "modes": [{"name",
     "slug", "score"}, ...]}, best first; scores are probabilities that sum to 1. Without `tradition` each entry carries
-    its "tradition" too. A tonic that neither the caller nor the file gives is estimated. TalimError, in one line, for
-    files without a melody and for unknown traditions.
+    its "tradition" too. A tonic that neither the caller nor the file gives is estimated. `tonic_hz` is believed, that
+    of a file is doubted as annotations are (`mode_recognition.TONIC_ERROR_RATE`); where the estimate is another pitch
+    class than either, "suggested" is what it gives: {"tonic_hz", "note", and the best mode's "name", "slug", "score"}.
+    TalimError, in one line, for files without a melody and for unknown traditions.
     """
     if tonic_hz is not None and not (math.isfinite(tonic_hz) and tonic_hz > 0):
         raise UsageError(f"--tonic must be a frequency above 0 Hz, not {tonic_hz:g}")
@@ -63,24 +67,36 @@ def recognize_mode(
     for each in fitted:
         check_fits(each, traditions)
     melody = read_melody(file, progress)
-    tonic_hz = tonic_hz or melody.tonic_hz
-    reference_hz = tonic_hz or float(np.nanmedian(melody.hz))
+    given_hz = tonic_hz or melody.tonic_hz
+    reference_hz = given_hz or float(np.nanmedian(melody.hz))
     notes = note_transcription.transcribe_notes(1200 * np.log2(melody.hz / reference_hz), melody.hop_seconds)
     try:
         recognizer = mode_recognition.ModeRecognizer(traditions, fitted=fitted)
-        posterior = recognizer.recognize(notes, tonic_known=tonic_hz is not None)
+        alone = recognizer.recognize(notes, tonic_known=False)
     except TalimError as error:
         raise TalimError(f"{file}: {error}") from error
-    if tonic_hz is None:
-        tonic_hz = reference_hz * 2 ** (mode_recognition.tonic_cents(posterior, notes) / 1200)
+    offset_cents = mode_recognition.tonic_cents(alone, notes)
+    estimated_hz = reference_hz * 2 ** (offset_cents / 1200)
+    posterior, suggested = alone, {}
+    if given_hz is not None:
+        doubt = 0.0 if tonic_hz is not None else mode_recognition.TONIC_ERROR_RATE
+        posterior = recognizer.recognize(notes, tonic_known=True, tonic_error_rate=doubt)
+        if abs(float(mode_model.cents_distance(offset_cents, 0.0))) > OTHER_TONIC_CENTS:
+            best = _rows(alone, not tradition)[0]
+            suggested = {"suggested": {"tonic_hz": round(estimated_hz, 3), "note": note_name(estimated_hz), **best}}
     return {
-        "tonic_hz": round(tonic_hz, 3),
+        "tonic_hz": round(given_hz or estimated_hz, 3),
+        **suggested,
         "note_seconds": round(float(notes.seconds.sum()), 1),
-        "modes": [
-            {"name": mode.name, "slug": mode.slug, "score": score} | ({} if tradition else {"tradition": origin.slug})
-            for origin, mode, score in posterior.ranked_modes()
-        ],
+        "modes": _rows(posterior, not tradition),
     }
+
+
+def _rows(posterior: mode_recognition.ModePosterior, with_tradition: bool) -> list[dict[str, Any]]:
+    return [
+        {"name": mode.name, "slug": mode.slug, "score": score} | ({"tradition": origin.slug} if with_tradition else {})
+        for origin, mode, score in posterior.ranked_modes()
+    ]
 
 
 def check_fits(fitted: FittedModes, traditions: Sequence[Tradition]) -> None:
@@ -179,15 +195,22 @@ def modes_message(result: dict[str, Any]) -> str:
         + (f"  {row['tradition']}" if "tradition" in row else "")
         for place, row in enumerate(best, 1)
     ]
+    other = result.get("suggested")
+    hint = f"The recording itself suggests a tonic at {other['tonic_hz']:.1f} Hz ({other['note']})" if other else ""
     if len(result["modes"]) == 1:
         lines.append(
             "The tradition has one mode only, so the share says nothing about this recording; "
             f"its tonic as {best[0]['name']} would be at {result['tonic_hz']:.1f} Hz."
         )
-        return "\n".join(lines)
+        return "\n".join([*lines, *([f"{hint}."] if hint else [])])
+    lines.append(f"Per cent: the probability among the {len(result['modes'])} modes that are known here, 100% in all.")
     sure = best[0]["score"] >= LIKELY
     confidence = "Most likely" if sure else "Not sure; the best guess is"
-    lines.append(f"{confidence} {best[0]['name']}, its tonic at {result['tonic_hz']:.1f} Hz.")
+    if other:
+        lines.append(f"With the given tonic, {result['tonic_hz']:.1f} Hz: {confidence.lower()} {best[0]['name']}.")
+        lines.append(f"{hint}; with it the best guess is {other['name']} ({other['score']:.1%}).")
+    else:
+        lines.append(f"{confidence} {best[0]['name']}, its tonic at {result['tonic_hz']:.1f} Hz.")
     if not sure and result["note_seconds"] < FEW_SECONDS:
         lines.append(
             f"There are only {result['note_seconds']:.0f} s of steady notes: too little to tell a mode by; "

@@ -18,7 +18,7 @@ from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.kept_parts import KeptParts
-from talim.generation.generate import GenerationOptions, provenance_tags
+from talim.generation.generate import GenerationOptions, in_seconds, provenance_tags
 from talim.generation.sources import AdapterChoice
 from talim.html.formatting import format_counted
 from talim.progress import Progress, counted, format_duration
@@ -107,7 +107,7 @@ def generate_pairs(  # noqa: PLR0913
                 [captions[number] for number in missing],
                 seconds,
                 [seeds[number] for number in missing],
-                progress=lambda done, total: progress.step(f"generating {title}", done, total),
+                progress=in_seconds(progress, f"generating {title}, seconds of music", seconds * len(missing)),
                 **generation_options,
             )
             yield from ((missing[index], targets) for index, targets in each)

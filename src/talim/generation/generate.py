@@ -400,7 +400,7 @@ def generate_clips(  # noqa: PLR0913
     last = "decoding audio" if len(prompts) == 1 else "decoding the last pieces"
     given = {
         **options,
-        "progress": _in_seconds(progress, title, sum(seconds), last if under_way else ""),
+        "progress": in_seconds(progress, title, sum(seconds), last if under_way else ""),
         "beats_chords": list(beats_chords) if any(beats_chords) else None,
     }
     if phrases:
@@ -417,7 +417,7 @@ def generate_clips(  # noqa: PLR0913
         yield row, _with_progress(clip, seconds[row], progress, name, partial(pieces.ended, row))
 
 
-def _in_seconds(progress: Progress, title: str, seconds: float, last: str = "") -> Callable[[int, int], None]:
+def in_seconds(progress: Progress, title: str, seconds: float, last: str = "") -> Callable[[int, int], None]:
     """A base's progress in any unit, told in seconds of music with how many are made in a second.
 
     `last` is what begins when all is made: turning its end into sound, which may take as long again.
