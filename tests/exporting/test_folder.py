@@ -201,7 +201,7 @@ def test_export_folder_readme_is_enough_for_whoever_has_it_alone(finished_run: R
         f"version {talim.__version__} wrote this. In a clone of talim: `make setup`",
         "The base `tiny` is a folder of whoever trained the adapter",
         "--prompt='slow glide' --out",
-        "captions of its training to use in prompts:\n\n- slow glide\n",
+        "Captions that it was trained on, to use in prompts:\n\n- slow glide\n",
         "(samples/01-after.flac), seed 1: slow glide\n",
         "(samples/02-after.flac), seed 1: a caption of a recording that was kept out\n",
         "describe a recording that was not used to train the adapter",

@@ -92,7 +92,7 @@ def _readme(exported: ExportedRun, files: Files, left_out: list[str]) -> str:
         f"# Adapter `{exported.recipe.design}` for {exported.info['base']['name']}\n\n"
         f"{model_card.needs(needed, where)}{need}With the path of this folder for `THIS_FOLDER`:\n\n```bash\n"
         f"talim generate --run THIS_FOLDER {asked} --out music.flac\n```\n"
-        f"{model_card.heard_section(exported.facts)}\n"
+        f"{model_card.captions_section(exported.facts)}\n"
         f"```python\nimport talim\n\nbase = talim.load_base({base!r})\n"
         "model = talim.load_adapter(base, 'THIS_FOLDER')\n```\n\n"
         "- `adapter/`: the weights, their model card (`README.md`) and their conditions (`LICENSE.md`)\n"

@@ -67,7 +67,9 @@ def render_card(
         "## Recordings, licences, consent\n\n" + _recordings(music),
         "## Measures\n\n" + _measures(scores, cost),
         "## Usage guideline\n\n" + GUIDELINE + "\n",
-        "## How to load it\n\n" + _loading(base, prompt_option(adapter, example_prompt(music))) + heard_section(music),
+        "## How to load it\n\n"
+        + _loading(base, prompt_option(adapter, example_prompt(music)))
+        + captions_section(music),
         "## Cost of training\n\n" + _cost(cost),
     ]
     return "\n".join(parts)
@@ -352,7 +354,7 @@ def needs(base: Facts, where: str = "") -> str:
     )
 
 
-def heard_captions(music: Facts) -> list[str]:
+def trained_captions(music: Facts) -> list[str]:
     """Captions that it was trained on, the most frequent first, a line each; `music` is that of the card, or run.json.
 
     Never one that only a recording has that was kept out.
@@ -362,13 +364,13 @@ def heard_captions(music: Facts) -> list[str]:
 
 def example_prompt(music: Facts) -> str:
     """A prompt to begin with: a caption that it was trained on, where one is recorded."""
-    return next(iter(heard_captions(music)), "your text")
+    return next(iter(trained_captions(music)), "your text")
 
 
-def heard_section(music: Facts) -> str:
-    """A paragraph that lists `heard_captions`; empty where there are none."""
-    lines = "".join(f"- {text}\n" for text in heard_captions(music))
-    return f"\nWords that it has heard, captions of its training to use in prompts:\n\n{lines}" if lines else ""
+def captions_section(music: Facts) -> str:
+    """A paragraph that lists `trained_captions`; empty where there are none."""
+    lines = "".join(f"- {text}\n" for text in trained_captions(music))
+    return f"\nCaptions that it was trained on, to use in prompts:\n\n{lines}" if lines else ""
 
 
 def prompt_option(adapter: Facts, example: str) -> str:
