@@ -362,7 +362,9 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
     assert "<summary>日本語</summary>" in inside
     assert "費用：" in inside
     assert "費用：" not in page.replace(inside, "")
-    assert untranslated(page, ["talim listen", "talim brief", "--price-per-hour"]) == []
+    names = ["talim listen", "talim brief", "--price-per-hour", "linear@all", "arXiv", "GB"]
+    names += ["nano-musicgen", "facebook/musicgen-small", "CC-BY-NC-4.0", "declare-lab/mustango", "Apache-2.0"]
+    assert untranslated(page, names) == []
     assert "（CPU、2コア）" in inside
 
 
