@@ -23,7 +23,9 @@ _WRITABLE = {
 # Fields that players show; all tags are also stored as JSON in the comment field.
 _NATIVE_TAGS = ("title", "artist", "album", "date", "genre", "copyright", "license", "software")
 # Their frames in MP3's ID3v2.4 tags; a licence has a frame for an address only.
-_ID3_FRAMES = dict(zip(_NATIVE_TAGS, ["TIT2", "TPE1", "TALB", "TDRC", "TCON", "TCOP", "TXXX", "TSSE"], strict=True))
+_ID3_FRAMES: dict[str, str] = dict(
+    zip(_NATIVE_TAGS, ["TIT2", "TPE1", "TALB", "TDRC", "TCON", "TCOP", "TXXX", "TSSE"], strict=True)
+)
 _MP3_QUALITY = {"bitrate_mode": "VARIABLE", "compression_level": 0.0}  # the best of LAME
 _BLOCK_FRAMES = 1 << 16
 
