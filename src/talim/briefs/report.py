@@ -132,7 +132,7 @@ def few_candidates(count: int, brief: Brief) -> Texts:
 
 def checks_passed(rows: Sequence[Mapping[str, Any]]) -> Texts:
     """How many candidates passed every check that could be made, and which checks of how many could not be."""
-    passed = sum(all(check["passed"] is not False for check in row["checks"]) for row in rows)
+    passed = acceptance.none_failed(rows)
     names = {language: read_translations(Path(), (language,), WORDS)[language]["checks"] for language in LANGUAGES}
     unchecked = [
         in_languages(
