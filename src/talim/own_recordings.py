@@ -48,6 +48,29 @@ _OWN_SENTENCES = re.compile(
     r"\b(?:bana|bize) ait|\bhaklar\w* (?:bende|bizde)\b|\bhak sahibi(?:yim|yiz)\b|"
     r"\b(?:записано|записана|сделано|сделана) (?:мной|мною|нами)\b|\bправа принадлежат (?:мне|нам)\b|\bخاص بي\b"
 )
+# A company's, said as a whole: "studio" alone says nothing, and "the studio A" or "the studio owner" is another.
+_COMPANY = "(?:(?:recording )?studio|(?:music |production )?company|firm)"
+_COMPANY_SENTENCES = re.compile(
+    r"\b(?:"
+    rf"(?:(?:owned|held) by|(?:property|copyright) of|copyright(?: by)?|belongs? to) our (?:own )?{_COMPANY}|"
+    rf"(?:owned by|property of|belongs? to) the {_COMPANY}|(?:studio|company) (?:owned|property)|"
+    r"(?:eigentum|besitz) (?:(?:des|unseres) (?:(?:ton)?studios|unternehmens)|(?:der|unserer) (?:firma|gesellschaft))|"
+    r"gehort (?:(?:dem|unserem) (?:(?:ton)?studio|unternehmen)|(?:der|unserer) (?:firma|gesellschaft))|"
+    r"(?:studio|firmen)(?:eigentum|eigen)|"
+    r"(?:propriete|appartient) (?:du|au|(?:de|a) (?:notre|la|l)) (?:studio|societe|entreprise)|"
+    r"(?:propiedad|pertenece) (?:del|al|(?:de|a) (?:nuestr[oa]|la)) (?:estudio|empresa|compania|sociedad)|"
+    r"(?:studyo(?:muza|ya)|sirket(?:imize|e)|firma(?:miza|ya)) ait(?:tir)?|"
+    r"(?:studyo(?:muzun|nun)?|sirket(?:imizin|in)?|firma(?:mizin|nin)?) (?:mali|mulku|mulkiyetinde)(?:dir)?"
+    r")\b(?! (?:[^\W\d]|\d{1,3}|by|owner|holder)\b)"
+)
+# That the players were paid, and that there is no limit.
+_ADDITIONS = re.compile(
+    r"\b(?:no|without) restrictions\b|"
+    r"\b(?:session|performance|performers?|musicians?|players?)(?: s)?(?: fees?)?(?: (?:is|are|was|were))? paid"
+    r"(?: in full)?\b|"
+    r"\b(?:honorare?|gagen?) (?:ist |sind |wurden? )?(?:be|ge)zahlt\b|\bcachets? (?:payes?|regles?)\b|"
+    r"\b(?:honorarios|caches?) pagados?\b|\b(?:icra|seans|muzisyen) ucret(?:i|leri) oden(?:di|mistir)\b"
+)
 
 # Words that may stand beside them: what it is, how it came to be, and that it may be used.
 _OTHER_WORDS = _vocabulary("""
@@ -93,9 +116,9 @@ kaydedilmistir kaydedildi yapildi
 """)
 # Chinese, Japanese and Korean have no blanks between words.
 _OWN_PHRASES = _phrases("""
-自作自演 自作曲 自作 自演 自録音 自家録音 自己録音 自己制作 自己所有 自主制作 自主録音 自社制作 自社録音
-自社所有 当社制作 当社録音 当社所有
-弊社制作 弊社録音 自分で(?:録音|演奏|作曲|制作|収録)(?:した|し)? 自分たちの 自分の 自身の 私の 僕の 俺の
+自作自演 自作曲 自作 自演 自録音 自家録音 自己録音 自己制作 自己所有 自主制作 自主録音 (?:当社|弊社|自社)(?:制作|録音)
+(?:(?:当社|弊社|自社|当|弊)?スタジオ|当社|弊社|自社|会社)(?:[がにの])?(?:所有|保有|帰属)
+自分で(?:録音|演奏|作曲|制作|収録)(?:した|し)? 自分たちの 自分の 自身の 私の 僕の 俺の
 我々の 当社の 弊社の 自社の 私が 自分が 当方 本人
 オリジナル 権利者は(?:自分|私|本人|当社|弊社)
 自己录制 自己錄製 自己录的 自己創作 自己创作 自己制作 自己的 自录 自錄 自制 自製 原创 原創 我自己的 我的
@@ -108,10 +131,11 @@ _OTHER_PHRASES = _phrases("""
 所有 保有 帰属 あります ある しています している した 自由に 自由 使用可能 使用可 使用できる 使える 使って
 よい 良い 利用可能 利用可 利用できる
 商用利用可能 商用利用可 商用利用OK 商用可 商用利用 商用使用可 商用 OK 可能 可 制限なし フリー 生演奏
-スタジオ 自宅
+スタジオ 自宅 (?:演奏料|演奏者|出演料|ギャラ|報酬|謝礼)(?:[はをもに])?(?:お)?支払い?済み?
 录音 錄音 录制 錄製 音乐 音樂 作品 演奏 演唱 版权 版權 所有 的 可 自由 使用 可以 商用 归本人 归我
 녹음한 녹음 제작한 제작 연주한 연주 음악 작품 곡 자유롭게 사용 가능 상업적 이용 한 의
 """)
+_NAMED_STUDIO = re.compile(r"[a-z]\W*(?:スタジオ|会社)")  # "Aスタジオ所有"
 _NO_BLANKS = re.compile("[\u3005-\u30ff\u3400-\u9fff\uac00-\ud7a3々]+")
 
 
@@ -120,14 +144,15 @@ def declares_own_recording(text: str) -> bool:
     plain = unicodedata.normalize("NFKC", text).casefold().replace("ı", "i").replace("i\u0307", "i")
     runs = _NO_BLANKS.findall(plain)
     own = [run for run in runs if _OWN_PHRASES.search(run)]
-    if any(not _all_understood(run) for run in runs):
+    if any(not _all_understood(run) for run in runs) or _NAMED_STUDIO.search(plain):
         return False
     words = _words(_NO_BLANKS.sub(" ", plain))
-    sentence = " ".join(words).replace("no restrictions", "").replace("without restrictions", "")
+    sentence = _ADDITIONS.sub("", " ".join(words))
+    sentence, companies = _COMPANY_SENTENCES.subn("", sentence)
     known = _OWN_WORDS | _OTHER_WORDS
     if any(word not in known and not re.fullmatch(r"\d{1,4}", word) for word in sentence.split()):
         return False
-    return bool(own or _OWN_WORDS.intersection(words) or _OWN_SENTENCES.search(sentence))
+    return bool(own or companies or _OWN_WORDS.intersection(words) or _OWN_SENTENCES.search(sentence))
 
 
 def _all_understood(run: str) -> bool:

@@ -18,6 +18,7 @@ from talim.briefs import candidates
 from talim.briefs.review_session import open_brief
 from talim.cli import main
 from talim.errors import TalimError, UsageError
+from talim.evaluation.copy_scores import READING
 from talim.progress import Progress
 
 BRIEF = {
@@ -136,17 +137,25 @@ def test_generate_candidates_tells_once_which_words_the_base_cannot_read(
     tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
+    steps: list[str] = []
     monkeypatch.setattr(readable_text, "reading_notes", lambda base, texts, what: [f"unknown of {what}: {texts[0]}"])
 
     class Lines(Progress):
         def log(self, text: str) -> None:
             said.append(text)
 
+        def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+            steps.append(f"{title} {done}/{total}")
+
     other = tmp_path / "other"
     shutil.copytree(tiny_run, other)
     brief = briefs_brief.load(write_brief(tmp_path, prompt="静かな朝 flute", candidates=1))
     candidates.generate_candidates(brief, [tiny_run, other], tmp_path / "out", Lines())
     assert len([line for line in said if " of the prompt: 静かな朝" in line]) == 1, said
+    for name in ("linear", "other"):  # and what it is busy with, from the beginning
+        assert any(line.startswith(f"{name}: reads its training clips, generates 1 candidate") for line in said), said
+        assert steps.count(f"checking candidates of {name} 1/1") == 1, steps
+    assert steps[0].startswith(READING)
 
 
 def test_candidate_key_ignores_rule_and_title(tmp_path: Path, tiny_run: Path) -> None:

@@ -36,6 +36,9 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     assert linear["cost_per_accepted_minute"]["value"] == pytest.approx(cost)
     assert f"{cost:.2f} EUR" in page
     assert "none was accepted" in page
+    assert "The evaluation and the other work of a proof of concept, collecting recordings, editing" in page
+    assert page.count("linear: its base, nano-musicgen, is a miniature, which cannot make usable music") == 1
+    assert page.count("linear: 3 passed every automatic check.") == 1
     japanese = page.partition("<summary>日本語で読む</summary>")[2].partition("</details>")[0]
     assert all(line in japanese for line in result["sentences_ja"])
     assert untranslated(page, ["linear", "conv", "slow flute", "nano-musicgen", "Apache-2.0"]) == []
@@ -49,12 +52,28 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     assert "://" not in page
 
 
+def test_checks_passed_with_a_mode_that_could_not_be_checked_says_so() -> None:
+    def checked(*passed: bool | None) -> dict[str, list[dict[str, object]]]:
+        return {"checks": [{"name": n, "passed": p} for n, p in zip(("length", "mode", "seam"), passed, strict=True)]}
+
+    assert report.checks_passed([checked(True, True, True), checked(True, False, True)]) == {
+        "en": "1 passed every automatic check",
+        "ja": "1件がすべての自動検査に合格",
+    }
+    assert report.checks_passed([checked(True, None, True), checked(True, None, None)]) == {
+        "en": "2 passed every check that could be made; the mode of 2 could not be checked (too little melody), "
+        "the seam of the loop of 1 could not be checked",
+        "ja": "2件が、行えた自動検査のすべてに合格（2件の旋法は、旋律が少なすぎて検査できず、"
+        "1件のループのつなぎ目は検査できず）",
+    }
+
+
 def test_write_acceptance_report_of_a_loop_without_prices_and_rule_is_in_japanese_too(tmp_path: Path) -> None:
     brief = brief_of(loop=True, prices={}, decision_rule={}, status_quo=None, prompt="", accepted_by="any")
     opened = opened_brief(tmp_path, brief, recordings={"unknown": 0}, consent={"unknown": 0})
     decide(opened, {})
     page = Path(report.write_acceptance_report(tmp_path, opened.brief)["page"]).read_text(encoding="utf-8")
-    assert untranslated(page, ["linear", "conv"]) == []
+    assert untranslated(page, ["linear", "conv", "nano-musicgen"]) == []
     for english, japanese in (("2 seconds, a loop", "2秒（ループ）"), ("sound quality, noise (4)", "音質、雑音 (4)")):
         assert english.casefold() in page.casefold()
         assert japanese in page

@@ -22,6 +22,10 @@ _WRITABLE = {
 }
 # Fields that players show; all tags are also stored as JSON in the comment field.
 _NATIVE_TAGS = ("title", "artist", "album", "date", "genre", "copyright", "license", "software")
+# Their frames in MP3's ID3v2.4 tags; a licence has a frame for an address only.
+_ID3_FRAMES: dict[str, str] = dict(
+    zip(_NATIVE_TAGS, ["TIT2", "TPE1", "TALB", "TDRC", "TCON", "TCOP", "TXXX", "TSSE"], strict=True)
+)
 _MP3_QUALITY = {"bitrate_mode": "VARIABLE", "compression_level": 0.0}  # the best of LAME
 _BLOCK_FRAMES = 1 << 16
 
@@ -115,15 +119,19 @@ def _encode(
     container, subtype = _WRITABLE[suffix]
     found = 0.0
     with path.open("w+b") as opened:
+        comment = json.dumps(dict(tags), ensure_ascii=suffix == ".wav", sort_keys=True)
+        fields = {name: text for name in _NATIVE_TAGS if (text := tags.get(name, "").replace("\0", ""))}
+        if suffix == ".mp3" and tags:
+            opened.write(_id3_tag(fields, comment))
         sink: Any = _Sink(opened)  # soundfile's annotations know no file-like objects
         try:
             quality: Any = _MP3_QUALITY if suffix == ".mp3" else {}
             with soundfile.SoundFile(sink, "w", rate_hz, channels, subtype, format=container, **quality) as file:
-                if tags and suffix != ".wav":
+                if tags and suffix in (".flac", ".ogg"):
                     for name in _NATIVE_TAGS:
-                        if tags.get(name):
-                            setattr(file, name, tags[name])
-                    file.comment = json.dumps(dict(tags), ensure_ascii=suffix == ".mp3", sort_keys=True)
+                        if name in fields:
+                            setattr(file, name, fields[name])
+                    file.comment = comment
                 for block in _short(blocks):
                     found = max(found, _peak(block))
                     file.write(_samples(block / max(1.0, peak), suffix))
@@ -135,7 +143,7 @@ def _encode(
             raise AudioError(f"cannot write {detail} as {container}: {error}; resample, or use .flac") from error
         sink.check()
         if suffix == ".wav" and tags:
-            add_wav_comment(opened, json.dumps(dict(tags), sort_keys=True))
+            add_wav_comment(opened, comment)
     return found
 
 
@@ -162,12 +170,15 @@ def _samples(block: np.ndarray, suffix: str) -> np.ndarray:
 
 
 class _Sink:
-    """A file for libsndfile, which swallows errors: they are kept until `check`."""
+    """A file from where it is at, for libsndfile, which swallows errors: they are kept until `check`."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self._start = file, file.tell()
         self._error: OSError | None = None
-        self.read, self.tell = file.read, file.tell
+        self.read = file.read
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
 
     def write(self, data: bytes) -> int:
         try:
@@ -178,7 +189,8 @@ class _Sink:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
-            return self._file.seek(offset, whence)  # writes what is buffered
+            start = self._start if whence == 0 else 0
+            return self._file.seek(start + offset, whence) - self._start  # writes what is buffered
         except OSError as error:
             self._error = error
             return 0
@@ -194,6 +206,21 @@ class _Sink:
         """The OSError that there was."""
         if self._error is not None:
             raise self._error
+
+
+def _id3_tag(fields: Mapping[str, str], comment: str) -> bytes:
+    """An ID3v2.4 tag in UTF-8 of an MP3 file (libsndfile writes UTF-8 that it calls Latin-1, and not all fields)."""
+    bodies = [(_ID3_FRAMES[name], f"{name}\0{text}" if name == "license" else text) for name, text in fields.items()]
+    frames = b""
+    for frame, text in [*bodies, ("COMM", f"eng\0{comment}")]:
+        body = text.encode("utf-8", "replace")
+        frames += frame.encode() + _id3_size(len(body) + 1) + b"\0\0\3" + body
+    return b"ID3\4\0\0" + _id3_size(len(frames)) + frames
+
+
+def _id3_size(count: int) -> bytes:
+    """A size as ID3v2.4 has it: 7 bits in each of four bytes."""
+    return bytes(count >> shift & 0x7F for shift in (21, 14, 7, 0))
 
 
 def add_wav_comment(file: BinaryIO, comment: str) -> None:

@@ -153,6 +153,11 @@ def time_to_first_accepted(
     return None
 
 
+def none_failed(rows: Sequence[Mapping[str, Any]]) -> int:
+    """Number of candidates that failed no check that could be made."""
+    return sum(all(check["passed"] is not False for check in row["checks"]) for row in rows)
+
+
 def check_counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Numbers of candidates that passed, failed or were not checked, by check."""
     counts: dict[str, dict[str, int]] = {}

@@ -24,6 +24,7 @@ from talim.evaluation.recognize_mode import recognize_mode
 from talim.html.formatting import format_counted
 from talim.metrics import audio_matching, copy_detection, rhythm
 from talim.metrics.cache import MetricCache
+from talim.progress import Progress, counted
 from talim.run import Run
 from talim.traditions import cycle_fit
 
@@ -227,27 +228,32 @@ def check_cycle(piece: Audio, brief: Brief) -> CheckResult:
     return CheckResult("cycle", score.fit > 0, measured, required)
 
 
-def originality_check(run: Run, seconds: float) -> OriginalityCheck:
+def originality_check(run: Run, seconds: float, progress: Progress | None = None) -> OriginalityCheck:
     """A check of candidates of `seconds` against the training clips of `run`, by the rule of its evaluation.
 
     Fingerprints of the clips are computed here once.
     """
     from talim.evaluation.music_scores import choose_real_clips, clips_beside
 
-    folder, cache = corpus_of(run), MetricCache(None)
+    folder, cache, progress = corpus_of(run), MetricCache(None), progress or Progress()
     if folder is None:
         return _unchecked("the corpus of this run is missing")
     try:
         corpus = Corpus.load(folder)
         sources = audio_matching.build_reference_audio(
-            copy_scores.fingerprint_of(corpus.read_clip(clip), cache) for clip in corpus.train
+            (
+                copy_scores.fingerprint_of(corpus.read_clip(clip), cache)
+                for clip in counted(corpus.train, len(corpus.train), progress, copy_scores.READING)
+            ),
+            progress=progress,
         )
+        held_out = choose_real_clips(corpus.held_out, seconds)
         alike = [
             copy_scores.similarity_of(corpus, clip, seconds, sources, cache)
-            for clip in choose_real_clips(corpus.held_out, seconds)
+            for clip in counted(held_out, len(held_out), progress, "looking for copies in clips held out")
         ]
-        held_out, others = [each for each in alike if each is not None], clips_beside(corpus, seconds)
-        null = copy_scores.null_similarities(corpus, sources, held_out, others, seconds, cache)
+        known, others = [each for each in alike if each is not None], clips_beside(corpus, seconds)
+        null = copy_scores.null_similarities(corpus, sources, known, others, seconds, cache, progress)
     except TalimError as error:
         return _unchecked(str(error))
     if null.size < copy_scores.MIN_NULL_CLIPS:

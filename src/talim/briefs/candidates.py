@@ -19,6 +19,7 @@ from talim.briefs.phrase import BriefPhrase, is_same_phrase, read_brief_phrase, 
 from talim.briefs.postprocess import postprocess, untrimmed_seconds
 from talim.errors import TalimError, UsageError
 from talim.generation.sources import find_run
+from talim.html.formatting import format_counted
 from talim.listening.draft_protocol import unique_names
 from talim.progress import Progress
 from talim.run import Run
@@ -181,7 +182,10 @@ def _generate_for(
     from talim.generation import sources
     from talim.generation.generate import GenerationOptions, provenance_tags
 
-    originality = automatic_checks.originality_check(contender.run, brief.seconds)
+    base, pieces = contender.run.base, format_counted(len(missing), "candidate")
+    progress.log(f"{contender.name}: reads its training clips, generates {pieces} with {base}, and checks them")
+    originality = automatic_checks.originality_check(contender.run, brief.seconds, progress)
+    progress.log(f"{contender.name}: loading {base}")
     began = time.perf_counter()
     source = sources.choose_source(contender.run.folder, None, [], False)
     backbone = sources.load_source(source, device, progress, [brief.prompt_text])
@@ -193,7 +197,8 @@ def _generate_for(
     sampling = {**backbone.options, **options.explicit_options}
     kept_seconds, parts = (phrase.kept_seconds, phrase.parts) if phrase else (0.0, ("", ""))
     loading = time.perf_counter() - began
-    for seed, key, clip, sampled_seconds in _clips(backbone, missing, brief, phrase, sampling, progress):
+    clips = _clips(backbone, missing, brief, phrase, sampling, progress)
+    for done, (seed, key, clip, sampled_seconds) in enumerate(clips):
         began = time.perf_counter()
         number = seed - brief.seed + 1
         name = f"{contender.name}-{number:03d}"
@@ -207,8 +212,10 @@ def _generate_for(
         row |= {"music": music_hash(brief), "file": f"{FOLDER}/{path.name}", "sha256": _digest(path), "tags": tags}
         row |= {"seconds": round(audio.read(path).seconds, 3), "generation_seconds": round(seconds, 3)}
         row |= {"phrase_seconds": round(kept_seconds, 3)} if phrase else {}
+        progress.step(f"checking candidates of {contender.name}", done, len(missing))
         checks = automatic_checks.run_checks(path, brief, originality, kept_seconds, parts)
         append_jsonl(out / TABLE, row | {"checks": checks})
+        progress.step(f"checking candidates of {contender.name}", done + 1, len(missing))
 
 
 def _clips(

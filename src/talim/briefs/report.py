@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from talim.atomic_io import read_json, write_json, write_text
+from talim.backbones.registry import is_miniature
 from talim.briefs import acceptance, candidates, decision_rule, usage_rights
 from talim.briefs.acceptance import IntervalEstimate
 from talim.briefs.brief import Brief
@@ -23,7 +24,17 @@ from talim.html.render import render
 from talim.listening.database import sqlite_url
 from talim.listening.session import read_translations
 from talim.reporting import commercial_use
-from talim.reporting.catalogue import LANGUAGES, Texts, counted, duration, in_languages, interval_ends, join, translator
+from talim.reporting.catalogue import (
+    LANGUAGES,
+    Texts,
+    counted,
+    duration,
+    in_languages,
+    interval_ends,
+    join,
+    listed,
+    translator,
+)
 from talim.version import __version__
 
 _number = partial(format_number, digits=2)
@@ -119,6 +130,24 @@ def few_candidates(count: int, brief: Brief) -> Texts:
     return in_languages("brief_few", candidates=counted(count, "candidate"), needed=needed, low=low, high=high)
 
 
+def checks_passed(rows: Sequence[Mapping[str, Any]]) -> Texts:
+    """How many candidates passed every check that could be made, and which checks of how many could not be."""
+    passed = acceptance.none_failed(rows)
+    names = {language: read_translations(Path(), (language,), WORDS)[language]["checks"] for language in LANGUAGES}
+    unchecked = [
+        in_languages(
+            "brief_check_unchecked_melody" if name == "mode" else "brief_check_unchecked",
+            check={language: names[language].get(name, name).lower() for language in LANGUAGES},
+            count=counts["not_checked"],
+        )
+        for name, counts in acceptance.check_counts(rows).items()
+        if counts["not_checked"]
+    ]
+    if unchecked:
+        return in_languages("brief_checks_made", passed=passed, unchecked=listed(unchecked))
+    return in_languages("brief_checks_passed", passed=passed)
+
+
 def _fewest_reviewed(result: Mapping[str, Any]) -> int:
     return min((contender["reviewed"] for contender in result["contenders"]), default=0)
 
@@ -208,6 +237,16 @@ def _page(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, A
         ),
         "prices": _prices(result, brief, language),
         "check": lambda name: words["checks"].get(name, name),
+        "checks_passed": lambda name: t(
+            "brief_page_checks_passed",
+            name=name,
+            text=checks_passed([row for row in rows if row["contender"] == name])[language],
+        ),
+        "miniature": lambda contender: (
+            t("brief_page_miniature", name=contender["name"], base=contender["rights"]["base"])
+            if is_miniature(contender["rights"]["base"])
+            else ""
+        ),
         "judged": join([t("brief_page_by_people"), t("brief_page_judged", judged=judged) if judged else ""], language),
         "commercial": lambda contender: _commercial(contender["rights"], contender["name"], language),
         "consent": lambda contender: _consent(contender["rights"], language),

@@ -56,7 +56,8 @@ def review(
     from talim import progress
     from talim.briefs import brief as briefs
     from talim.briefs import candidates, decision_rule, review_app, review_session
-    from talim.briefs.report import few_candidates
+    from talim.briefs.acceptance import none_failed
+    from talim.briefs.report import checks_passed, few_candidates
 
     brief = briefs.load(file)
     if not run and (out / candidates.TABLE).is_file():
@@ -70,10 +71,9 @@ def review(
     address = None if no_serve else server.bind(host, port)
     base = server.base_url(host, address.getsockname()[1] if address else port, url)
     links = server.listener_links(base, session.store.invite(invites)) if invites else []
-    passed = sum(all(check["passed"] is not False for check in row["checks"]) for row in rows)
-    document = {"folder": str(out), "brief": session.brief_hash, "candidates": len(rows), "passed": passed}
+    document = {"folder": str(out), "brief": session.brief_hash, "candidates": len(rows), "passed": none_failed(rows)}
     document |= {"links": links} | ({"indicators": str(indicators)} if indicators else {})
-    summary = f"{format_counted(len(rows), 'candidate')} in {out}, {passed} passed every automatic check"
+    summary = f"{format_counted(len(rows), 'candidate')} in {out}, {checks_passed(rows)['en']}"
     few = few_candidates(brief.candidates, brief).get("en")
     document |= {"warning": few} if few else {}
     lines = [summary, *([f"warning: {few}"] if few else []), *(f"Reviewer: {link}" for link in links)]

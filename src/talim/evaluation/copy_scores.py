@@ -29,6 +29,7 @@ from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
 from talim.progress import Progress, counted
 
 MIN_NULL_CLIPS = copy_detection.MIN_NULL_FOR_TAIL  # with fewer no match can have p <= 0.01
+READING = "reading training clips, to look for copies of them"
 NULL_CLIPS_FOR_COUNTING = 99  # fewer cannot contain the one in a hundred that would be as similar
 MEANINGS = {
     "copied_sound": "outputs with 4 s of the sound of a training clip, possibly shifted, stretched or filtered",
@@ -203,7 +204,7 @@ def audio_copy_scores(
     `others`: see `null_similarities`.
     """
     progress = progress or Progress()
-    training = counted(corpus.train, len(corpus.train), progress, "reading training clips, to look for copies of them")
+    training = counted(corpus.train, len(corpus.train), progress, READING)
     prints = (fingerprint_of(corpus.read_clip(clip), cache) for clip in training)
     seconds = max((clip.seconds for clip in real.clips), default=0.0)
     try:
@@ -217,7 +218,7 @@ def audio_copy_scores(
             for name, clips in sets.items()
         ]
         known = [match.similarity for match in matches[2] if match is not None]
-        null = null_similarities(corpus, sources, known, others, seconds, cache)
+        null = null_similarities(corpus, sources, known, others, seconds, cache, progress)
     except TalimError as error:  # what else was measured is kept
         return f"the sound of the training clips cannot be read ({error})"
     longest = max((clip.seconds for clip in generated.clips), default=seconds)
@@ -231,6 +232,7 @@ def null_similarities(
     others: Sequence[Clip],
     seconds: float,
     cache: MetricCache,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Similarities to the training clips (`sources`) of music that copies none of them [n]: the null distribution.
 
@@ -244,6 +246,7 @@ def null_similarities(
         if len(own) < len(names):
             match = similarity_of(corpus, clip, seconds, sources, cache, own)
         found += [] if match is None else [match]
+        (progress or Progress()).step("comparing music that copies none, for chance", len(found), MIN_NULL_CLIPS)
         if len(found) == MIN_NULL_CLIPS:
             break
     return np.array(found)

@@ -107,7 +107,7 @@ def smaller_bases(options: PocOptions) -> list[str]:
 
 def _base_options(names: Sequence[str]) -> list[Texts]:
     """Each base as the option to type; a miniature is called one."""
-    texts = {name: dict.fromkeys(LANGUAGES, f"--base {name}") for name in names}
+    texts: dict[str, Texts] = {name: dict.fromkeys(LANGUAGES, f"--base {name}") for name in names}
     return [in_languages("fit_miniature", base=texts[n]) if registry.is_miniature(n) else texts[n] for n in names]
 
 
