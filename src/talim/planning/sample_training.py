@@ -69,6 +69,9 @@ def make_corpus(folder: Path, clip_seconds: float) -> Corpus:
                 source_hash="",
             )
         )
-    corpus = Corpus(folder, tuple(clips), {"format_version": FORMAT_VERSION, "clip_seconds": clip_seconds})
+    trained = sum(clip.split == "train" for clip in clips)
+    split = {"train": {"clips": trained, "seconds": trained * clip_seconds}}
+    facts = {"format_version": FORMAT_VERSION, "clip_seconds": clip_seconds, "split": split}
+    corpus = Corpus(folder, tuple(clips), facts)
     write_corpus(corpus)
     return corpus

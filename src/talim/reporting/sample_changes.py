@@ -120,8 +120,8 @@ def _change(
     reference = _number(row.get("reference"))
     gap, base_gap = (_distance_from_goal(each, row, reference) for each in (value, baseline))
     few = row.get("too_few_clips") or ()
-    not_told = {"value", "baseline"} & {*few} or (show is _distance and max(value, baseline) < 0)
-    if not not_told and (show(value) == show(baseline) or gap == base_gap):
+    left_out = {"value", "baseline"} & {*few} or (show is _distance and max(value, baseline) < 0)
+    if not left_out and (show(value) == show(baseline) or gap == base_gap):
         verdict = SAME
     elif effect is None:
         verdict = TOO_FEW
