@@ -47,7 +47,6 @@ MAX_PROMPT_LETTERS = 5000
 MAX_SAMPLING_STEPS = 1000
 INT8_PARAMETERS = 100e6  # of a base, from which on reading its weights takes most of the time
 MAX_SHOWN, MAX_TEXTS = 200, 3  # letters of a prompt that is repeated, and how many are
-MAX_SHOWN, MAX_TEXTS = 200, 3  # letters of a prompt that is repeated, and how many are
 LONG_SECONDS = 60.0  # of a piece, from which on it is told where it is while it is written
 SAMPLERS = ("ddpm", "ddim", "dpm++")
 
