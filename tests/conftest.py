@@ -6,6 +6,7 @@ import csv
 import gc
 import os
 import random
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -202,6 +203,15 @@ def write_recordings(folder: Path, count: int = 6, seconds: float = 7.0) -> Path
             words = ["slow glide", "noisy tone", "low voice"][number % 3]
             rows.writerow([name, words, f"player {number}", "CC0-1.0", "synthetic", "given"])
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_numbered_temporary_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test writes beside its own folder is found by later tests, in some orders: each folder is numbered."""
+    yield
+    paths = tmp_path_factory.getbasetemp().iterdir()
+    stray = sorted(path.name for path in paths if not re.fullmatch(r".*(\d+|current)|popen-gw.*|\.lock", path.name))
+    assert not stray, f"written outside of a test's own folder (tmp_path, mktemp): {', '.join(stray)}"
 
 
 @pytest.fixture(scope="session")

@@ -30,10 +30,12 @@ SKIPPED = (
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    place = tmp_path_factory.mktemp("recordings")
+    place = tmp_path_factory.mktemp("page")
+    recordings = place / "recordings"
+    recordings.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "MAX_AUDIO_PLAYERS", 1)
-        return make(own_folder(place), place.parent / "corpus")
+        return make(own_folder(recordings), place / "corpus")
 
 
 def page_of(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:
