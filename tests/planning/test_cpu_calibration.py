@@ -169,7 +169,7 @@ def test_measure_step_ends_after_the_second_step_where_the_time_is_used() -> Non
 
 CHILD = """
 import json, sys, time
-for number in range(3): print(json.dumps([number, 3]), flush=True)
+for number in range(3): print(json.dumps(["timing this CPU", number, 3]), flush=True)
 if sys.argv[1] == "endless": time.sleep(600)
 if sys.argv[1] == "broken": sys.exit("no kernels here")
 print(json.dumps({"told": sys.argv[1:]}))

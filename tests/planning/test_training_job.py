@@ -133,7 +133,7 @@ def test_all_commands_count_one_training_by_default(tmp_path: Path) -> None:
     assert default_training(shorter)["crop_seconds"] == 5.0
 
 
-def made_up_trace(config: StepConfig) -> Trace:
+def made_up_trace(config: StepConfig, _progress: Any = None) -> Trace:
     """A trace that no other step has."""
     number = int(hashlib.sha256(json.dumps(config.to_json()).encode()).hexdigest()[:8], 16)
     return Trace(10**9 + number, [(OperationCost("mm", "float32", (), 10**12 + 10**3 * number, 1), 1)], 10**6)

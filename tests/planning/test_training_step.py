@@ -13,6 +13,7 @@ from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.planning import training_step
 from talim.planning.training_step import StepConfig
+from talim.progress import Progress
 
 
 def test_step_config_to_json_are_keywords_of_the_constructor() -> None:
@@ -27,6 +28,29 @@ def test_step_config_to_json_are_keywords_of_the_constructor() -> None:
 def test_trace_step_of_every_kind_counts_flops(tiny_base: Path, design: str) -> None:
     config = StepConfig(str(tiny_base), Design.parse(design), 4.0, 2, "fp32")
     assert training_step.trace_step(config).flops > 0
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("design", ["full@all", "conv@all:10%"])
+def test_trace_step_tells_how_far_it_is_and_the_trace_is_the_same(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch, design: str, checkpointing: bool
+) -> None:
+    steps: list[tuple[str, int, int]] = []
+
+    class Steps(Progress):
+        def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+            steps.append((title, done, total))
+
+    config = StepConfig(str(tiny_base), Design.parse(design), 2.0, 2, "fp32", checkpointing)
+    told = training_step.trace_step(config, Steps())
+    titles, done, totals = zip(*steps, strict=True)
+    assert {*titles} == {f"tracing {design}: sites, forward and backward"}
+    assert len({*totals}) == 1
+    assert list(done) == sorted(done)
+    assert (done[0], done[-1]) == (0, totals[0])
+    assert done[-2] > 0.6 * totals[0]  # gradients were told of too
+    monkeypatch.setattr(training_step, "_report_sites", lambda *_: lambda: None)
+    assert training_step.trace_step(config).to_json() == told.to_json()
 
 
 def test_trace_step_of_a_melody_base_counts_the_frames_before_the_music(tmp_path: Path) -> None:

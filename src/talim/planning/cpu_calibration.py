@@ -182,7 +182,7 @@ def measure_in_subprocess(what: str, threads: int, progress: Progress | None = N
             for line in process.stdout or ():
                 value = json.loads(line)
                 if isinstance(value, list):
-                    progress.step("timing this CPU", *value)
+                    progress.step(*value)
         except BaseException:
             process.kill()
             raise
@@ -266,7 +266,7 @@ def measure_rates(
     return {"rates": rates}
 
 
-def measure_overhead(family: str, precision: str) -> int:
+def measure_overhead(family: str, precision: str, progress: Progress | None = None) -> int:
     """Memory of a training besides its tensors: Python, the libraries, code and tables of the kernels, encoded clips.
 
     Measured with a miniature base: the peak memory of this process over a short real training minus that of the trace.
@@ -274,7 +274,7 @@ def measure_overhead(family: str, precision: str) -> int:
     from talim.planning import sample_training
 
     config = replace(training_step.MINIATURE, base=f"nano-{family}", precision=precision)
-    process_bytes = sample_training.peak_bytes(config, max_seconds=TRAINING_SECONDS)
+    process_bytes = sample_training.peak_bytes(config, max_seconds=TRAINING_SECONDS, progress=progress)
     return max(0, round(process_bytes - hardware.heap_bytes(training_step.trace_step(config))))
 
 
@@ -399,11 +399,21 @@ _BUILDERS: dict[str, Callable[[torch.dtype], Callable[[], Any]]] = {
 }  # fmt: skip
 
 
+class _PrintedSteps(Progress):
+    """For the process that waits for this one."""
+
+    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
+        print(json.dumps([f"measuring the memory: {title}", done, total]), flush=True)
+
+
 def _print_count(done: int, total: int) -> None:
-    print(json.dumps([done, total]), flush=True)
+    print(json.dumps(["timing this CPU", done, total]), flush=True)
 
 
 if __name__ == "__main__":
     what, threads = sys.argv[1], int(sys.argv[2])
     torch.set_num_threads(threads)
-    print(json.dumps(measure_speed(threads, _print_count) if what == "speed" else measure_overhead(*what.split("/"))))
+    if what == "speed":
+        print(json.dumps(measure_speed(threads, _print_count)))
+    else:
+        print(json.dumps(measure_overhead(*what.split("/"), progress=_PrintedSteps())))

@@ -17,16 +17,9 @@ from talim.planning import cpu_calibration, design_costs, fit_memory
 from talim.planning.design_costs import BaseModelFacts, DesignCost, base_model_facts
 from talim.planning.hardware import HardwareProfile
 from talim.planning.trace_cache import TraceCache
-from talim.planning.training_job import (
-    FULL_PASSES,
-    TrainingJob,
-    TrainingMusic,
-    default_training,
-    prepared_clip_seconds,
-    prepared_music,
-)
+from talim.planning.training_job import FULL_PASSES, TrainingJob, TrainingMusic, default_training, prepared_music
 from talim.planning.training_step import DTYPES, StepConfig
-from talim.progress import Progress
+from talim.progress import Progress, counted
 from talim.recipe import CLIP_SECONDS
 from talim.strict_yaml import shown_value
 
@@ -76,7 +69,7 @@ def plan_designs(  # noqa: PLR0913
     costs = [feasible_design_cost(design, facts, seconds) for design in planned]
     traces = TraceCache(cache, progress or Progress())
     rows = []
-    for design, cost in zip(planned, costs, strict=True):
+    for design, cost in counted(zip(planned, costs, strict=True), len(planned), traces.progress, "designs planned"):
         config = StepConfig(base, design, seconds, per_step, precision, gradient_checkpointing)
         row = _training_cost(config, training["steps"], facts.family, hardware, prices, traces)
         fits = row["memory_bytes"] <= limit
@@ -118,7 +111,7 @@ def music_to_train_on(
     if hours is not None:
         raise UsageError("--hours-of-music and --corpus both say how much music there is; give one of them")
     music = prepared_music(Path(corpus))
-    clip_seconds = min(prepared_clip_seconds(Path(corpus)) or CLIP_SECONDS, base_model_facts(base).window_seconds)
+    clip_seconds = min(music.clip_seconds or CLIP_SECONDS, base_model_facts(base).window_seconds)
     return music, clip_seconds if crop_seconds is None else crop_seconds
 
 
@@ -141,7 +134,7 @@ def plan_total(
     """Hours, disk space, energy and money of several runs, one after the other, and a row for each."""
     traces = TraceCache(cache, progress or Progress())
     rows = []
-    for job in jobs:
+    for job in counted(jobs, len(jobs), traces.progress, "trainings planned"):
         facts = base_model_facts(job.base)
         _training(facts, job.crop_seconds, job.batch_size, job.steps)
         file_bytes = feasible_design_cost(job.design, facts, job.crop_seconds).file_bytes

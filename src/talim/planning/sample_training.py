@@ -12,6 +12,7 @@ from talim.audio import Audio, content_hash, read, write
 from talim.corpus.corpus_folder import write_corpus
 from talim.corpus.manifest import FORMAT_VERSION, Clip, Corpus
 from talim.planning.training_step import StepConfig
+from talim.progress import Progress
 from talim.recipe import Recipe, Training
 from talim.training.resource_usage import peak_memory_bytes
 from talim.training.train import train
@@ -21,7 +22,12 @@ CLIPS, CLIP_SECONDS, RATE_HZ = 12, 10.0, 16000
 WORDS = ["a", "slow", "piece", "for", "one", "voice", "and", "a", "drone", "played", "very", "softly", "at", "night"]
 
 
-def peak_bytes(config: StepConfig, clip_seconds: float = CLIP_SECONDS, max_seconds: float | None = None) -> int:
+def peak_bytes(
+    config: StepConfig,
+    clip_seconds: float = CLIP_SECONDS,
+    max_seconds: float | None = None,
+    progress: Progress | None = None,
+) -> int:
     """Peak memory of this process once it has trained for some steps on clips of `clip_seconds`, and stored the result.
 
     The precision, crop and batch size are those of `config`; after `max_seconds` it ends early. Meant for a process
@@ -40,7 +46,7 @@ def peak_bytes(config: StepConfig, clip_seconds: float = CLIP_SECONDS, max_secon
             warmup_steps=1,
         )
         recipe = Recipe(base=config.base, corpus=corpus.folder, design=config.design, training=training)
-        train(recipe, Path(folder) / "run", device="cpu", seconds=max_seconds)
+        train(recipe, Path(folder) / "run", progress, "cpu", seconds=max_seconds)
     return peak_memory_bytes(torch.device("cpu"))
 
 

@@ -67,10 +67,10 @@ class TraceCache:
         checkpointed = ", checkpointed" if config.gradient_checkpointing else ""
         self.progress.log(
             f"tracing {config.design}, {config.crop_seconds:g} s, batch {config.batch_size}, "
-            f"{config.precision}{checkpointed}"
+            f"{config.precision}{checkpointed}: one training step of {config.base} is run without weights or data"
         )
         with deferred_interrupt():
-            trace = training_step.trace_step(config)
+            trace = training_step.trace_step(config, self.progress)
         if (file := self._file(config)) is not None:
             write_text(file, json.dumps(trace.to_json()))
         return trace

@@ -27,10 +27,14 @@ WHY_FULL_PASSES = f"{FULL_PASSES} passes, as the paper trained (arXiv 2506.21298
 
 @dataclass(frozen=True)
 class TrainingMusic:
-    """The music to train on: `seconds` of it, in so many clips (None: not cut yet, so that every crop is full)."""
+    """The music to train on: `seconds` of it, in so many clips (None: not cut yet, so that every crop is full).
+
+    `clip_seconds` is the length at which a prepared corpus was cut.
+    """
 
     seconds: float
     clips: int | None = None
+    clip_seconds: float | None = None
 
     def steps_per_pass(self, batch_size: int, crop_seconds: float) -> float:
         """Steps that hear as much music as there is: every clip once, where crops are whole clips."""
@@ -85,8 +89,9 @@ def prepared_music(corpus: Path, fraction: float = 1.0) -> TrainingMusic:
             f"{corpus}: not a corpus (summary.json expected){did_you_mean(corpus)}; make one with: "
             f"talim prepare FOLDER --out {corpus}"
         )
-    side = read_json(summary)["split"]["train"]
-    return TrainingMusic(fraction * float(side["seconds"]), max(1, round(fraction * int(side["clips"]))))
+    facts = read_json(summary)
+    side, clip_seconds = facts["split"]["train"], float(facts["clip_seconds"])
+    return TrainingMusic(fraction * float(side["seconds"]), max(1, round(fraction * int(side["clips"]))), clip_seconds)
 
 
 def full_training_job(recipe: Mapping[str, Any], clip_seconds: float, base: str, music: TrainingMusic) -> TrainingJob:

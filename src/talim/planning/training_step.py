@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.planning import tracer
 from talim.planning.tracer import Trace
+from talim.progress import Progress
 from talim.recipe import Training
 from talim.training import step
 from talim.training.resource_usage import reset_peak_memory, resident_bytes
@@ -57,8 +58,10 @@ class SyntheticTrainingStep:
     def __init__(self, config: StepConfig) -> None:
         self.config, self.training = config, Training()
         self.backbone: Backbone = load_on_meta(config.base, DTYPES[config.precision])
+        sites = self.backbone.sites()
         with torch.device("meta"):
-            self.peft = injection.attach(self.backbone.model, config.design, self.backbone.sites())
+            self.peft = injection.attach(self.backbone.model, config.design, sites)
+        self.sites = [self.backbone.model.get_submodule(path) for path in dict.fromkeys(site.module for site in sites)]
         self.backbone.enable_training(config.gradient_checkpointing)
 
     @property
@@ -96,16 +99,43 @@ class SyntheticTrainingStep:
         return np.zeros((sound.channels, frames, sound.bands), np.float32), states
 
 
-def trace_step(config: StepConfig) -> Trace:
+def trace_step(config: StepConfig, progress: Progress | None = None) -> Trace:
     """Memory and operations of one step, with everything that is resident.
 
     TalimError for a design whose computation depends on the values of tensors, which a trace does not have.
     """
     synthetic = SyntheticTrainingStep(config)
+    finish = _report_sites(synthetic.sites, f"tracing {config.design}: sites, forward and backward", progress)
     try:
-        return tracer.trace(synthetic.take_step, lambda: synthetic.fill(tracer.empty_like))
+        traced = tracer.trace(synthetic.take_step, lambda: synthetic.fill(tracer.empty_like))
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise TalimError(f"{config.design} cannot be planned: {error.func} depends on values of tensors") from error
+    finish()
+    return traced
+
+
+def _report_sites(sites: Sequence[torch.nn.Module], title: str, progress: Progress | None) -> Callable[[], None]:
+    """Report each site that a step passes, forward and backward; the returned function reports the end.
+
+    Below the first trained site there is no backward pass. The trace is the same: hooks compute and keep nothing.
+    """
+    progress, done, total = progress or Progress(), 0, 2 * len(sites)
+
+    def passed(*_: Any) -> None:
+        nonlocal done
+        done = min(done + 1, total - 1)  # checkpointing passes some again
+        progress.step(title, done, total)
+
+    def passed_forward(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        passed()
+        hidden = output[0] if isinstance(output, tuple) else output
+        if hidden.requires_grad:
+            hidden.register_hook(passed)
+
+    progress.step(title, done, total)
+    for module in sites:
+        module.register_forward_hook(passed_forward)
+    return lambda: progress.step(title, total, total)
 
 
 @dataclass(frozen=True)
