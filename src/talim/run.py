@@ -44,6 +44,7 @@ class Run:
         self.log = self.folder / "log.jsonl"
         self.cost = self.folder / "cost.json"
         self.scores = self.folder / "scores.json"
+        self.evaluation_time = self.folder / "evaluation_time.json"  # {"seconds"} that the scores took
         self.checkpoint = self.folder / "checkpoint.safetensors"
         self.samples = self.folder / "samples"
         self.continuations = self.folder / "continuations"
@@ -51,6 +52,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
+
+    @property
+    def evaluation_seconds(self) -> float | None:
+        """Seconds that its evaluation took; None where there was none, or it was not timed."""
+        return float(read_json(self.evaluation_time)["seconds"]) if self.evaluation_time.is_file() else None
 
     @property
     def resume_command(self) -> str:

@@ -107,10 +107,13 @@ def reviews(verdicts: str) -> list[dict]:
 
 
 def test_measure_contender_equals_values_by_hand() -> None:
-    """Two of four accepted; 2 h of training at 2, 144 s of making, 4 min of review at 30: 4 + 0.08 + 2."""
-    result = acceptance.measure_contender(rows(4), reviews("rara"), {"cost": {"wall_seconds": 7200.0}}, brief_of())
+    """Two of four accepted; 2 h at 2 of training and what is around it, 144 s of making, 4 min of review at 30."""
+    cost = {"wall_seconds": 3600.0, "evaluation_seconds": 1800.0, "rest_seconds": 1800.0}
+    result = acceptance.measure_contender(rows(4), reviews("rara"), {"cost": cost}, brief_of())
     assert (result["reviewed"], result["accepted"], result["rejected"]) == (4, 2, 2)
-    assert result["costs"] == pytest.approx({"training": 4.0, "generation": 0.08, "review": 2.0, "total": 6.08})
+    assert result["costs"] == pytest.approx(
+        {"training": 2.0, "evaluation": 1.0, "proof": 1.0, "generation": 0.08, "review": 2.0, "total": 6.08}
+    )
     assert result["cost_per_accepted_piece"]["value"] == pytest.approx(3.04)
     assert result["cost_per_accepted_minute"]["value"] == pytest.approx(3.04 * 30)  # two-second pieces
     assert result["cost_per_further_minute"]["value"] == pytest.approx(1.04 * 30)

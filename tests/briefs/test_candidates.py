@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 import yaml
 from fixtures.brief_folder import brief_of, decide, write_candidates
+from fixtures.japanese_block import foreign_words
+from fixtures.run_folder import make_run
 
 from talim import audio
-from talim.atomic_io import read_json, read_jsonl, write_jsonl
+from talim.atomic_io import read_json, read_jsonl, write_json, write_jsonl
 from talim.backbones import readable_text
+from talim.briefs import acceptance, candidates, report
 from talim.briefs import brief as briefs_brief
-from talim.briefs import candidates
 from talim.briefs.review_session import open_brief
 from talim.cli import main
 from talim.errors import TalimError, UsageError
 from talim.evaluation.copy_scores import READING
 from talim.progress import Progress
+from talim.run import Run
 
 BRIEF = {
     "name": "jingle",
@@ -113,6 +116,26 @@ def test_brief_export_commercial_of_builtin_base_is_allowed(
     tags = [audio.read_tags(Path(line)) for line in result.split()]
     assert [tag["use"] for tag in tags] == ["commercial", "commercial"]
     assert {tag["base"] for tag in tags} == {"nano-musicgen"}
+
+
+@pytest.mark.parametrize("spent", [None, {"seconds": 1000.0}])
+def test_cost_of_a_run_counts_its_evaluation_and_the_rest_of_its_proof_of_concept(
+    tmp_path: Path, spent: dict[str, float] | None
+) -> None:
+    run = Run(make_run(tmp_path / "poc" / "linear", seconds=0))
+    write_json(tmp_path / "poc" / "stages.json", {"spent": spent})
+    assert candidates._run_facts(run, None)["cost"]["evaluation_seconds"] is None
+    write_json(run.evaluation_time, {"seconds": 76.0})
+    cost = candidates._run_facts(run, None)["cost"]
+    assert (cost["wall_seconds"], cost["evaluation_seconds"]) == (224.0, 76.0)
+    assert cost["rest_seconds"] == (spent and 700.0)
+    brief = briefs_brief.load(write_brief(tmp_path))
+    row = {"id": "a-1", "contender": "a", "number": 1, "generation_seconds": 1.0, "checks": []}
+    measured = acceptance.measure_contender([row], [], {"cost": cost}, brief)
+    told = report._hours(measured, "en")
+    rest = ", the rest of its proof of concept 12 min" if spent else ""
+    assert told == f"a: training 3 min 44 s, evaluation 76 s{rest}, generation 0 s, review 0 s."
+    assert foreign_words(report._hours(measured, "ja"), ["a："]) == []
 
 
 def test_generate_candidates_keeps_existing_and_regenerates_after_change(tmp_path: Path, tiny_run: Path) -> None:

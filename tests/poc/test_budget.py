@@ -28,7 +28,7 @@ def recipes_of(tmp_path: Path, steps: int = 100) -> list[Any]:
 
 def finished_run(folder: Path, wall_seconds: float, steps: int, evaluation: float) -> Run:
     write_json(folder / "cost.json", {"wall_seconds": wall_seconds, "steps": steps})
-    write_json(folder / budget.EVALUATION_TIME, {"seconds": evaluation})
+    write_json(Run(folder).evaluation_time, {"seconds": evaluation})
     return Run(folder)
 
 
@@ -118,7 +118,7 @@ def test_time_spent_is_all_of_it_and_its_parts(tmp_path: Path) -> None:
     runs = [Run(tmp_path / name) for name in ("a", "b")]
     for run in runs:
         write_json(run.cost, {"wall_seconds": 60.0})
-        write_json(run.folder / budget.EVALUATION_TIME, {"seconds": 30.0})
+        write_json(run.evaluation_time, {"seconds": 30.0})
     parts = {"designs": 2, "preparing": 5.0, "training": 120.0, "evaluating": 60.0}
     assert budget.time_spent(1300.0, 5.0, runs) == {"seconds": 1300.0, **parts}  # what was done twice is in the whole
     assert budget.time_spent(0.0, 5.0, runs) == {"seconds": 185.0, **parts}  # of runs from elsewhere

@@ -19,7 +19,7 @@ from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.errors import TalimError, UsageError
 from talim.html import formatting
-from talim.poc import pipeline, rate_search, state
+from talim.poc import pipeline, rate_search, report_section, state
 from talim.poc.options import PocOptions, poc_command
 from talim.poc.pipeline import poc
 from talim.poc.report_section import write_report
@@ -425,12 +425,13 @@ def test_poc_invalid_options_raise_before_a_folder_is_made(tmp_path: Path, short
     assert not (tmp_path / "out").exists()
 
 
-def test_suggested_next_step_is_nothing_that_was_done(tmp_path: Path) -> None:
+def test_suggested_next_steps_is_nothing_that_was_done(tmp_path: Path) -> None:
     options = PocOptions(caption="sitar's alap")
 
     def suggested(base: str, *continued: str) -> str:
         result = run_results.RunResults(Path("run"), recipe={"base": base})
-        return pipeline.suggested_next_step(result, Path("my takes"), tmp_path, options, continued)
+        steps = pipeline.suggested_next_steps(result, Path("my takes"), tmp_path, options, continued)
+        return pipeline.in_lines(report_section.open_steps(tmp_path, {"next_steps": steps}))
 
     assert "--base facebook/musicgen-small" in suggested("nano-musicgen")
     listen, extend = suggested("facebook/musicgen-small").splitlines()
@@ -444,11 +445,12 @@ def test_suggested_next_step_is_nothing_that_was_done(tmp_path: Path) -> None:
     assert suggested("facebook/musicgen-small", "extend") == ""
 
 
-def test_suggested_next_step_after_a_training_that_shows_little_is_a_longer_one() -> None:
+def test_suggested_next_steps_after_a_training_that_shows_little_is_a_longer_one() -> None:
     def suggested(steps: int, hours: float | None = None, **cost: Any) -> str:
         recipe = {"base": "facebook/musicgen-small", "training": {"steps": steps}}
         result = run_results.RunResults(Path("run"), recipe=recipe, cost=cost)
-        return pipeline.suggested_next_step(result, Path("takes"), Path("out"), PocOptions(hours=hours))
+        steps = pipeline.suggested_next_steps(result, Path("takes"), Path("out"), PocOptions(hours=hours))
+        return pipeline.in_lines(steps)
 
     (longer,) = suggested(4).splitlines()
     assert longer.startswith("Next: train longer, as 4 training steps show little: talim poc ")
@@ -458,25 +460,31 @@ def test_suggested_next_step_after_a_training_that_shows_little_is_a_longer_one(
 
 
 @pytest.mark.parametrize(("held_out", "told"), [(2, True), (6, False)])
-def test_suggested_next_step_after_a_short_training_with_few_held_out_recordings_names_recordings_first(
+def test_suggested_next_steps_after_a_short_training_with_few_held_out_recordings_names_recordings_first(
     held_out: int, told: bool
 ) -> None:
     reduction = {"mean": 0.2, "ci95": [0.1, 0.3], "per_recording": dict.fromkeys("abcdef"[:held_out], 0.2)}
     scores = {"held_out_loss": {"loss_reduction": reduction}, "corpus": {"recordings": 9}}
     recipe = {"base": "facebook/musicgen-small", "training": {"steps": 4}}
     result = run_results.RunResults(Path("run"), recipe=recipe, scores=scores)
-    lines = pipeline.suggested_next_step(result, Path("takes"), Path("out"), PocOptions()).splitlines()
+    steps = pipeline.suggested_next_steps(result, Path("takes"), Path("out"), PocOptions())
+    assert [foreign_words(step["ja"]) for step in steps] == [[]] * len(steps)
+    lines = pipeline.in_lines(steps).splitlines()
     more = "Next, before longer training: add recordings, so that 6 or more can be held out, as 2 held-out recordings "
     assert lines[0].startswith(more) is told
     assert lines[-1].startswith("Next: train longer, as 4 training steps show little: ")
 
 
-def test_suggested_next_step_of_a_short_proof_with_a_miniature_says_what_it_does_not_say() -> None:
+def test_suggested_next_steps_of_a_short_proof_with_a_miniature_says_what_it_does_not_say() -> None:
     recipe = {"base": "nano-musicgen", "design": "conv@all:2.7%", "training": {"steps": 20, "batch_size": 8}}
     music = {"clip_seconds": 10.0, "split": {"train": {"seconds": 5400.0, "clips": 540}}}
     result = run_results.RunResults(Path("run"), recipe=recipe, cost={"steps": 20}, corpus=music)
     options = PocOptions(hours=3.0)
-    longer, larger = pipeline.suggested_next_step(result, Path("t"), Path("o"), options, (), 40.2).splitlines()
+    steps = pipeline.suggested_next_steps(result, Path("t"), Path("o"), options, (), 40.2)
+    names = ["facebook/musicgen-small", "conv@all:2.7%", "arXiv"]
+    assert [foreign_words(step["ja"], names) for step in steps] == [[], []]
+    assert "30回通して" in steps[1]["ja"]
+    longer, larger = pipeline.in_lines(steps).splitlines()
     assert "as 20 training steps show little" in longer
     assert larger.startswith("The 20 training steps of this miniature say nothing on quality")
     full = "30 passes, as the paper trained (arXiv 2506.21298), are 2\u202f025 steps of one design, conv@all:2.7%"
@@ -497,7 +505,7 @@ def test_suggested_larger_base_is_one_that_the_use_allows() -> None:
     options = PocOptions(
         license_use="commercial", hours=0.5, settings=(("training.batch_size", 2),), gates=Path("g.yaml")
     )
-    text = pipeline.suggested_next_step(result, Path("takes"), Path("out"), options)
+    text = pipeline.in_lines(pipeline.suggested_next_steps(result, Path("takes"), Path("out"), options))
     assert "--base declare-lab/mustango" in text
     assert "--use commercial" in text
     assert f"--gates {Path('g.yaml').resolve()}" in text

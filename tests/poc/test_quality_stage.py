@@ -145,14 +145,6 @@ def test_a_base_worse_than_a_guess_that_becomes_less_wrong_does_not_pass(tmp_pat
     assert quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions()) == {}
 
 
-def test_scores_without_predictors_decide_nothing(tmp_path: Path) -> None:
-    run = run_with(tmp_path)
-    fall = {"mean": 0.2, "ci95": [0.1, 0.3], "per_recording": {"a": 0.1, "b": 0.3}}
-    write_json(run.scores, {"held_out_loss": {"loss_reduction": fall}})
-    assert quality_stage.gate_passed(run, GATES) is None
-    assert f"talim evaluate {run.folder}" in quality_stage.stop_reason(run, GATES, corpus_of(), PocOptions())["en"]
-
-
 @pytest.mark.parametrize(
     ("copies", "expected"),
     [

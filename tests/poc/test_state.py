@@ -139,8 +139,9 @@ def test_check_folders_missing_or_nested_raise(tmp_path: Path) -> None:
         state.check_folders(tmp_path, tmp_path / "out")
 
 
-STAGE = {"name": "cost", "title": "Cost", "passed": True, "sentences": [], "stopped": ""}
-DECIDED = {"stages": [STAGE], "designs": [], "continuations": [], "chosen": None}
+STAGE = {"name": "cost", "title": "Cost", "gate": {}, "passed": True, "sentences": [], "stopped": "", "stopped_ja": ""}
+LISTS = {"stages": [STAGE], "designs": [], "continuations": [], "chosen": None}
+DECIDED = LISTS | dict.fromkeys(state.OTHERS)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,9 @@ DECIDED = {"stages": [STAGE], "designs": [], "continuations": [], "chosen": None
 )
 def test_read_stages_says_what_is_wrong_with_the_file(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
     path = tmp_path / "stages.json"
+    write_json(path, LISTS)
+    with pytest.raises(TalimError, match="'plan' is missing"):
+        state.read_stages(path)
     write_json(path, DECIDED | changes)
     if not problem:
         assert state.read_stages(path) == DECIDED

@@ -20,6 +20,10 @@ from talim.reporting.catalogue import counted, in_languages, words
 COMMANDS = ["talim poc", "talim brief", "talim listen", "talim evaluate", "talim plan"]
 NAMES = ["linear@all:2.7%", "conv@all:2.7%", "full@all", "gates.json", *COMMANDS]
 RATIOS = {"memory": 0.5, "flops": 0.7, "disk": 0.01}
+STEPS = [  # after a passed gate: what people do, and a training
+    {"name": "listen", **in_languages("next_listen"), "command": "talim listen my-poc"},
+    {"name": "extend", **in_languages("next_extend"), "command": "talim poc takes --out my-poc --continue extend"},
+]
 TOO_FEW = in_languages("stop_no_interval")
 POINT = {"mean": 0.2, "ci95": [0.1, 0.3]}
 
@@ -27,7 +31,8 @@ POINT = {"mean": 0.2, "ci95": [0.1, 0.3]}
 def decided(passed: bool | None = True, **changes: Any) -> dict[str, Any]:
     gates = gate_summary(GateThresholds(), 1.0, 8e9)
     stages = [
-        {"name": name, "title": name, "gate": gates[name], "passed": passed, "sentences": ["English."], "stopped": ""}
+        {"name": name, "title": name, "gate": gates[name], "passed": passed, "sentences": ["English."]}
+        | {"stopped": "", "stopped_ja": ""}
         for name in ("cost", "quality", "task")
     ]
     designs = [
@@ -39,7 +44,9 @@ def decided(passed: bool | None = True, **changes: Any) -> dict[str, Any]:
     curve = {"points": rows, "sentence": "English.", "sentence_ja": curve_texts(rows, 0.1)["ja"]}
     found = {"stages": stages, "designs": designs, "chosen": {"design": "linear@all:2.7%", "run": "a"}}
     found |= {"continuations": [{"name": "extend", "gate": gates["extend"], "passed": None, "sentences": ["English."]}]}
-    found |= {"learning_curve": curve, "tuning": None, "time_note": "", "licence_use_note": "", "limitations": ""}
+    found |= {"learning_curve": curve, "tuning": {"note": ""}, "next_steps": STEPS}
+    found |= dict.fromkeys(("plan", "time_note", "licence_use_note", "limitations"), "")
+    found |= {"price_per_hour": None, "prepare_seconds": 0.0, "spent": None, "larger_base": {}}
     return found | changes
 
 
@@ -90,11 +97,20 @@ def test_translated_section_of_a_stopped_or_unfinished_one_says_so_first(tmp_pat
     assert untranslated(page, NAMES) == []
 
 
-def test_translated_section_of_an_earlier_version_points_to_the_english_gates(tmp_path: Path) -> None:
-    values = decided()
-    for row in values["stages"]:
-        row["gate"] = {key: text for key, text in row["gate"].items() if key != "ja"}
-    assert page_of(tmp_path, values).count(words("poc.ja")["gate_only_english"]) == 3
+def test_next_steps_of_a_passed_proof_are_on_the_page_in_both_languages_until_they_are_done(tmp_path: Path) -> None:
+    larger = in_languages("next_larger_base", carries_over="", base="b", training="")
+    values = decided(next_steps=[*STEPS, {"name": report_section.NEXT_BASE, **larger, "command": "talim poc larger"}])
+    page = page_of(tmp_path, values)
+    assert untranslated(page, NAMES) == []
+    japanese = page[page.index('class="ja whole"') : page.index("</details>")]
+    for step in STEPS:
+        assert f"<p>{step['ja']}</p>\n<pre><code>{step['command']}" in japanese
+        assert page.count(f"<p>{step['en']}</p>\n<pre><code>{step['command']}") == 1
+    assert "talim poc larger" not in page  # the page of a miniature's run names it at its top
+    write_json(tmp_path / "listening" / "ratings.json", {"sentences_ja": []})
+    page = page_of(tmp_path, values)
+    assert STEPS[0]["ja"] not in page
+    assert STEPS[1]["ja"] in page
 
 
 def test_japanese_gates_have_the_parts_and_values_of_the_english_ones() -> None:
@@ -106,7 +122,7 @@ def test_japanese_gates_have_the_parts_and_values_of_the_english_ones() -> None:
 
 
 def test_reasons_to_stop_have_no_english_word_in_japanese() -> None:
-    found = {key: text for key, text in words("ja").items() if key.startswith(("stop_", "fit_", "poc_curve_"))}
+    found = {key: text for key, text in words("ja").items() if key.startswith(("stop_", "fit_", "poc_curve_", "next_"))}
     assert len(found) > 30
     foreign = {key: foreign_words(re.sub("{.*?}", "", text), NAMES) for key, text in found.items()}
     assert {key: each for key, each in foreign.items() if each} == {}

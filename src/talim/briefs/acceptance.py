@@ -15,6 +15,8 @@ from talim.listening.agreement import krippendorff_alpha, rating_matrix
 
 IntervalEstimate = dict[str, float | None]
 LONGEST_REVIEW_SECONDS = 600.0  # longer reviews count as this: the reviewer was away
+# before the first candidate, by their names in contenders.json; "proof" is the rest of a proof of concept
+ONCE = {"training": "wall", "evaluation": "evaluation", "proof": "rest"}
 _STEPS = {"reject": 0, "edit": 1, "accept": 2}
 
 
@@ -90,9 +92,10 @@ def measure_contender(
     review_seconds: dict[str, float] = defaultdict(float)
     for row in reviews:
         review_seconds[row["candidate"]] += min(row["seconds"], LONGEST_REVIEW_SECONDS)
-    wall_seconds = (facts.get("cost") or {}).get("wall_seconds")
+    cost = facts.get("cost") or {}
+    once = {name: cost.get(f"{key}_seconds") for name, key in ONCE.items()}
     hours = {
-        "training": None if wall_seconds is None else wall_seconds / 3600,
+        **{name: None if seconds is None else seconds / 3600 for name, seconds in once.items()},
         "generation": sum(by_id[name]["generation_seconds"] for name in verdicts) / 3600,
         "review": sum(review_seconds[name] for name in verdicts) / 3600,
     }
@@ -119,16 +122,15 @@ def measure_contender(
 def compute_costs(
     hours: Mapping[str, float | None], brief: Brief, reviewed: int, accepted: IntervalEstimate
 ) -> dict[str, Any]:
-    """Costs of the hours of training, generation and review, None without a price or a known time; and costs per
-    accepted piece and minute, including training and (`further`) without it.
+    """Costs of the hours of each kind of work, None without a price or a known time; and costs per accepted piece and
+    minute, including the work before the first candidate and (`further`) without it.
     """
-    machine, person = brief.prices.machine_hour, brief.prices.person_hour
-    prices = {"training": machine, "generation": machine, "review": person}
+    prices = dict.fromkeys(hours, brief.prices.machine_hour) | {"review": brief.prices.person_hour}
     costs = {k: None if h is None or (price := prices[k]) is None else h * price for k, h in hours.items()}
     # Without a price for machine hours there is no total: the cost of reviews alone would be misleading.
     priced = costs["generation"] is not None and costs["training"] is not None
     running = (costs["generation"] or 0.0) + (costs["review"] or 0.0)
-    total = running + (costs["training"] or 0.0)
+    total = running + sum(costs[name] or 0.0 for name in ONCE)
     per_piece = cost_per_unit(total / reviewed, accepted) if priced and reviewed else _estimate()
     further = cost_per_unit(running / reviewed, accepted) if priced and reviewed else _estimate()
     return {

@@ -22,7 +22,7 @@ from talim.generation.sources import find_run
 from talim.html.formatting import format_counted
 from talim.listening.draft_protocol import unique_names
 from talim.progress import Progress
-from talim.run import Run
+from talim.run import POC_DECISIONS, Run
 
 if TYPE_CHECKING:
     from talim.audio import AudioStream
@@ -158,11 +158,22 @@ def _digest(path: Path) -> str | None:
 def _run_facts(run: Run, phrase: BriefPhrase | None) -> dict[str, Any]:
     """A run's cost and rights for the report; copied because the run may be moved."""
     cost, fields = read_json(run.cost), ("wall_seconds", "device_seconds", "energy_joules", "device", "steps")
-    cost = {name: cost.get(name) for name in (*fields, "trainable_parameters")}
+    cost = {name: cost.get(name) for name in (*fields, "trainable_parameters")} | _other_seconds(run)
     rights = usage_rights.run_rights(run)
     if phrase:
         rights["phrase"] = {"file": phrase.phrase.name, "rights": phrase.rights}
     return {"run": str(run.folder), "cost": cost, "rights": rights}
+
+
+def _other_seconds(run: Run) -> dict[str, float | None]:
+    """Seconds besides the training: of the evaluation, and the rest of a proof of concept that the run is part of.
+
+    None where they were not recorded, and where it is part of none.
+    """
+    decided, evaluation = run.folder.resolve().parent / POC_DECISIONS, run.evaluation_seconds
+    spent = read_json(decided).get("spent") if decided.is_file() else None
+    rest = spent and max(0.0, spent["seconds"] - float(read_json(run.cost)["wall_seconds"]) - (evaluation or 0.0))
+    return {"evaluation_seconds": evaluation, "rest_seconds": rest}
 
 
 def _generate_for(

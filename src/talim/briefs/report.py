@@ -23,8 +23,8 @@ from talim.html.formatting import format_amount, format_change, format_ci, forma
 from talim.html.render import render
 from talim.listening.database import sqlite_url
 from talim.listening.session import read_translations
-from talim.reporting import commercial_use
 from talim.reporting.catalogue import (
+    COMMAS,
     LANGUAGES,
     Texts,
     counted,
@@ -236,6 +236,7 @@ def _page(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, A
             f"{reason_words.get(name, name)} ({count})" for name, count in named.items()
         ),
         "prices": _prices(result, brief, language),
+        "hours": lambda contender: _hours(contender, language),
         "check": lambda name: words["checks"].get(name, name),
         "checks_passed": lambda name: t(
             "brief_page_checks_passed",
@@ -280,13 +281,26 @@ def _prices(result: Mapping[str, Any], brief: Brief, language: str) -> str:
         price = getattr(brief.prices, f"{name}_hour")
         priced = {} if price is None else {"amount": format_money(price, result["currency"])}
         sentences.append(t(f"brief_page_{name}" if priced else f"brief_page_{name}_free", **priced))
+    untimed = [
+        one["name"] for one in result["contenders"] if one["hours"]["evaluation"] is one["hours"]["proof"] is None
+    ]
+    sentences.append(t("brief_page_not_counted"))
+    sentences.append(t("brief_page_untimed", names=COMMAS[language].join(untimed)) if untimed else "")
     note = (result["status_quo"] or {}).get("note")
-    return join([*sentences, t("brief_page_not_counted"), t("brief_page_source", note=note) if note else ""], language)
+    return join([*sentences, t("brief_page_source", note=note) if note else ""], language)
+
+
+def _hours(contender: Mapping[str, Any], language: str) -> str:
+    """What each kind of work took, in one language; the rest of a proof of concept only where there was one."""
+    times = {name: duration(None if hours is None else hours * 3600) for name, hours in contender["hours"].items()}
+    proof = in_languages("brief_page_proof", time=times.pop("proof")) if contender["hours"]["proof"] is not None else ""
+    times.pop("proof", None)
+    return in_languages("brief_page_hours", name=contender["name"], proof=proof, **times)[language]
 
 
 def _commercial(rights: Mapping[str, Any], name: str, language: str) -> str:
     """Whether music of a contender may be used commercially, and why, in one language."""
-    sentence = commercial_use.sentence(rights)
+    sentence = {"en": rights["sentence"], "ja": rights["sentence_ja"]}
     return in_languages("brief_page_commercial", name=name, sentence=sentence)[language]
 
 

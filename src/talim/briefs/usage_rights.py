@@ -31,12 +31,14 @@ def run_rights(run: Run) -> dict[str, Any]:
 
 
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
-    """{"commercial": allowed, forbidden or unknown, "reasons": [...], "sentence"}, as `commercial_use` judges."""
+    """{"commercial": allowed, forbidden or unknown, "reasons", "sentence", "sentence_ja"}, by `commercial_use`."""
     use, reasons = commercial_use.judge(rights)
+    told = commercial_use.sentence_of(reasons)
     return {
         "commercial": use,
         "reasons": [reason["en"] for reason in reasons],
-        "sentence": commercial_use.sentence(rights)["en"],
+        "sentence": told["en"],
+        "sentence_ja": told["ja"],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -83,7 +84,7 @@ def evaluate(  # noqa: PLR0913
     """
     from talim.backbones.load import load
 
-    progress, run = progress or Progress(), Run(run_folder)
+    progress, run, start = progress or Progress(), Run(run_folder), time.monotonic()
     run.metrics_cache = metrics_cache or run.metrics_cache
     recipe = run.recipe
     corpus, options = _corpus(run, recipe), options or GenerationOptions()
@@ -121,6 +122,7 @@ def evaluate(  # noqa: PLR0913
             adapter=info,
         )
         write_text(run.adapter / "README.md", card)
+        write_json(run.evaluation_time, {"seconds": round(time.monotonic() - start, 3)})
         return scores
 
 

@@ -27,7 +27,6 @@ MAX_REAL_CLIPS = 60  # of held-out music, in the scores
 OVERRUN = 0.05  # of the budget, which may be passed rather than give designs unequal numbers of steps
 RETRY_FACTOR = 1.25  # of the time that would do: a machine that is slower at the next try must not refuse again
 RESERVE = 0.03  # of the budget, for the report
-EVALUATION_TIME = "evaluation_time.json"  # in a run's folder: {"seconds"} of its evaluation
 
 
 def measure_evaluation(recipe: Recipe, corpus: Corpus, options: PocOptions, timing: StepTiming) -> float:
@@ -164,8 +163,7 @@ def time_spent(used_seconds: float, prepare_seconds: float, runs: Sequence[Run])
     how many were trained.
     """
     training = sum(float(read_json(run.cost)["wall_seconds"]) for run in runs)
-    timed = [run.folder / EVALUATION_TIME for run in runs]
-    evaluating = sum(float(read_json(path)["seconds"]) for path in timed if path.is_file())
+    evaluating = sum(run.evaluation_seconds or 0.0 for run in runs)
     whole = max(used_seconds, prepare_seconds + training + evaluating)
     parts = {"preparing": prepare_seconds, "training": training, "evaluating": evaluating}
     # to milliseconds: shown in seconds, a design's training is the same as in its own cost.json
@@ -222,9 +220,5 @@ def _scaled(timing: StepTiming, factor: float) -> StepTiming:
 
 def _evaluation(plan: Mapping[str, Any], finished: Mapping[str, Run]) -> float:
     """Seconds of an evaluation: the longest that was measured, else the estimate."""
-    measured = [
-        float(read_json(path)["seconds"])
-        for run in finished.values()
-        if (path := run.folder / EVALUATION_TIME).is_file()
-    ]
+    measured = [seconds for run in finished.values() if (seconds := run.evaluation_seconds) is not None]
     return max(measured, default=float(plan.get("evaluation_seconds") or 0.0))

@@ -49,7 +49,7 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import commands, commercial_use, cost_quality_use, human_ratings, messages, run_results, sentences
-from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, words
+from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, words
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
 from talim.reporting.sample_changes import hold_out_more
@@ -108,8 +108,9 @@ def poc(
             decided |= {"spent": _spent(context, decided, runs)}
         else:
             decided = _run_stages(context, by_design, thresholds, core, key)
+        decided |= {"next_steps": _next_steps(context, decided, folder)}
         state.write_if_changed(out / state.STAGES, decided)
-        return _result(context, decided, folder)
+        return _result(context, decided)
 
 
 def _plan_identity(by_design: dict[str, Recipe], corpus: Corpus) -> str:
@@ -138,6 +139,7 @@ def _run_stages(
         "prepare_seconds": context.prepare_seconds,
         "time_note": "",
         "spent": None,
+        "next_steps": [],
         "stages": [],
         "designs": [],
         "chosen": None,
@@ -277,7 +279,7 @@ def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) ->
 
 def _spent(context: PocContext, decided: Mapping[str, Any], runs: Iterable[Run]) -> dict[str, Any]:
     """Machine time of the whole, with what continued from it, and of its parts."""
-    preparing = decided.get("prepare_seconds", 0.0)
+    preparing = decided["prepare_seconds"]
     return budget.time_spent(context.time_log.plan_seconds + preparing, preparing, list(runs))
 
 
@@ -296,7 +298,7 @@ def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCac
         "held_out_fraction": options.held_out_fraction,
         "license_use": options.license_use,
     }
-    # a corpus of an earlier version is prepared again, and one whose captions were read for another base
+    # a corpus of another format is prepared again, and one whose captions were read for another base
     inputs = [FORMAT_VERSION, options.base, *arguments.values()]
     key = state.recordings_key(folder, out, inputs)
     if stage_cache.is_current("prepare", key, target / "summary.json"):
@@ -314,7 +316,7 @@ def _prepare(folder: Path, out: Path, options: PocOptions, stage_cache: StageCac
     return corpus
 
 
-def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
     """Write the page if anything on it has changed; returns what the command prints."""
     out, page = context.out, context.out / "report" / "index.html"
     chosen = decided["chosen"]
@@ -327,29 +329,39 @@ def _result(context: PocContext, decided: dict[str, Any], folder: Path) -> dict[
     if not context.stage_cache.is_current("report", key, page):
         page = report_section.write_report(out)
         context.stage_cache.mark_done("report", key)
-    stopped = next((row["stopped"] for row in decided["stages"] if row["stopped"]), "")
-    next_step = ""  # of one that was stopped: in its reason
-    if run and not stopped:
-        result = run_results.read_result(run.folder)
-        continued = [row["name"] for row in decided["continuations"]]
-        hours = decided["larger_base"].get("hours")
-        next_step = suggested_next_step(result, folder, out, context.options, continued, hours)
+    next_steps = report_section.open_steps(out, decided)
     return {
         "page": str(page),
         "sentences": poc_summary(run, context.options.price_per_hour, decided) if run else [],
-        "next_step": next_step,
+        "next_step": in_lines(next_steps),
         "make_music": report_section.make_music_commands(run.folder) if run else [],
         "time_note": decided["time_note"],
-        "spent": decided.get("spent"),  # none where nothing was trained
+        "spent": decided["spent"],  # None where nothing was trained
         "stages": decided["stages"],
-        "stopped": stopped,
+        "stopped": _stopped(decided),
+        "next_steps": next_steps,
         "designs": {row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]},
         "learning_curve": decided["learning_curve"],
-        "tuning": decided.get("tuning"),  # none in files of earlier versions
+        "tuning": decided["tuning"],
         "continuations": decided["continuations"],
         "run": str(run.folder) if run else None,
         "scores": read_json(run.scores) if run else None,
     }
+
+
+def _stopped(decided: Mapping[str, Any]) -> str:
+    return next((row["stopped"] for row in decided["stages"] if row["stopped"]), "")
+
+
+def _next_steps(context: PocContext, decided: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
+    """What to do after a passed gate; of one that was stopped it is in its reason."""
+    if not decided["chosen"] or _stopped(decided):
+        return []
+    result = run_results.read_result(context.out / decided["chosen"]["run"])
+    continued = [row["name"] for row in decided["continuations"]]
+    return suggested_next_steps(
+        result, folder, context.out, context.options, continued, decided["larger_base"].get("hours")
+    )
 
 
 def gates_met(result: Mapping[str, Any], continuation: str | None = None) -> bool:
@@ -368,51 +380,57 @@ def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any])
     task = next((row for row in decided["stages"] if row["name"] == "task"), None)
     judged = [line for line in task["sentences"] if not task_stage.is_automatic(line)] if task else []
     result = run_results.read_result(run.folder)
-    return cost_quality_use.points(result, price_per_hour, judged, decided.get("spent"))["en"]
+    return cost_quality_use.points(result, price_per_hour, judged, decided["spent"])["en"]
 
 
-def suggested_next_step(
+def suggested_next_steps(
     result: run_results.RunResults,
     folder: Path,
     out: Path,
     options: PocOptions,
     continued: Sequence[str] = (),
     larger_hours: float | None = None,
-) -> str:
-    """What to do next after a design that passed its gate, as commands; nothing that was done.
+) -> list[dict[str, str]]:
+    """What to do next after a design that passed its gate: {"name", "en", "ja", "command"}; nothing that was done.
 
-    `continued` are the continuations that have run; people have listened where DIR holds ratings. `larger_hours` are
-    those of a full training of the larger base.
+    `continued` are the continuations that have run. `larger_hours` are those of a full training of the larger base.
     """
-    texts = words("poc")["next_steps"]
     steps = []
     short = quality_stage.too_short(result.steps_asked, result.cost)
     if short:
         held_out = len((result.losses.get("loss_reduction") or {}).get("per_recording") or {})
         if 0 < held_out < HELD_OUT_TO_COMPARE:
             count = int((result.scores.get("corpus") or {}).get("recordings") or held_out)
-            more, few = hold_out_more(count, HELD_OUT_TO_COMPARE)["en"], format_counted(held_out, "held-out recording")
-            steps.append(texts["hold_out"].format(more=more, recordings=few))
+            more, few = hold_out_more(count, HELD_OUT_TO_COMPARE), counted(held_out, "held-out recording")
+            steps.append(_next_step("hold_out", "", more=more, recordings=few))
         settings = {**dict(options.settings), STEPS: rate_search.MIN_STEPS}
-        more = {"hours": 2 * options.hours} if options.hours else {"settings": tuple(settings.items())}
-        counted = format_counted(result.steps_asked or 0, "training step")
-        steps.append(texts["longer"].format(steps=counted, longer=poc_command(folder, out, replace(options, **more))))
+        change = {"hours": 2 * options.hours} if options.hours else {"settings": tuple(settings.items())}
+        longer = poc_command(folder, out, replace(options, **change))
+        steps.append(_next_step("longer", longer, steps=counted(result.steps_asked or 0, "training step")))
     if result.miniature:
         steps.append(_next_base(result, folder, out, options, larger_hours))
     if short or result.miniature:
-        return "\n".join(steps)
-    if not human_ratings.find_result_files(out, human_ratings.RATINGS):
-        steps.append(texts["listen"].format(listen=human_ratings.listen_command(quoted(out))))
+        return steps
+    steps.append(_next_step("listen", human_ratings.listen_command(quoted(out))))
     if "extend" not in continued:
-        steps.append(texts["extend"].format(extend=poc_command(folder, out, options, "--continue", "extend")))
-    return "\n".join(steps)
+        steps.append(_next_step("extend", poc_command(folder, out, options, "--continue", "extend")))
+    return steps
+
+
+def in_lines(steps: Sequence[Mapping[str, str]]) -> str:
+    """Next steps for a terminal, each in a line with its command."""
+    return "\n".join(f"{step['en']} {step['command']}".strip() for step in steps)
+
+
+def _next_step(name: str, command: str, **values: Any) -> dict[str, str]:
+    return {"name": name, **in_languages(f"next_{name}", **values), "command": command}
 
 
 def _next_base(
     result: run_results.RunResults, folder: Path, out: Path, options: PocOptions, hours: float | None
-) -> str:
+) -> dict[str, str]:
     """After a miniature: a full training of the larger base, how long that takes, and what is not known of it."""
-    texts, larger = words("poc")["next_steps"], larger_base(options.license_use)
+    larger = larger_base(options.license_use)
     full = commands.full_training(result, larger.name)
     # settings and a budget for a miniature say nothing about a base a hundred times its size
     given = replace(options, base=larger.hub_id, hours=None, settings=(), designs=DESIGNS, learning_curve=True)
@@ -420,10 +438,13 @@ def _next_base(
         settings = commands.training_settings(full)
         given = replace(given, settings=settings, designs=(str(full.design),), learning_curve=False, tune=False)
     beside = out.resolve().with_name(f"{out.resolve().name}-{larger.hub_id.rpartition('/')[2]}")
-    training = "" if full is None else f" {commands.full_training_text(full, hours, options.price_per_hour)['en']}"
-    return texts["better_miniature"].format(
+    training = "" if full is None else commands.full_training_text(full, hours, options.price_per_hour)
+    return _next_step(
+        report_section.NEXT_BASE,
+        poc_command(folder, beside, given),
         base=larger.hub_id,
-        carries_over=sentences.carry_over_sentence(result, larger.hub_id)["en"],
-        training=training,
-        larger=poc_command(folder, beside, given),
+        carries_over=sentences.carry_over_sentence(result, larger.hub_id),
+        training={language: f" {text}" if language == "en" else text for language, text in training.items()}
+        if training
+        else "",
     )

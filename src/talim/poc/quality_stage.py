@@ -8,7 +8,7 @@ from typing import Any
 from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
 from talim.evaluation.copy_scores import copies_sentence
-from talim.evaluation.predictor_comparison import KEY, may_be_chance
+from talim.evaluation.predictor_comparison import may_be_chance
 from talim.experiments.preliminary_rules import RATE
 from talim.experiments.recommend import DesignChoice, choose_design
 from talim.html.formatting import format_ci, format_counted, format_number, format_setting
@@ -44,11 +44,10 @@ def select_design(runs: Mapping[str, Run], gates: GateThresholds) -> DesignChoic
 def gate_passed(run: Run, gates: GateThresholds) -> bool | None:
     """Whether the interval of the loss reduction lies above the gate, and the adapted loss below the best predictor.
 
-    None if there is no interval, or the scores hold no losses of predictors that need no model.
+    None if there is no interval.
     """
-    losses = held_out_loss_of(run)
-    ends = losses["loss_reduction"]["ci95"]
-    if ends is None or KEY not in losses:
+    ends = loss_reduction_of(run)["ci95"]
+    if ends is None:
         return None
     return bool(ends[0] > gates.quality.min_loss_reduction and ends_below_predictors(run))
 
@@ -127,8 +126,6 @@ def stop_reason(
     losses = held_out_loss_of(run)
     reduction = losses["loss_reduction"]
     low, high = reduction["ci95"]
-    if KEY not in losses:
-        return in_languages("stop_old_scores", run=run.folder)
     count, least = len(reduction["per_recording"]), gates.quality.min_loss_reduction
     is_calibration = low > least
     why = in_languages("stop_not_above", ends=interval_ends(format_ci(low, high)), least=f"{least:g}")

@@ -172,10 +172,9 @@ def _note(
     if "short_steps" not in plan or not (families or ended):
         if rate is None:
             return ""
-        reason = plan.get("rates_untried") or "this plan is of an earlier version of talim, which tried none"
         return (
-            f"All trainings had the learning rate {format_setting(rate)}. No other rate was tried: {reason}. Another "
-            "one may give a lower loss, and another order of the designs."
+            f"All trainings had the learning rate {format_setting(rate)}. No other rate was tried: "
+            f"{plan['rates_untried']}. Another one may give a lower loss, and another order of the designs."
         )
     steps = format_counted(plan["short_steps"], "step")
     text = ""

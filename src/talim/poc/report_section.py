@@ -16,10 +16,9 @@ from talim.html import formatting, plots
 from talim.html.render import render
 from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
-from talim.poc.gates import STAGE_TITLES
 from talim.poc.state import read_stages, unfinished_note
 from talim.poc.translated_section import translated_section
-from talim.reporting import run_report
+from talim.reporting import human_ratings, run_report
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import find_runs, read_result
 from talim.reporting.sentences import NOT_MEASURED
@@ -28,6 +27,7 @@ from talim.version import __version__
 
 FILE = "stages.json"
 LAST_STAGE = "task"
+NEXT_BASE = "larger_base"  # the next step that the page of a miniature's run names at its top
 UNFINISHED = (
     "This proof of concept is not finished, so nothing is decided yet: the same talim poc command goes on with what is "
     "missing."
@@ -50,7 +50,7 @@ def write_report(
     section = Markup(render("stages.html", plan=plan))
     if plan["designs"] or (not plan["stopped"] and _has_runs(folder)):
         decided = read_stages(folder / FILE)
-        chosen, larger = decided["chosen"], decided.get("larger_base") or {}
+        chosen, larger = decided["chosen"], decided["larger_base"]
         main = folder / resolve_inside(folder, chosen["run"]).relative_to(folder.resolve()) if chosen else None
         return run_report.write_report(
             folder,
@@ -59,8 +59,8 @@ def write_report(
             audio=audio,
             extra_sections=[section],
             main_run=main,
-            price_per_hour=decided.get("price_per_hour"),
-            spent=decided.get("spent"),
+            price_per_hour=decided["price_per_hour"],
+            spent=decided["spent"],
             larger={key: larger[key] for key in ("base", "hours") if key in larger},
         )
     if criteria is not None or claims_file is not None or not audio:
@@ -88,31 +88,38 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         return None
     decided = read_stages(path)
     stages = [_update_task_stage(row, folder) if row["name"] == "task" else row for row in decided["stages"]]
-    stages = [row | {"title": STAGE_TITLES.get(row["name"], row["title"])} for row in stages]  # older ones said more
     continuations = [
-        row | {"title": CONTINUATION_TITLES.get(row["name"], row["name"]), "stopped": ""}
+        row | {"title": CONTINUATION_TITLES.get(row["name"], row["name"]), "stopped": "", "stopped_ja": ""}
         for row in decided["continuations"]
     ]
     curve = decided["learning_curve"]
     stopped = next((row["stopped"] for row in stages if row["stopped"]), "")
     complete = stopped or any(row["name"] == LAST_STAGE for row in stages)
     commands = _review_commands(folder, decided)
+    next_steps = [step for step in open_steps(folder, decided) if step["name"] != NEXT_BASE]
     translated = translated_section(folder, decided, [*stages, *continuations], not complete)
     return {
         "unfinished": "" if complete else UNFINISHED,
         "time_note": decided["time_note"] if complete else unfinished_note(folder, decided),
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
         "stopped": stopped,
+        "next_steps": next_steps,
         **{name: decided[name] for name in ("licence_use_note", "limitations")},
-        "tuning_note": (decided.get("tuning") or {}).get("note"),  # none in files of earlier versions
+        "tuning_note": decided["tuning"]["note"],
         "tuning_rows": tuning_rows(folder),
         "commands": commands,
         "designs": [_design_row(row, decided["chosen"]) for row in decided["designs"]],
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),
         "learning_curve": curve,
         "curve_plots": curve_plots((curve or {}).get("points") or []),
-        "translated": translated | {"commands": commands},
+        "translated": translated | {"commands": commands, "next_steps": next_steps},
     }
+
+
+def open_steps(folder: Path, decided: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The next steps in DIR/stages.json, without listening where people have done so since."""
+    heard = human_ratings.find_result_files(folder, human_ratings.RATINGS)
+    return [step for step in decided["next_steps"] if not (heard and step["name"] == "listen")]
 
 
 def _review_commands(folder: Path, decided: Mapping[str, Any]) -> list[str]:

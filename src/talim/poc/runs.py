@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from talim import recipe as recipes
-from talim.atomic_io import read_json, write_json
+from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.evaluation.base_results import BaseResults
@@ -125,8 +124,7 @@ def run_one(context: PocContext, recipe: Recipe, run: Run, training_seconds: flo
 
     options = context.options
     stage = f"evaluate {recipes.run_id(recipe, context.corpus.hash)}"
-    # scores without the predictors that the loss is compared with are made again
-    key = f"{options.sample_seconds} {options.seed} {options.generation_options} {KEY}"
+    key = f"{options.sample_seconds} {options.seed} {options.generation_options}"
     current = context.stage_cache.is_current(stage, key, run.scores)
     if run.finished:
         context.progress.log(f"{run.folder}: already trained")
@@ -138,7 +136,6 @@ def run_one(context: PocContext, recipe: Recipe, run: Run, training_seconds: flo
                     return
                 generation = GenerationOptions(**dict(options.generation_options))
                 seconds, seed, device = options.sample_seconds, options.seed, options.device
-                start = time.monotonic()
                 evaluate(
                     run.folder,
                     progress,
@@ -149,7 +146,6 @@ def run_one(context: PocContext, recipe: Recipe, run: Run, training_seconds: flo
                     metrics_cache=context.out / state.METRICS_CACHE,  # all runs are compared with the same music
                     base_results=context.base_results,
                 )
-                write_json(run.folder / budget.EVALUATION_TIME, {"seconds": round(time.monotonic() - start, 3)})
                 context.stage_cache.mark_done(stage, key)
 
             train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device, seconds=training_seconds)
@@ -165,7 +161,7 @@ def held_out_loss_of(run: Run) -> dict[str, Any]:
 
 def ends_below_predictors(run: Run) -> bool:
     """Whether the loss is shown to end below the best predictor that needs no model."""
-    return (held_out_loss_of(run).get(KEY) or {}).get("verdict") == BELOW
+    return held_out_loss_of(run)[KEY]["verdict"] == BELOW
 
 
 def loss_reduction_of(run: Run) -> dict[str, Any]:

@@ -28,10 +28,17 @@ PAGE, BRIEF = "report/index.html", "brief.yaml"
 JUDGED = ("listening", "brief", BRIEF)  # what people were asked about these results, and what they answered
 PLAN_FILES = (*JUDGED, GATES, STAGES, RECORD, PLAN)  # they move with the plan; the plan's own file last
 LISTS = {  # of DIR/stages.json, with what is read of each row
-    "stages": {"name": str, "title": str, "passed": bool | None, "sentences": list, "stopped": str},
+    "stages": {
+        **{"name": str, "title": str, "gate": dict, "passed": bool | None, "sentences": list},
+        **{"stopped": str, "stopped_ja": str},
+    },
     "designs": {"design": str, "run": str, "loss_reduction": float | int | None, "ci95": list | None, "ratios": dict},
-    "continuations": {"name": str, "passed": bool | None},
+    "continuations": {"name": str, "gate": dict, "passed": bool | None},
 }
+OTHERS = (  # of DIR/stages.json
+    *("plan", "licence_use_note", "limitations", "price_per_hour", "prepare_seconds", "time_note", "spent"),
+    *("larger_base", "learning_curve", "tuning", "next_steps"),
+)
 SAVE_INTERVAL_SECONDS = 5.0  # between two entries of the time log: the most that a kill leaves uncounted
 
 
@@ -61,6 +68,8 @@ def _stages_problem(decided: Any) -> str:
             ]
             if wrong:
                 return f"{wrong[0]!r} of entry {number} of {name!r} is missing or of another kind"
+    if missing := [key for key in OTHERS if key not in decided]:
+        return f"{missing[0]!r} is missing"
     chosen = decided.get("chosen")
     if chosen is not None and not (
         isinstance(chosen, dict) and all(isinstance(chosen.get(k), str) for k in ("design", "run"))
@@ -167,8 +176,8 @@ def time_note(what: str, seconds: float, price_per_hour: float | None, hours: fl
 def unfinished_note(out: Path, decided: Mapping[str, Any]) -> str:
     """Time and price so far, and of the rest as it was estimated before the trainings, while there is work left."""
     plan = read_json(out / PLAN) if (out / PLAN).is_file() else {}
-    price, log = decided.get("price_per_hour"), TimeLog(out / TIME_LOG, f"all {decided.get('plan')}")
-    used = decided.get("prepare_seconds", 0.0) + log.seconds
+    price, log = decided["price_per_hour"], TimeLog(out / TIME_LOG, f"all {decided['plan']}")
+    used = decided["prepare_seconds"] + log.seconds
     spent = time_note("So far this took", used, price, plan.get("hours"))
     if "used_seconds" not in plan or "estimated_seconds" not in plan:
         return f"{spent}. How long the rest takes was not estimated."

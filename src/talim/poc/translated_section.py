@@ -27,13 +27,13 @@ def translated_section(
     texts = words(f"poc.{LANGUAGE}")
     chosen = decided["chosen"]
     result = read_result(folder / chosen["run"]) if chosen and (folder / chosen["run"]).is_dir() else None
-    stopped = [row["stopped_ja"] for row in stages if row.get("stopped_ja")]  # none in files of earlier versions
+    stopped = [row["stopped_ja"] for row in stages if row["stopped_ja"]]
     sentences = {
         "cost": _cost_sentences(texts, decided["designs"]),
         "quality": [] if result is None else _quality_sentences(texts, result, chosen["design"]),
         "task": _task_sentences(texts, folder, result),
     }
-    curve = decided["learning_curve"] or {}
+    curve = decided["learning_curve"]
     return {
         "begin": [*([texts["unfinished"]] if unfinished else stopped), texts["before"]],
         "stages": [
@@ -41,21 +41,16 @@ def translated_section(
                 "name": row["name"],
                 "title": texts["titles"].get(row["name"], row["name"]),
                 "answer": texts["answers"][ANSWERS[row["passed"]]],
-                "gate": _gate(texts, row),
+                "gate": texts["gate"].format(**row["gate"][LANGUAGE]),
                 "sentences": sentences.get(row["name"], []),
             }
             for row in stages
         ],
         "table": _table(texts, decided["designs"], (chosen or {}).get("design")),
         "curve_title": texts["curve"],
-        "curve": curve.get("sentence_ja"),  # none in files of earlier versions
+        "curve": curve and curve["sentence_ja"],
         "people": texts["people"],
     }
-
-
-def _gate(texts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    gate = (row.get("gate") or {}).get(LANGUAGE)  # none in files of earlier versions
-    return texts["gate"].format(**gate) if gate else texts["gate_only_english"]
 
 
 def _cost_sentences(texts: Mapping[str, Any], designs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,7 +5,7 @@ It never comes to a yes while one of these is unknown, and what is on record may
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from talim.licences import Use, allows_commercial_use, refuses_consent
@@ -44,7 +44,11 @@ def judge(rights: Mapping[str, Any]) -> tuple[Use, list[Texts]]:
 
 def sentence(rights: Mapping[str, Any]) -> Texts:
     """The judgement in words, without a full stop; it names every obstacle."""
-    obstacles = judge(rights)[1]
+    return sentence_of(judge(rights)[1])
+
+
+def sentence_of(obstacles: Sequence[Texts]) -> Texts:
+    """The `sentence` of rights whose obstacles `judge` has found."""
     return in_languages("point_selling_open" if obstacles else "point_selling_recorded", obstacles=listed(obstacles))
 
 

@@ -19,10 +19,7 @@ RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 
 @dataclass(frozen=True)
 class HumanRating:
-    """One listening test or brief: title, sentences, and a link to its own page ("" if it has none).
-
-    `japanese` are the sentences in Japanese; none in files of an earlier version.
-    """
+    """One listening test or brief: title, sentences, the same in Japanese, and a link to its own page ("" for none)."""
 
     title: str
     sentences: tuple[str, ...]
