@@ -102,9 +102,10 @@ def test_changed_settings_are_said() -> None:
 
 def test_estimate_text_tells_the_whole() -> None:
     whole = "3 trainings and 2 for the learning curve with evaluation and the page: about 1 h 5 min"
-    rest = "while the machine is as free as now, 40 min of them in training steps"
-    assert budget.estimate_text(3900, 2400, 3, 2) == f"{whole} {rest}"
-    assert budget.estimate_text(3900, 2400, 3, 2, left_seconds=4200) == (
+    parts = "40 min of them in training steps and 20 min in evaluation (12 min generating)"
+    rest = f"while the machine is as free as now, {parts}"
+    assert budget.estimate_text(3900, (2400, 1200, 720), 3, 2) == f"{whole} {rest}"
+    assert budget.estimate_text(3900, (2400, 1200, 720), 3, 2, left_seconds=4200) == (
         f"{whole} of the 1 h 10 min that are left {rest}"
     )
 
@@ -135,6 +136,8 @@ def test_hours_option_rounds_up_to_two_digits(seconds: float) -> None:
 def test_check_budget_refuses_at_once_what_no_machine_can_do() -> None:
     with pytest.raises(UsageError, match=r"--hours 0\.005 is 18 s; .* 3 designs .* give --hours (\S+) ") as refused:
         check_budget(PocOptions(hours=0.005), 20)
+    assert "takes at least 41 s " in str(refused.value)
+    assert "(30 s of that evaluation, which generates and scores music, and 1 s training)" in str(refused.value)
     least = float(str(refused.value).partition("give --hours ")[2].split()[0])
     check_budget(PocOptions(hours=least), 20)  # what it names is accepted
     check_budget(PocOptions(), 20)  # no budget

@@ -25,7 +25,7 @@ def test_plan_runs_traces_designs_relative_to_full_finetuning(
 ) -> None:
     monkeypatch.setenv("TALIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("talim.training.time_budget.measure_step_timing", lambda *_: StepTiming(2.0, 5.0))
-    monkeypatch.setattr("talim.poc.budget.measure_evaluation", lambda *_: 20.0)
+    monkeypatch.setattr("talim.poc.budget.measure_evaluation", lambda *_: (20.0, 12.0))
     options = short_options(base=str(tiny_base), designs=("linear@post:10%",))
     by_design, corpus = build_recipes(options, tmp_path), Corpus.load(corpus_folder)
     said = CollectedProgress()

@@ -125,7 +125,13 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     assert " at 2.00 per machine hour." in at_a_price["time_note"]
     assert " at 2.00 per machine hour)" in stopped
     assert "steps of each design would fit" in stopped
-    assert "or fewer designs (--design)" in stopped
+    # 20 steps of a minute and a second of loading for each of three designs, validation between them
+    assert re.search(
+        r"went into preparing and timing, 20 steps of each take 1 h \d+ min with loading the base", stopped
+    )
+    assert "and evaluation takes 60 s, of that 36 s generating music; give --hours " in stopped
+    assert "fewer designs (--design), which shortens training and evaluation alike or smaller training steps" in stopped
+    assert "--set training.batch_size=4" in stopped
     japanese = at_a_price["stages"][0]["stopped_ja"]
     assert "、この計算機の1時間を2.00として" in japanese
     assert foreign_words(japanese) == []
@@ -449,8 +455,8 @@ def test_suggested_next_steps_after_a_training_that_shows_little_is_a_longer_one
     def suggested(steps: int, hours: float | None = None, **cost: Any) -> str:
         recipe = {"base": "facebook/musicgen-small", "training": {"steps": steps}}
         result = run_results.RunResults(Path("run"), recipe=recipe, cost=cost)
-        steps = pipeline.suggested_next_steps(result, Path("takes"), Path("out"), PocOptions(hours=hours))
-        return pipeline.in_lines(steps)
+        takes, out = Path("takes"), Path("out")
+        return pipeline.in_lines(pipeline.suggested_next_steps(result, takes, out, PocOptions(hours=hours)))
 
     (longer,) = suggested(4).splitlines()
     assert longer.startswith("Next: train longer, as 4 training steps show little: talim poc ")

@@ -281,9 +281,8 @@ def _prices(result: Mapping[str, Any], brief: Brief, language: str) -> str:
         price = getattr(brief.prices, f"{name}_hour")
         priced = {} if price is None else {"amount": format_money(price, result["currency"])}
         sentences.append(t(f"brief_page_{name}" if priced else f"brief_page_{name}_free", **priced))
-    untimed = [
-        one["name"] for one in result["contenders"] if one["hours"]["evaluation"] is one["hours"]["proof"] is None
-    ]
+    hours = {one["name"]: one["hours"] for one in result["contenders"]}
+    untimed = [name for name, each in hours.items() if each["evaluation"] is None and each["proof"] is None]
     sentences.append(t("brief_page_not_counted"))
     sentences.append(t("brief_page_untimed", names=COMMAS[language].join(untimed)) if untimed else "")
     note = (result["status_quo"] or {}).get("note")

@@ -29,8 +29,11 @@ RETRY_FACTOR = 1.25  # of the time that would do: a machine that is slower at th
 RESERVE = 0.03  # of the budget, for the report
 
 
-def measure_evaluation(recipe: Recipe, corpus: Corpus, options: PocOptions, timing: StepTiming) -> float:
-    """Seconds that one evaluation will take: a second of music is generated, and the rest follows from its length."""
+def measure_evaluation(recipe: Recipe, corpus: Corpus, options: PocOptions, timing: StepTiming) -> tuple[float, float]:
+    """Seconds that one evaluation will take, and those of it in which music is generated.
+
+    A second of music is generated, and the rest follows from its length.
+    """
     from talim.backbones.load import load
     from talim.experiments.trial import free_memory
 
@@ -54,7 +57,7 @@ def measure_evaluation(recipe: Recipe, corpus: Corpus, options: PocOptions, timi
     scored = min(MAX_REAL_CLIPS, len(corpus.held_out)) + 2 * NUM_PROMPTS
     copies = (scored + NULL_CLIPS) * COPY_SECONDS * max(1.0, len(corpus.train) / 50)
     scores = (scored + CONTINUED * NUM_PROMPTS) * SCORES_SECONDS * options.sample_seconds / 10
-    return timing.startup_seconds + losses + generating + scores + copies
+    return timing.startup_seconds + losses + generating + scores + copies, generating
 
 
 def seconds_for_training(budget_seconds: float, timings: Sequence[StepTiming], evaluations: float) -> float:
@@ -116,9 +119,16 @@ def least_seconds(enough: Callable[[float], bool], seconds: float) -> float:
 
 
 def estimate_text(
-    seconds: float, in_steps: float, trainings: int, curve_runs: int, short: str = "", left_seconds: float | None = None
+    seconds: float,
+    parts: tuple[float, float, float],
+    trainings: int,
+    curve_runs: int,
+    short: str = "",
+    left_seconds: float | None = None,
 ) -> str:
-    """What is still to come, in a line, before anything is trained; `in_steps` of it are training steps.
+    """What is still to come, in a line, before anything is trained.
+
+    `parts` of the `seconds` are training steps, evaluation of the designs, and of that the generation of music.
 
     `short`: how many trainings try learning rates; `left_seconds`: what a time budget still has.
     """
@@ -127,7 +137,9 @@ def estimate_text(
     of_budget = "" if left_seconds is None else f" of the {format_duration(left_seconds)} that are left"
     what = f"{format_counted(trainings, 'training')}{rates}{curve} with evaluation and the page"
     about = f"about {format_duration(seconds)}{of_budget} while the machine is as free as now"
-    return f"{what}: {about}, {format_duration(in_steps)} of them in training steps"
+    in_steps, evaluating, generating = map(format_duration, parts)
+    evaluation = f"{evaluating} in evaluation ({generating} generating)"
+    return f"{what}: {about}, {in_steps} of them in training steps and {evaluation}"
 
 
 def shortened(

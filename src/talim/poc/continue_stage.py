@@ -15,7 +15,15 @@ from talim.design.expression import Design
 from talim.errors import UsageError
 from talim.evaluation.intervals import mean_interval, two_way_effect
 from talim.evaluation.predictor_comparison import may_be_chance
-from talim.html.formatting import format_bytes, format_ci, format_count, format_counted, format_memory, format_number
+from talim.html.formatting import (
+    format_bytes,
+    format_ci,
+    format_count,
+    format_counted,
+    format_duration,
+    format_memory,
+    format_number,
+)
 from talim.poc import cost_stage, state
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import folder_name
@@ -27,7 +35,6 @@ CONTINUATIONS = ("extend", "hybrid")
 MORE_SEEDS, STEPS_FACTOR = 2, 2  # two further seeds; one run with twice the steps
 PARTIAL_FINETUNE = {"musicgen": "full@post", "mustango": "full@mid"}  # what a hybrid trains, by family
 TIME_SAFETY_FACTOR = 1.1
-EVALUATION_TIME_FRACTION = 0.15  # of a run's training time
 
 
 def check_continuable(out: Path, folder: Path) -> None:
@@ -74,12 +81,12 @@ def _extend(context: PocContext, selected: Run, thresholds: GateThresholds) -> d
     longer = f"{name}-steps-{steps}"
     training = recipe.training.model_copy(update={"steps": steps})
     by_name[longer] = recipe.model_copy(update={"training": training})
-    done, skipped = _run_within_budget(context, selected, by_name)
+    done, skipped, why = _run_within_budget(context, selected, by_name)
     runs = [selected, *(Run(context.out / each) for each in done if each != longer)]
     passed, sentence = _over_seeds(runs, thresholds)
     lines = [sentence]
     if skipped:
-        lines.append(f"Skipped, as the time budget is too small: {', '.join(skipped)}.")
+        lines.append(f"Skipped, as the time budget is too small: {', '.join(skipped)}; {why}.")
     if longer in done:
         label = f"In {format_count(steps)} steps instead of {format_count(recipe.training.steps)}"
         lines.append(_compare(label, Run(context.out / longer), selected)[1])
@@ -91,20 +98,30 @@ def _recipe(context: PocContext, run: Run) -> Recipe:
     return recipes.load([run.recipe_file], {"corpus": str(context.corpus.folder)})
 
 
-def _run_within_budget(context: PocContext, selected: Run, by_name: dict[str, Recipe]) -> tuple[list[str], list[str]]:
-    """Train and evaluate one after the other while the time budget allows; names of finished and skipped runs."""
-    cost, done, skipped = read_json(selected.cost), [], []
+def _run_within_budget(
+    context: PocContext, selected: Run, by_name: dict[str, Recipe]
+) -> tuple[list[str], list[str], str]:
+    """Train and evaluate one after the other while the time budget allows; names of finished and skipped runs.
+
+    With them what the first skipped one would take.
+    """
+    cost, done, skipped, why = read_json(selected.cost), [], [], ""
     step_seconds = cost["wall_seconds"] / cost["steps"]
     for name, recipe in by_name.items():
         run = Run(context.out / name)
         training_seconds = step_seconds * recipe.training.steps * TIME_SAFETY_FACTOR
-        needed = training_seconds * (1 + EVALUATION_TIME_FRACTION)
-        if not run.finished and (skipped or needed > context.seconds_left()):
+        evaluation_seconds, left = selected.evaluation_seconds or 0.0, context.seconds_left()
+        if not run.finished and (skipped or training_seconds + evaluation_seconds > left):
             skipped.append(name)
+            why = why or (
+                f"{name} takes about {format_duration(training_seconds)} of training and "
+                f"{format_duration(evaluation_seconds)} of evaluation, and {format_duration(max(0.0, left))} are left; "
+                "give more --hours, or none"
+            )
             continue
         run_one(context, recipe, run)
         done.append(name)
-    return done, skipped
+    return done, skipped, why
 
 
 def _over_seeds(runs: list[Run], thresholds: GateThresholds) -> tuple[bool | None, str]:
@@ -169,9 +186,9 @@ def _hybrid(context: PocContext, selected: Run, thresholds: GateThresholds) -> d
         sentence = f"{design} needs {needed} of memory; the limit is {format_memory(limit)}."
         return {"passed": False, "sentences": [sentence], "runs": []}
     name = f"{selected.folder.name}-{folder_name(partial)}"
-    done, skipped = _run_within_budget(context, selected, {name: hybrid})
+    done, skipped, why = _run_within_budget(context, selected, {name: hybrid})
     if skipped:
-        return {"passed": None, "sentences": [f"The time budget is too small for {design}."], "runs": []}
+        return {"passed": None, "sentences": [f"The time budget is too small for {design}: {why}."], "runs": []}
     passed, sentence = _compare(f"With {design}", Run(context.out / name), selected)
     disk = [f"Its file has {format_bytes(row['file_bytes'])}."] if row["file_bytes"] else []
     return {"passed": passed, "sentences": [sentence, *disk], "runs": done}

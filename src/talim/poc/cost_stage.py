@@ -16,13 +16,13 @@ from talim.experiments.tuning import TunedFamily
 from talim.html.formatting import format_count, format_counted, format_duration, format_memory, format_percent
 from talim.planning.training_job import TrainingMusic, full_training_job
 from talim.poc import budget, rate_search
-from talim.poc.fitting import fitting_advice, machine_profile, step_config
+from talim.poc.fitting import fitting_advice, machine_profile, smaller_bases, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import PocOptions, hours_option
 from talim.poc.runs import PocContext
 from talim.progress import Progress
-from talim.recipe import Recipe
-from talim.reporting.catalogue import counted, duration, in_languages
+from talim.recipe import Recipe, Training
+from talim.reporting.catalogue import Texts, counted, duration, either, in_languages
 from talim.reporting.commands import REFERENCE_BASE
 from talim.training.time_budget import StepTiming
 
@@ -177,10 +177,10 @@ def _fit_to_budget(
     }
     later = {design: timing.for_next_run for design, timing in timings.items()}
     slowest = max(later, key=lambda design: later[design].step_seconds)
-    evaluation = budget.measure_evaluation(by_design[slowest], corpus, options, later[slowest])
+    evaluation, generating = budget.measure_evaluation(by_design[slowest], corpus, options, later[slowest])
     plan["step_seconds"] = {design: timing.step_seconds for design, timing in timings.items()}
     plan["timings"] = {design: vars(each) for design, each in later.items()}
-    plan["evaluation_seconds"] = evaluation
+    plan |= {"evaluation_seconds": evaluation, "generation_seconds": generating}
     plan["closing_seconds"] = budget.closing_seconds(options)
     wants_curve = include_learning_curve(options, corpus)
     if options.hours is None:
@@ -204,6 +204,7 @@ def _fit_to_budget(
         )
     plan["steps"] = steps
     if steps < min_steps:
+        least = next(iter(by_design.values())).training.model_copy(update={"steps": min_steps})
         needed = budget.least_seconds(lambda left: division.steps(left) >= min_steps, seconds)
         enough = (options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR
         plan["stopped"] = in_languages(
@@ -211,13 +212,27 @@ def _fit_to_budget(
             steps=counted(steps, "step"),
             time=duration(options.hours * 3600),
             least=min_steps,
+            begun=duration(options.hours * 3600 - seconds),
+            training=duration(sum(budget.run_seconds(least, timing, 0.0) for timing in later.values())),
+            evaluation=duration(len(by_design) * evaluation),
+            generation=duration(len(by_design) * generating),
             hours=hours_option(enough, options.price_per_hour),
-            fewer=in_languages("stop_fewer") if len(by_design) > 1 else "",
+            less=either(_less_work(options, least, len(by_design))),
         )
         return by_design
     planned = _with_steps(by_design, steps, timings, options, progress)
     _tell_estimate(plan, planned, later, corpus, CURVE_RUNS if plan["curve_reserved"] else 0, progress, seconds)
     return planned
+
+
+def _less_work(options: PocOptions, training: Training, designs: int) -> list[Texts]:
+    """What would make the parts of a proof of concept shorter, with the options to type."""
+    bases = [] if is_miniature(options.base) else smaller_bases(options)
+    return [
+        *([in_languages("less_designs")] if designs > 1 else []),
+        *([in_languages("less_batch", size=training.batch_size // 2)] if training.batch_size > 1 else []),
+        *([in_languages("less_base", base=bases[0])] if bases else []),
+    ] or [in_languages("less_clips")]
 
 
 def plan_with_rates(
@@ -327,6 +342,7 @@ def _tell_estimate(
     seconds, short = sum(runs) + curve_runs * (max(training_only) + curve_loss) + plan["closing_seconds"], ""
     steps = [budget.steps_seconds(recipe.training, timings[design]) for design, recipe in planned.items()]
     in_steps = sum(steps) + curve_runs * max(steps)
+    evaluating, generating = (len(runs) * plan[f"{name}_seconds"] for name in ("evaluation", "generation"))
     if "short_steps" in plan:
         short = rate_search.count_of_trainings(planned)
         for timing in rate_search.short_timings(planned, timings):
@@ -335,7 +351,9 @@ def _tell_estimate(
             in_steps += budget.steps_seconds(first, timing)
     plan["estimated_seconds"] = seconds
     plan["curve_seconds"] = curve_runs * max(training_only)
-    plan["estimate"] = budget.estimate_text(seconds, in_steps, len(runs), curve_runs, short, left_seconds)
+    plan["estimate"] = budget.estimate_text(
+        seconds, (in_steps, evaluating, generating), len(runs), curve_runs, short, left_seconds
+    )
     progress.log(plan["estimate"])
 
 

@@ -163,14 +163,16 @@ def check_budget(options: PocOptions, min_steps: int) -> None:
     if options.hours is None:
         return
     designs, seconds = len(options.designs), options.hours * 3600
-    least = FIRST_SECONDS + designs * (DESIGN_SECONDS + min_steps * STEP_SECONDS)
+    training = designs * min_steps * STEP_SECONDS
+    least = FIRST_SECONDS + designs * DESIGN_SECONDS + training
     if seconds < least:
         enough = hours_option(TWO_CORES * least)["en"]
         raise UsageError(
             f"--hours {options.hours:g} is {format_duration(seconds)}; timing, training and scoring "
             f"{format_counted(designs, 'design')} takes at least {format_duration(least)} with the smallest base on a "
-            f"fast machine, and on two cores {TWO_CORES:g} times that; give {enough} or more"
-            + (", or fewer designs (--design)" if designs > 1 else "")
+            f"fast machine ({format_duration(designs * DESIGN_SECONDS)} of that evaluation, which generates and scores "
+            f"music, and {format_duration(training)} training), and on two cores {TWO_CORES:g} times that; "
+            f"give {enough} or more" + (", or fewer designs (--design)" if designs > 1 else "")
         )
 
 
