@@ -98,7 +98,7 @@ def test_translated_section_of_a_stopped_or_unfinished_one_says_so_first(tmp_pat
 
 
 def test_next_steps_of_a_passed_proof_are_on_the_page_in_both_languages_until_they_are_done(tmp_path: Path) -> None:
-    larger = in_languages("next_larger_base", carries_over="", base="b", training="")
+    larger = in_languages("next_larger_base", base="b")
     values = decided(next_steps=[*STEPS, {"name": report_section.NEXT_BASE, **larger, "command": "talim poc larger"}])
     page = page_of(tmp_path, values)
     assert untranslated(page, NAMES) == []

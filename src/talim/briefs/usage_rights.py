@@ -33,12 +33,12 @@ def run_rights(run: Run) -> dict[str, Any]:
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
     """{"commercial": allowed, forbidden or unknown, "reasons", "sentence", "sentence_ja"}, by `commercial_use`."""
     use, reasons = commercial_use.judge(rights)
-    told = commercial_use.sentence_of(reasons)
+    text = commercial_use.sentence_of(reasons)
     return {
         "commercial": use,
         "reasons": [reason["en"] for reason in reasons],
-        "sentence": told["en"],
-        "sentence_ja": told["ja"],
+        "sentence": text["en"],
+        "sentence_ja": text["ja"],
     }
 
 

@@ -49,7 +49,7 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import commands, commercial_use, cost_quality_use, human_ratings, messages, run_results, sentences
-from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, words
+from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, words
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
 from talim.reporting.sample_changes import hold_out_more
@@ -438,13 +438,8 @@ def _next_base(
         settings = commands.training_settings(full)
         given = replace(given, settings=settings, designs=(str(full.design),), learning_curve=False, tune=False)
     beside = out.resolve().with_name(f"{out.resolve().name}-{larger.hub_id.rpartition('/')[2]}")
-    training = "" if full is None else commands.full_training_text(full, hours, options.price_per_hour)
-    return _next_step(
-        report_section.NEXT_BASE,
-        poc_command(folder, beside, given),
-        base=larger.hub_id,
-        carries_over=sentences.carry_over_sentence(result, larger.hub_id),
-        training={language: f" {text}" if language == "en" else text for language, text in training.items()}
-        if training
-        else "",
-    )
+    parts = [sentences.carry_over_sentence(result, larger.hub_id), in_languages("next_larger_base", base=larger.hub_id)]
+    if full is not None:
+        parts.append(commands.full_training_text(full, hours, options.price_per_hour))
+    texts = {language: join([text[language] for text in parts], language) for language in LANGUAGES}
+    return {"name": report_section.NEXT_BASE, **texts, "command": poc_command(folder, beside, given)}

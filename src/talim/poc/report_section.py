@@ -118,8 +118,8 @@ def report_section(folder: Path) -> dict[str, Any] | None:
 
 def open_steps(folder: Path, decided: Mapping[str, Any]) -> list[dict[str, str]]:
     """The next steps in DIR/stages.json, without listening where people have done so since."""
-    heard = human_ratings.find_result_files(folder, human_ratings.RATINGS)
-    return [step for step in decided["next_steps"] if not (heard and step["name"] == "listen")]
+    answered = human_ratings.find_result_files(folder, human_ratings.RATINGS)
+    return [step for step in decided["next_steps"] if not (answered and step["name"] == "listen")]
 
 
 def _review_commands(folder: Path, decided: Mapping[str, Any]) -> list[str]:
