@@ -31,9 +31,9 @@ from talim.evaluation.intervals import mean_by_recording, mean_interval
 from talim.evaluation.recognize_mode import MAX_MODES_SHOWN
 from talim.traditions.mode_model import DEFAULT_HISTOGRAM_SHAPE
 from talim.traditions.mode_recognition import (
+    DECISIVE_RATIO,
     EFFECTIVE_SAMPLE_SIZE,
     MORE_NOTES,
-    TOLD_APART,
     TONIC_ERROR_RATE,
     ModeRecognizer,
     have_nearly_the_same_notes,
@@ -155,8 +155,8 @@ def alike(tradition: Tradition, recognizer: ModeRecognizer, trials: Sequence[Mod
     """The table of the modes that a track does not tell apart: how often, and whether the true one is among them."""
     lines = [
         f"Modes of which one has all notes of the other and at most {MORE_NOTES} more, and of which none is "
-        f"{TOLD_APART:g} times as probable as another (a convention, fitted on nothing), are named together, at most "
-        f"{MAX_MODES_SHOWN} and the smallest scale first.",
+        f"{DECISIVE_RATIO:g} times as probable as another (a convention, fitted on nothing), are named together, at "
+        f"most {MAX_MODES_SHOWN} and the smallest scale first.",
         "",
         "| tonic | named together | modes in each | the true one among them | likeliest is it | smallest scale is it "
         "| one alone | of these, true is another of nearly its notes |",

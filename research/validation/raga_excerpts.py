@@ -185,9 +185,9 @@ def exchanged(posteriors: Sequence[ModePosterior], ragas: Sequence[int]) -> str:
 
 PAGE_TEXT = """# Ragas of sound files, end to end
 
-What `talim modes FILE --tradition hindustani`, with `--tonic` and without, says of the {count} excerpts of 60 s, 16 kHz, of
-`VishwaasHegde/E2ERaga` (`data/sample_data`, not part of the project), with its own pitch tracker: {all} candidate ragas,
-no recording learnt, no constant chosen on them.
+What `talim modes FILE --tradition hindustani`, with `--tonic` and without, says of the {count} excerpts of 60 s,
+16 kHz, of `VishwaasHegde/E2ERaga` (`data/sample_data`, not part of the project), with its own pitch tracker: {all}
+candidate ragas, no recording learnt, no constant chosen on them.
 
 ```sh
 python -m research.validation.raga_excerpts --audio DIR

@@ -179,8 +179,8 @@ def test_recognize_mode_of_notes_that_two_ragas_share_says_what_to_listen_for(tm
         ("Hicaz Uzzâl", "notes 0 5 17 22 31 39 44; strong 31; contour both"),
     ],
 )
-def test_told_by_names_notes_strong_notes_contour_and_remark(name: str, told: str) -> None:
-    assert modes.told_by(load("makam"), load("makam").mode(name)) == told
+def test_listen_for_names_notes_strong_notes_contour_and_remark(name: str, told: str) -> None:
+    assert modes.listen_for(load("makam"), load("makam").mode(name)) == told
 
 
 def test_modes_command_prints_json_or_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.traditions import mode_model, mode_recognition, note_transcription
 from talim.traditions.fitted_modes import FittedModes
-from talim.traditions.mode_recognition import TOLD_APART
+from talim.traditions.mode_recognition import DECISIVE_RATIO
 from talim.traditions.name_matching import normalize_name, unknown_name_error
 from talim.traditions.schema import Mode
 from talim.traditions.tradition import Tradition, load, load_all_builtin
@@ -60,7 +60,7 @@ def recognize_mode(
     Returns {"tonic_hz", "note_seconds": seconds of steady notes, which the probabilities rest on, "modes": [{"name",
     "slug", "score"}, ...]}, best first; scores are probabilities that sum to 1. Without `tradition` each entry carries
     its "tradition" too. Where the recording does not tell the best mode from others of nearly the same notes, "alike"
-    holds them and the best, the fewest notes first, each with "told_by": its notes and what else is known of it.
+    holds them and the best, the fewest notes first, each with "listen_for": its notes and what else is known of it.
     A tonic that neither the caller nor the file gives is estimated. `tonic_hz` is believed, that of a file is doubted
     as annotations are (`mode_recognition.TONIC_ERROR_RATE`); where the estimate is another pitch class than either,
     "suggested" is what it gives: {"tonic_hz", "note", the best mode's "name", "slug", "score", and its "alike"}.
@@ -108,16 +108,16 @@ def _row(origin: Tradition, mode: Mode, score: float, with_tradition: bool) -> d
 def _alike(posterior: mode_recognition.ModePosterior, with_tradition: bool) -> dict[str, Any]:
     """The modes that the recording does not tell apart, as the key "alike"; nothing where it does."""
     alike = posterior.modes_alike(MAX_MODES_SHOWN)
-    rows = [_row(*each, with_tradition) | {"told_by": told_by(*each[:2])} for each in alike]
+    rows = [_row(*each, with_tradition) | {"listen_for": listen_for(*each[:2])} for each in alike]
     return {"alike": rows} if len(rows) > 1 else {}
 
 
-def told_by(tradition: Tradition, mode: Mode) -> str:
+def listen_for(tradition: Tradition, mode: Mode) -> str:
     """By what a listener tells a mode: its notes, the strong ones, whether it ascends, and a remark if there is one."""
     spell = tradition.notation.spell
-    told = [f"notes {spell(mode.degrees_cents)}", f"strong {spell(mode.strong_cents)}" if mode.strong_cents else ""]
-    told += [f"contour {mode.contour}" if mode.contour else "", mode.facts.get("note", "")]
-    return "; ".join(filter(None, told))
+    marks = [f"notes {spell(mode.degrees_cents)}", f"strong {spell(mode.strong_cents)}" if mode.strong_cents else ""]
+    marks += [f"contour {mode.contour}" if mode.contour else "", mode.facts.get("note", "")]
+    return "; ".join(filter(None, marks))
 
 
 def check_fits(fitted: FittedModes, traditions: Sequence[Tradition]) -> None:
@@ -241,9 +241,9 @@ def modes_message(result: dict[str, Any]) -> str:
     if alike := result.get("alike", ()):
         lines += [
             "They have nearly the same notes, and this recording does not tell them apart: none is "
-            f"{TOLD_APART:g} times as likely as another. Fewest notes first, as slides between notes let a larger "
+            f"{DECISIVE_RATIO:g} times as likely as another. Fewest notes first, as slides between notes let a larger "
             "scale look likelier than it is. What to listen for:",
-            *(f"  {row['name']}: {row['told_by']}" for row in alike),
+            *(f"  {row['name']}: {row['listen_for']}" for row in alike),
         ]
     if other:
         lines.append("{}; with it the best guess is {} ({:.1%}).".format(hint, *best_guess(other)))

@@ -46,7 +46,7 @@ LOW_END_SPREAD_CENTS = 150.0
 LOW_END_EXCEPTIONS = 0.1  # of melodies, whose low end may lie anywhere: an instrument, a passage in a high register
 MIN_NOTES = 8
 RANGE_BELOW_TONIC_CENTS = 300.0  # a melody's median lies between this far below its tonic and an octave higher
-TOLD_APART = 10.0  # times as probable: Jeffreys' "strong" evidence (Theory of Probability, 1961), fitted on nothing
+DECISIVE_RATIO = 10.0  # times as probable: Jeffreys' "strong" evidence (Theory of Probability, 1961), fitted on nothing
 MORE_NOTES = 2  # at most, that one of two modes of nearly the same notes has beyond those of the other
 
 
@@ -67,7 +67,7 @@ class ModePosterior:
         return [(*self.modes[index], float(self.scores[index])) for index in order]
 
     def modes_alike(self, most: int) -> list[tuple[Tradition, Mode, float]]:
-        """The most probable mode, and those of nearly its notes that it is not TOLD_APART times as probable as.
+        """The most probable mode, and those of nearly its notes that it is not DECISIVE_RATIO times as probable as.
 
         One alone is told apart; of more than `most` the most probable. The mode of the fewest notes is first, as the
         slides between notes add notes to a melody and take none away, which lets a larger scale look likelier.
@@ -77,7 +77,7 @@ class ModePosterior:
         alike = [
             each
             for each in ranked
-            if each[0] is home and each[2] * TOLD_APART > score and have_nearly_the_same_notes(each[1], best)
+            if each[0] is home and each[2] * DECISIVE_RATIO > score and have_nearly_the_same_notes(each[1], best)
         ]
         return sorted(alike[:most], key=lambda each: len(each[1].degrees_cents))
 
