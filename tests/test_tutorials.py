@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -12,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
+from fixtures.log_lines import Lines
 
+from talim.corpus.captions import OWN_CONSENT
+from talim.corpus.prepare import prepare
+from talim.traditions.tradition import load
 from tests.test_repository import ROOT, check_command
 
 START = ROOT / "docs" / "start"
@@ -125,6 +131,26 @@ def test_japanese_readme_has_headings_code_links_and_figures_of_the_english_one(
         page["links of section 1"].remove(other)
     assert len(english["code"]) > 30
     assert japanese == english
+
+
+def test_table_of_the_readme_is_read_without_a_complaint(recordings: Path, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    table = re.search(r"^```text\n(file_name,.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    assert table
+    (tmp_path / "metadata.csv").write_text(table[1], encoding="utf-8")
+    rows = {row["file_name"]: row for row in csv.DictReader(table[1].splitlines())}
+    assert len(rows) == 4
+    for name, take in zip(rows, sorted(recordings.glob("*.wav")), strict=False):
+        soundfile.write(tmp_path / name, *soundfile.read(take))
+    log = Lines()
+    corpus = prepare(tmp_path, tmp_path / "corpus", clip_seconds=2.0, sample_rate=16_000, progress=log)
+    assert corpus.summary["notes"] == []
+    assert [line for line in log.lines if "metadata.csv" in line or "did you mean" in line] == []
+    for clip in corpus.clips:
+        row = rows[clip.source_file]
+        assert (clip.caption, clip.performer, clip.licence) == (row["text"], row["performer"], row["licence"])
+        assert load("hindustani").mode(clip.mode) == load("hindustani").mode(row["raga"])
+        assert clip.consent == (row["consent"] or OWN_CONSENT)
 
 
 NOTEBOOK = START / "quickstart.ipynb"

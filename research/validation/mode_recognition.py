@@ -28,8 +28,16 @@ from research.validation.mode_dataset import (
 from talim.atomic_io import write_text
 from talim.errors import TalimError
 from talim.evaluation.intervals import mean_by_recording, mean_interval
+from talim.evaluation.recognize_mode import MAX_MODES_SHOWN
 from talim.traditions.mode_model import DEFAULT_HISTOGRAM_SHAPE
-from talim.traditions.mode_recognition import EFFECTIVE_SAMPLE_SIZE, TONIC_ERROR_RATE, ModeRecognizer
+from talim.traditions.mode_recognition import (
+    DECISIVE_RATIO,
+    EFFECTIVE_SAMPLE_SIZE,
+    MORE_NOTES,
+    TONIC_ERROR_RATE,
+    ModeRecognizer,
+    have_nearly_the_same_notes,
+)
 from talim.traditions.note_transcription import NoteSequence
 from talim.traditions.tradition import Tradition, load
 
@@ -143,6 +151,33 @@ def confusion(tradition: Tradition, recognizer: ModeRecognizer, trials: Sequence
     return lines
 
 
+def alike(tradition: Tradition, recognizer: ModeRecognizer, trials: Sequence[ModeTrial]) -> list[str]:
+    """The table of the modes that a track does not tell apart: how often, and whether the true one is among them."""
+    lines = [
+        f"Modes of which one has all notes of the other and at most {MORE_NOTES} more, and of which none is "
+        f"{DECISIVE_RATIO:g} times as probable as another (a convention, fitted on nothing), are named together, at "
+        f"most {MAX_MODES_SHOWN} and the smallest scale first.",
+        "",
+        "| tonic | named together | modes in each | the true one among them | likeliest is it | smallest scale is it "
+        "| one alone | of these, true is another of nearly its notes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, known in (("given", True), ("estimated", False)):
+        posteriors = judgements(recognizer, trials, tonic_known=known, tonic_error_rate=0.0)
+        found = [(posterior.modes_alike(MAX_MODES_SHOWN), posterior.ranked_modes()[0][1]) for posterior in posteriors]
+        pairs = [([mode for _, mode, _ in modes], first) for modes, first in found]
+        truths = [tradition.modes[trial.truth] for trial in trials]
+        several = [(modes, first, truth) for (modes, first), truth in zip(pairs, truths, strict=True) if len(modes) > 1]
+        alone = [(first, truth) for (modes, first), truth in zip(pairs, truths, strict=True) if len(modes) == 1]
+        cells = [f"{np.mean([len(modes) for modes, _, _ in several] or [0]):.1f}"]
+        cells += [str(sum(truth in modes for modes, _, truth in several))]
+        cells += [str(sum(first is truth for _, first, truth in several))]
+        cells += [str(sum(modes[0] is truth for modes, _, truth in several)), str(len(alone))]
+        cells += [str(sum(first is not truth and have_nearly_the_same_notes(first, truth) for first, truth in alone))]
+        lines.append(f"| {name} | {len(several)} of {len(trials)} | {' | '.join(cells)} |")
+    return lines
+
+
 def symbol_trials(file: Path, tradition: Tradition) -> list[ModeTrial]:
     """Annotated phrases (svara letters, no durations) as trials: one per recording, with a rest after each phrase."""
     slugs = [mode.slug for mode in tradition.modes]
@@ -204,6 +239,7 @@ def chapter(tradition: Tradition, folder: Path) -> list[str]:
     lines += ["### Ablation", "", *ablation(tradition, trials), ""]
     if (folder / "phrases.csv").is_file():
         lines += controls(tradition, trials, symbol_trials(folder / "phrases.csv", tradition))
+    lines += ["### Modes that are not told apart", "", *alike(tradition, recognizer, trials), ""]
     return [*lines, "### Confusion table (one recording out)", "", *confusion(tradition, recognizer, trials), ""]
 
 

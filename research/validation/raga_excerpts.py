@@ -123,7 +123,7 @@ def share(right: Sequence[bool]) -> str:
 def report(excerpts: Sequence[Excerpt], tradition: Tradition) -> str:
     """The whole page, as Markdown."""
     recognizer = ModeRecognizer([tradition])
-    known = [recognizer.recognize(each.notes, tonic_known=True) for each in excerpts]
+    known = [recognizer.recognize(each.notes, tonic_known=True, tonic_error_rate=0.0) for each in excerpts]
     unknown = [recognizer.recognize(each.notes, tonic_known=False) for each in excerpts]
     rows = []
     for each, given, free in zip(excerpts, known, unknown, strict=True):
@@ -185,9 +185,9 @@ def exchanged(posteriors: Sequence[ModePosterior], ragas: Sequence[int]) -> str:
 
 PAGE_TEXT = """# Ragas of sound files, end to end
 
-What `talim modes FILE --tradition hindustani` says of the {count} excerpts of 60 s, 16 kHz, of `VishwaasHegde/E2ERaga`
-(`data/sample_data`, not part of the project), with its own pitch tracker: {all} candidate ragas, no recording learnt,
-no constant chosen on them.
+What `talim modes FILE --tradition hindustani`, with `--tonic` and without, says of the {count} excerpts of 60 s,
+16 kHz, of `VishwaasHegde/E2ERaga` (`data/sample_data`, not part of the project), with its own pitch tracker: {all}
+candidate ragas, no recording learnt, no constant chosen on them.
 
 ```sh
 python -m research.validation.raga_excerpts --audio DIR

@@ -291,7 +291,7 @@ def test_five_real_recordings_to_a_downloaded_piece(tmp_path: Path, browser: Any
         prepare(page, files)
         run_form(page, "音を聴いてラベルの候補を出す")
         finished(page)
-        take = page.locator("button.suggested", has_text="確率").first
+        take = page.locator('div:has(> label input[data-column="raga"]) > button.suggested').first
         look(page, "suggestions-phone")
         value = take.inner_text()
         take.click()

@@ -33,19 +33,22 @@ def reader(work: Workspace) -> PageReader:
 
 
 def test_recordings_have_suggestions_with_their_probability(reader: PageReader, work: Workspace) -> None:
-    (work.recordings / "a.wav").touch()
+    for name in ("a.wav", "b.wav"):
+        (work.recordings / name).touch()
     columns = ("tradition", "raga", "mode_probability", "other_modes", "tempo_bpm")
     header = ",".join(["file_name", *(f"suggested_{column}" for column in columns)])
-    (work.folder / "suggested-1.csv").write_text(f"{header}\na.wav,hindustani,Yaman,0.74,Megh 7%,92\n")
+    rows = "a.wav,hindustani,Yaman,0.74,Megh 7%,92\nb.wav,,Bhoopali or Deshkar,0.61,Megh 7%,\n"
+    (work.folder / "suggested-1.csv").write_text(f"{header}\n{rows}")
     page = reader.read("recordings")
     assert page["columns"] == ["text", "instruments", "performer", "licence", "tradition", "raga", "tempo_bpm"]
     row = page["rows"][0]
     assert row["cells"] == {}  # nothing is used before it is taken
     assert row["suggested"] == {
-        "tradition": {"value": "hindustani", "percent": None},
-        "raga": {"value": "Yaman", "percent": 74},
-        "tempo_bpm": {"value": "92", "percent": None},
+        "tradition": {"values": ["hindustani"], "percent": None},
+        "raga": {"values": ["Yaman"], "percent": 74},
+        "tempo_bpm": {"values": ["92"], "percent": None},
     }
+    assert page["rows"][1]["suggested"] == {"raga": {"values": ["Bhoopali", "Deshkar"], "percent": 61}}
 
 
 def test_recordings_say_what_was_read_left_out_and_leaks(reader: PageReader, work: Workspace) -> None:

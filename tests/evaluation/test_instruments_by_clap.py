@@ -67,4 +67,4 @@ def test_suggested_labels_ask_clap_where_nothing_is_written(
         assert row["suggested_instruments_from"].startswith("sound (CLAP): sitar")
     else:
         assert "suggested_instruments" not in row
-        assert any("not told by their sound: CLAP's weights" in line for line in log.lines)
+        assert any("a listening model, CLAP (800 MB, optional), which is not on this" in line for line in log.lines)

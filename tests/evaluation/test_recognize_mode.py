@@ -76,7 +76,7 @@ def test_recognize_mode_with_another_tonic_than_the_recording_suggests_gives_bot
         scores = {row["slug"]: row["score"] for row in wrong["modes"]}
         assert scores["bhoopali"] < 0.05 < other["score"]  # these notes are no Bhoopali of the given tonic
         said = modes.modes_message(wrong).splitlines()
-        assert said[-2].startswith(f"With the given tonic, {wrong['tonic_hz']:.1f} Hz: most likely ")
+        assert any(line.startswith(f"With the given tonic, {wrong['tonic_hz']:.1f} Hz: most likely ") for line in said)
         assert said[-1].startswith(f"The recording itself suggests a tonic at {other['tonic_hz']:.1f} Hz (F3); with it")
         assert "the best guess is Bhoopali (" in said[-1]
 
@@ -151,6 +151,36 @@ def test_recognize_mode_of_unknown_tradition_or_invalid_tonic_raises(tmp_path: P
     for tonic_hz in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="--tonic must be"):
             modes.recognize_mode(file, None, tonic_hz)
+
+
+def test_recognize_mode_of_notes_that_two_ragas_share_says_what_to_listen_for(tmp_path: Path) -> None:
+    file = pitch_track(tmp_path, sing(load("hindustani").mode("Deshkar"), 1, phrases=8))
+    result = modes.recognize_mode(file, "hindustani", TONIC_HZ)
+    likelier, other = result["modes"][:2]
+    assert (likelier["slug"], other["slug"]) == ("deshkar", "bhoopali")
+    assert [row["slug"] for row in result["alike"]] == ["deshkar", "bhoopali"]
+    assert modes.best_guess(result) == ("Deshkar or Bhoopali", pytest.approx(likelier["score"] + other["score"]))
+    lines = modes.modes_message(result).splitlines()
+    at = lines.index(f"Most likely Deshkar or Bhoopali, its tonic at {TONIC_HZ} Hz.")
+    assert "this recording does not tell them apart" in lines[at + 1]
+    assert lines[at + 2 :] == [
+        "  Deshkar: notes S R G P D; strong D G; the notes of Bhoopali, centred on dha and the upper half",
+        "  Bhoopali: notes S R G P D; strong G D; five notes; rests on ga and re, weight below pa",
+    ]
+    told = result | {"alike": []}
+    assert modes.best_guess(told) == ("Deshkar", likelier["score"])
+    assert "does not tell" not in modes.modes_message(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Beyati", "notes 0 7 13 22 31 35 44; strong 22; contour both; the scale of Uşşak, begun round its güçlü"),
+        ("Hicaz Uzzâl", "notes 0 5 17 22 31 39 44; strong 31; contour both"),
+    ],
+)
+def test_listen_for_names_notes_strong_notes_contour_and_remark(name: str, told: str) -> None:
+    assert modes.listen_for(load("makam"), load("makam").mode(name)) == told
 
 
 def test_modes_command_prints_json_or_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from talim.corpus.metadata import read_metadata, recording_columns, with_known_c
 from talim.corpus.tables import read_table
 from talim.errors import TalimError, UsageError
 from talim.evaluation import suggested_labels
-from talim.evaluation.recognize_mode import recognize_mode
+from talim.evaluation.recognize_mode import best_guess, recognize_mode
 from talim.synthesis.performer import perform
 from talim.traditions.tradition import Tradition, load
 
@@ -64,9 +64,10 @@ def test_rows_tell_mode_tonic_and_tempo_or_why_not(folder: Path, rows: list[dict
     assert by_name["silence.wav"] == {"file_name": "silence.wav"}
     assert any("silence.wav: silent" in line for line in log.lines)
     row, found = by_name["tune.wav"], recognize_mode(folder / "tune.wav", "hindustani")
-    best, *others = found["modes"]
-    assert row["suggested_raga"] == best["name"]
-    assert float(row["suggested_mode_probability"]) == pytest.approx(best["score"], abs=0.006)
+    guess, score = best_guess(found)
+    assert row["suggested_raga"] == guess
+    assert float(row["suggested_mode_probability"]) == pytest.approx(score, abs=0.006)
+    others = [mode for mode in found["modes"] if mode["name"] not in guess.split(" or ")]
     assert row["suggested_other_modes"] == "; ".join(f"{mode['name']} {mode['score']:.0%}" for mode in others[:2])
     assert float(row["suggested_tonic_hz"]) == pytest.approx(found["tonic_hz"], abs=0.06)
     assert row["suggested_tradition"] == "hindustani"
@@ -87,6 +88,20 @@ def test_a_mode_that_is_less_likely_than_not_is_among_the_others_only(
     assert found["suggested_other_modes"].startswith(f"{likely['suggested_raga']} ")
     assert found["suggested_other_modes"].count("%") == 3
     assert found["suggested_mode_probability"] == likely["suggested_mode_probability"]
+
+
+def test_modes_that_are_not_told_apart_are_joined_with_their_probability_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {"Shuddha Kalyan": 0.5, "Bhoopali": 0.25, "Pahadi": 0.1, "Des": 0.05, "Kafi": 0.04}
+    modes = [{"name": name, "slug": name, "score": score} for name, score in scores.items()]
+    found = {"tonic_hz": 220.0, "modes": modes, "alike": [modes[1], modes[0]]}
+    monkeypatch.setattr(suggested_labels, "recognize_mode", lambda *_, **__: found)
+    write(tmp_path / "take.wav", Audio(np.zeros((1, RATE_HZ), np.float32), RATE_HZ))
+    (row,) = suggested_labels.suggest_labels(tmp_path, "hindustani")
+    assert row["suggested_raga"] == "Bhoopali or Shuddha Kalyan"
+    assert row["suggested_mode_probability"] == "0.75"
+    assert row["suggested_other_modes"] == "Pahadi 10%; Des 5%"
 
 
 def test_rows_hold_the_cycle_and_the_instruments_that_were_found(

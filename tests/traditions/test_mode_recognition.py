@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from talim.errors import TalimError
 from talim.traditions import mode_recognition, note_transcription
 from talim.traditions.mode_model import cents_distance
-from talim.traditions.mode_recognition import ModeRecognizer
+from talim.traditions.mode_recognition import ModePosterior, ModeRecognizer
 from talim.traditions.tradition import Mode, Tradition, load
 
 HINDUSTANI, MAKAM = load("hindustani"), load("makam")
@@ -77,6 +77,55 @@ def test_recognize_distinguishes_modes_of_the_same_notes(
             for _, candidate, _ in NOTATED_ONLY[tradition.slug].recognize(notes, tonic_known=True).ranked_modes()
         ]
         assert min(rivals, key=lambda rival: ranked.index(rival.slug)).slug == mode.slug
+
+
+def posterior(tradition: Tradition, scores: dict[str, float]) -> ModePosterior:
+    """Of modes by their names; the others have what is left."""
+    rest = (1 - sum(scores.values())) / (len(tradition.modes) - len(scores))
+    by_slug = {tradition.mode(name).slug: score for name, score in scores.items()}
+    modes = tuple((tradition, mode) for mode in tradition.modes)
+    return ModePosterior(modes, np.array([by_slug.get(mode.slug, rest) for _, mode in modes]), np.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("tradition", "scores", "alike"),
+    [
+        (
+            HINDUSTANI,
+            {"Shuddha Kalyan": 0.6, "Bhupali": 0.2, "Deshkar": 0.1},
+            ["bhoopali", "deshkar", "shuddha-kalyan"],
+        ),
+        (HINDUSTANI, {"Bhupali": 0.9, "Deshkar": 0.05, "Shuddha Kalyan": 0.04}, ["bhoopali"]),
+        (HINDUSTANI, {"Marwa": 0.5, "Puriya": 0.3, "Sohini": 0.1, "Todi": 0.1}, ["marwa", "puriya", "sohini"]),
+        (MAKAM, {"Rast": 0.5, "Mahur": 0.4, "Hicaz": 0.1}, ["rast", "mahur"]),
+        (MAKAM, {"Bayati": 0.5, "Uşşak": 0.4, "Segah": 0.1}, ["beyati", "ussak"]),
+        (MAKAM, {"Hicaz": 0.5, "Rast": 0.5}, ["hicaz"]),
+    ],
+)
+def test_modes_alike_are_those_of_nearly_the_same_notes_and_less_than_ten_times_as_likely(
+    tradition: Tradition, scores: dict[str, float], alike: list[str]
+) -> None:
+    found = posterior(tradition, scores).modes_alike(5)
+    assert [mode.slug for _, mode, _ in found] == alike
+
+
+def test_modes_alike_of_more_than_asked_for_are_the_most_probable_ones() -> None:
+    found = posterior(HINDUSTANI, {"Shuddha Kalyan": 0.6, "Deshkar": 0.1, "Bhupali": 0.2}).modes_alike(2)
+    assert [mode.slug for _, mode, _ in found] == ["bhoopali", "shuddha-kalyan"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_modes_alike_of_a_melody_whose_slides_sound_like_notes_have_the_smaller_scale_first(seed: int) -> None:
+    bhoopali, larger = HINDUSTANI.mode("Bhoopali"), HINDUSTANI.mode("Shuddha Kalyan")
+    slid = replace(
+        bhoopali, descent_cents=larger.descent_cents, phrases_cents=(*bhoopali.phrases_cents, larger.descent_cents)
+    )
+    notes = note_transcription.transcribe_notes(sing(slid, seed, phrases=30), HOP_SECONDS)
+    found = ModeRecognizer([HINDUSTANI]).recognize(notes, tonic_known=True)
+    assert found.ranked_modes()[0][1] is larger
+    assert [mode for _, mode, _ in found.modes_alike(5)] == [bhoopali, larger]
+    clear = note_transcription.transcribe_notes(sing(HINDUSTANI.mode("Malkauns"), seed, phrases=30), HOP_SECONDS)
+    assert len(ModeRecognizer([HINDUSTANI]).recognize(clear, tonic_known=True).modes_alike(5)) == 1
 
 
 def test_recognize_gives_sorted_probabilities() -> None:

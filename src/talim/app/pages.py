@@ -15,6 +15,7 @@ from talim.atomic_io import read_json, unfinished_in
 from talim.audio.tags import read_tags
 from talim.backbones.registry import MODELS, NANO
 from talim.corpus.labels import COLUMNS as LABELS
+from talim.corpus.metadata import SUGGESTION_OR
 from talim.errors import TalimError
 from talim.html import formatting
 from talim.planning.hardware import BANDWIDTH_EFFICIENCY, MATMUL_EFFICIENCY, gpu_table
@@ -378,7 +379,7 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _suggested_cells(cells: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Suggestions by column: value, and the probability where one was given (of the mode and of the cycle)."""
+    """Suggestions by column: the values to choose from, and their probability, of a mode and of a cycle."""
     modes, cycles = LABELS["mode"], LABELS["cycle"]
     found = {}
     for column, value in cells.items():
@@ -386,5 +387,8 @@ def _suggested_cells(cells: Mapping[str, str]) -> dict[str, dict[str, Any]]:
             continue
         of = "mode_probability" if column in modes else "cycle_probability" if column in cycles else ""
         probability = cells.get(of)
-        found[column] = {"value": value, "percent": round(100 * float(probability)) if probability else None}
+        found[column] = {
+            "values": value.split(SUGGESTION_OR) if of else [value],
+            "percent": round(100 * float(probability)) if probability else None,
+        }
     return found

@@ -73,6 +73,7 @@ _ALIASES = {"rag": "raga", "ragam": "raga", "makami": "makam", "tal": "tala", "t
 _NAME_WORDS = frozenset({"name", "names"})
 _RIGHTS = frozenset(COLUMN_ALIASES["licence"])
 SUGGESTION_PREFIX = "suggested_"  # of columns that nothing reads until they are renamed
+SUGGESTION_OR = " or "  # between the modes, or the cycles, that a recording does not tell apart
 _MIN_PLURAL = 5  # letters of a name that may be meant where another one lacks or has an s: not key and keys
 _MAX_COLUMNS = 20  # likewise of columns and their cells
 _MAX_COMPARED = 2000  # names; looking for similar ones among more takes too long

@@ -17,13 +17,16 @@ import numpy as np
 
 from talim.audio.read import read_mono_blocks
 from talim.corpus.labels import note_name
+from talim.corpus.metadata import SUGGESTION_OR
 from talim.errors import TalimError, UsageError
 from talim.metrics import pitch
 from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.traditions import mode_model, mode_recognition, note_transcription
 from talim.traditions.fitted_modes import FittedModes
+from talim.traditions.mode_recognition import DECISIVE_RATIO
 from talim.traditions.name_matching import normalize_name, unknown_name_error
+from talim.traditions.schema import Mode
 from talim.traditions.tradition import Tradition, load, load_all_builtin
 
 CONCERT_A_HZ = 440.0
@@ -56,9 +59,11 @@ def recognize_mode(
     `fitted` are counts of labelled recordings that add to the traditions' facts (`fit_modes.fit_corpus`).
     Returns {"tonic_hz", "note_seconds": seconds of steady notes, which the probabilities rest on, "modes": [{"name",
     "slug", "score"}, ...]}, best first; scores are probabilities that sum to 1. Without `tradition` each entry carries
-    its "tradition" too. A tonic that neither the caller nor the file gives is estimated. `tonic_hz` is believed, that
-    of a file is doubted as annotations are (`mode_recognition.TONIC_ERROR_RATE`); where the estimate is another pitch
-    class than either, "suggested" is what it gives: {"tonic_hz", "note", and the best mode's "name", "slug", "score"}.
+    its "tradition" too. Where the recording does not tell the best mode from others of nearly the same notes, "alike"
+    holds them and the best, the fewest notes first, each with "listen_for": its notes and what else is known of it.
+    A tonic that neither the caller nor the file gives is estimated. `tonic_hz` is believed, that of a file is doubted
+    as annotations are (`mode_recognition.TONIC_ERROR_RATE`); where the estimate is another pitch class than either,
+    "suggested" is what it gives: {"tonic_hz", "note", the best mode's "name", "slug", "score", and its "alike"}.
     TalimError, in one line, for files without a melody and for unknown traditions.
     """
     if tonic_hz is not None and not (math.isfinite(tonic_hz) and tonic_hz > 0):
@@ -82,21 +87,37 @@ def recognize_mode(
         doubt = 0.0 if tonic_hz is not None else mode_recognition.TONIC_ERROR_RATE
         posterior = recognizer.recognize(notes, tonic_known=True, tonic_error_rate=doubt)
         if abs(float(mode_model.cents_distance(offset_cents, 0.0))) > OTHER_TONIC_CENTS:
-            best = _rows(alone, not tradition)[0]
-            suggested = {"suggested": {"tonic_hz": round(estimated_hz, 3), "note": note_name(estimated_hz), **best}}
+            best = _row(*alone.ranked_modes()[0], with_tradition=not tradition)
+            at = {"tonic_hz": round(estimated_hz, 3), "note": note_name(estimated_hz)}
+            suggested = {"suggested": {**at, **best, **_alike(alone, not tradition)}}
     return {
         "tonic_hz": round(given_hz or estimated_hz, 3),
         **suggested,
         "note_seconds": round(float(notes.seconds.sum()), 1),
-        "modes": _rows(posterior, not tradition),
+        "modes": [_row(*each, with_tradition=not tradition) for each in posterior.ranked_modes()],
+        **_alike(posterior, not tradition),
     }
 
 
-def _rows(posterior: mode_recognition.ModePosterior, with_tradition: bool) -> list[dict[str, Any]]:
-    return [
-        {"name": mode.name, "slug": mode.slug, "score": score} | ({"tradition": origin.slug} if with_tradition else {})
-        for origin, mode, score in posterior.ranked_modes()
-    ]
+def _row(origin: Tradition, mode: Mode, score: float, with_tradition: bool) -> dict[str, Any]:
+    return {"name": mode.name, "slug": mode.slug, "score": score} | (
+        {"tradition": origin.slug} if with_tradition else {}
+    )
+
+
+def _alike(posterior: mode_recognition.ModePosterior, with_tradition: bool) -> dict[str, Any]:
+    """The modes that the recording does not tell apart, as the key "alike"; nothing where it does."""
+    alike = posterior.modes_alike(MAX_MODES_SHOWN)
+    rows = [_row(*each, with_tradition) | {"listen_for": listen_for(*each[:2])} for each in alike]
+    return {"alike": rows} if len(rows) > 1 else {}
+
+
+def listen_for(tradition: Tradition, mode: Mode) -> str:
+    """By what a listener tells a mode: its notes, the strong ones, whether it ascends, and a remark if there is one."""
+    spell = tradition.notation.spell
+    marks = [f"notes {spell(mode.degrees_cents)}", f"strong {spell(mode.strong_cents)}" if mode.strong_cents else ""]
+    marks += [f"contour {mode.contour}" if mode.contour else "", mode.facts.get("note", "")]
+    return "; ".join(filter(None, marks))
 
 
 def check_fits(fitted: FittedModes, traditions: Sequence[Tradition]) -> None:
@@ -186,8 +207,14 @@ def read_scalar(file: Path, key: str, value: np.ndarray) -> float:
     return float(value.reshape(-1)[0])
 
 
+def best_guess(result: dict[str, Any]) -> tuple[str, float]:
+    """The best mode, or by "or" all that the recording does not tell apart from it; and the probability of these."""
+    rows = result.get("alike") or [result["modes"][0] if "modes" in result else result]
+    return SUGGESTION_OR.join(row["name"] for row in rows), sum(row["score"] for row in rows)
+
+
 def modes_message(result: dict[str, Any]) -> str:
-    """A short table of the best modes and one sentence."""
+    """A short table of the best modes, which is most likely, and by what to tell it from those of nearly its notes."""
     best = result["modes"][:MAX_MODES_SHOWN]
     width = max(len(row["name"]) for row in best)
     lines = [
@@ -204,13 +231,22 @@ def modes_message(result: dict[str, Any]) -> str:
         )
         return "\n".join([*lines, *([f"{hint}."] if hint else [])])
     lines.append(f"Per cent: the probability among the {len(result['modes'])} modes that are known here, 100% in all.")
-    sure = best[0]["score"] >= LIKELY
+    guess, score = best_guess(result)
+    sure = score >= LIKELY
     confidence = "Most likely" if sure else "Not sure; the best guess is"
     if other:
-        lines.append(f"With the given tonic, {result['tonic_hz']:.1f} Hz: {confidence.lower()} {best[0]['name']}.")
-        lines.append(f"{hint}; with it the best guess is {other['name']} ({other['score']:.1%}).")
+        lines.append(f"With the given tonic, {result['tonic_hz']:.1f} Hz: {confidence.lower()} {guess}.")
     else:
-        lines.append(f"{confidence} {best[0]['name']}, its tonic at {result['tonic_hz']:.1f} Hz.")
+        lines.append(f"{confidence} {guess}, its tonic at {result['tonic_hz']:.1f} Hz.")
+    if alike := result.get("alike", ()):
+        lines += [
+            "They have nearly the same notes, and this recording does not tell them apart: none is "
+            f"{DECISIVE_RATIO:g} times as likely as another. Fewest notes first, as slides between notes let a larger "
+            "scale look likelier than it is. What to listen for:",
+            *(f"  {row['name']}: {row['listen_for']}" for row in alike),
+        ]
+    if other:
+        lines.append("{}; with it the best guess is {} ({:.1%}).".format(hint, *best_guess(other)))
     if not sure and result["note_seconds"] < FEW_SECONDS:
         lines.append(
             f"There are only {result['note_seconds']:.0f} s of steady notes: too little to tell a mode by; "

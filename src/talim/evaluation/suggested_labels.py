@@ -18,11 +18,11 @@ import numpy as np
 from talim.atomic_io import write_text
 from talim.audio import AudioError
 from talim.audio.read import list_audio_files, read_middle, read_part
+from talim.corpus.metadata import SUGGESTION_OR, recording_columns
 from talim.corpus.metadata import SUGGESTION_PREFIX as PREFIX
-from talim.corpus.metadata import recording_columns
 from talim.errors import TalimError, UsageError
 from talim.evaluation.instruments_by_clap import InstrumentClassifier, InstrumentsByClap
-from talim.evaluation.recognize_mode import recognize_mode, resolve_tradition
+from talim.evaluation.recognize_mode import best_guess, recognize_mode, resolve_tradition
 from talim.evaluation.suggested_instruments import suggest_instruments
 from talim.html.formatting import format_counted
 from talim.metrics import rhythm
@@ -78,7 +78,7 @@ def suggest_labels(
         try:
             found = recognize_mode(file, tradition, progress=progress, fitted=fitted)
             slug = next(iter(known)) if tradition else found["modes"][0]["tradition"]
-            row |= _mode_cells(found["modes"], known[slug])
+            row |= _mode_cells(found, known[slug])
             row[TONIC] = f"{found['tonic_hz']:.1f}"
             if tempo := suggested_tempo(file):
                 row[TEMPO] = f"{tempo:.0f}"
@@ -93,10 +93,13 @@ def suggest_labels(
 
 
 def _instrument_classifier(progress: Progress) -> InstrumentClassifier | None:
-    """CLAP, if its weights are on this machine; else a line that says what it would be for."""
+    """CLAP, if its weights are whole on this machine; else a line that says what it would be for."""
     clap = load_clap_if_available()
     if isinstance(clap, str):
-        progress.log(f"note: instruments are not told by their sound: {clap}")
+        progress.log(
+            "note: instruments are taken from tags, tables and the names of files alone; guessing them from the sound "
+            "needs a listening model, CLAP (800 MB, optional), which is not on this machine: docs/guides/modes.md"
+        )
         return None
     return InstrumentClassifier(clap)
 
@@ -132,7 +135,7 @@ def suggested_cycle(file: Path, tradition: Tradition) -> dict[str, str]:
     ranked = recognize_cycle(strength, rhythm.tempo_bpm(samples, RATE_HZ), tradition.cycles)
     if not ranked or ranked[0].probability < MIN_CYCLE_PROBABILITY or ranked[0].contrast < MIN_CYCLE_CONTRAST:
         return {}
-    best, *others = [(" or ".join(cycle.name for cycle in each.cycles), each.probability) for each in ranked]
+    best, *others = [(SUGGESTION_OR.join(cycle.name for cycle in each.cycles), each.probability) for each in ranked]
     cells = {f"{PREFIX}{tradition.cycle_word}": best[0], CYCLE_PROBABILITY: f"{best[1]:.2f}"}
     return cells | {OTHER_CYCLES: "; ".join(f"{name} {each:.0%}" for name, each in others[:NUM_OTHERS])}
 
@@ -171,24 +174,26 @@ def suggestions_message(out: Path, folder: Path, rows: Sequence[Mapping[str, Any
         f"{out}: suggestions for {described} of {format_counted(len(rows), 'recording')}, {likely} of them "
         "with a mode that is more "
         f"likely than not. Nothing reads these columns. Listen, correct, and confirm one by renaming it ({example} "
-        f"becomes {example.removeprefix(PREFIX)}), delete the cells that are wrong, and keep the table as "
-        f"{folder / 'metadata.csv'} or copy the column there."
+        f"becomes {example.removeprefix(PREFIX)}), delete what is wrong (of several names joined by or, all but one), "
+        f"and keep the table as {folder / 'metadata.csv'} or copy the column there."
     )
 
 
-def _mode_cells(modes: Sequence[Mapping[str, Any]], tradition: Tradition) -> dict[str, str]:
+def _mode_cells(found: dict[str, Any], tradition: Tradition) -> dict[str, str]:
     """The best mode in the column of its tradition's word (suggested_raga), its probability, and the next ones.
 
-    Where no table has a column of that word, the mode is in suggested_mode and the word in suggested_mode_kind. A mode
-    that is less likely than not is among the others only.
+    Modes that the recording does not tell apart are joined by "or", with their probability together. Where no table
+    has a column of that word, the mode is in suggested_mode and the word in suggested_mode_kind. What is less likely
+    than not is among the others only.
     """
-    best, *others = modes
-    likely = best["score"] >= LIKELY_MODE
-    shown = others[:NUM_OTHERS] if likely else modes[: NUM_OTHERS + 1]
+    guess, score = best_guess(found)
+    likely = score >= LIKELY_MODE
+    guessed = {row["slug"] for row in found.get("alike") or found["modes"][:1]} if likely else set()
+    shown = [mode for mode in found["modes"] if mode["slug"] not in guessed][: NUM_OTHERS + (not likely)]
     word, named = tradition.mode_word, {}
     if likely and word in recording_columns().names:
-        named = {f"{PREFIX}{word}": best["name"]}
+        named = {f"{PREFIX}{word}": guess}
     elif likely:
-        named = {f"{PREFIX}mode": best["name"], f"{PREFIX}mode_kind": word}
-    cells = {TRADITION: tradition.slug, **named, PROBABILITY: f"{best['score']:.2f}"}
+        named = {f"{PREFIX}mode": guess, f"{PREFIX}mode_kind": word}
+    cells = {TRADITION: tradition.slug, **named, PROBABILITY: f"{score:.2f}"}
     return cells | {OTHERS: "; ".join(f"{mode['name']} {mode['score']:.0%}" for mode in shown)}

@@ -46,6 +46,8 @@ LOW_END_SPREAD_CENTS = 150.0
 LOW_END_EXCEPTIONS = 0.1  # of melodies, whose low end may lie anywhere: an instrument, a passage in a high register
 MIN_NOTES = 8
 RANGE_BELOW_TONIC_CENTS = 300.0  # a melody's median lies between this far below its tonic and an octave higher
+DECISIVE_RATIO = 10.0  # times as probable: Jeffreys' "strong" evidence (Theory of Probability, 1961), fitted on nothing
+MORE_NOTES = 2  # at most, that one of two modes of nearly the same notes has beyond those of the other
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,21 @@ class ModePosterior:
         """Tradition, mode and probability, the most probable first."""
         order = np.argsort(-self.scores, kind="stable")
         return [(*self.modes[index], float(self.scores[index])) for index in order]
+
+    def modes_alike(self, most: int) -> list[tuple[Tradition, Mode, float]]:
+        """The most probable mode, and those of nearly its notes that it is not DECISIVE_RATIO times as probable as.
+
+        One alone is told apart; of more than `most` the most probable. The mode of the fewest notes is first, as the
+        slides between notes add notes to a melody and take none away, which lets a larger scale look likelier.
+        """
+        ranked = self.ranked_modes()
+        home, best, score = ranked[0]
+        alike = [
+            each
+            for each in ranked
+            if each[0] is home and each[2] * DECISIVE_RATIO > score and have_nearly_the_same_notes(each[1], best)
+        ]
+        return sorted(alike[:most], key=lambda each: len(each[1].degrees_cents))
 
 
 class ModeRecognizer:
@@ -154,6 +171,18 @@ class ModeRecognizer:
         logs = np.stack([ends + low_end_log_prob(notes, each.low_end_cents) for each in self.traditions], axis=1)
         logs -= np.asarray(logsumexp(logs, axis=0))
         return np.repeat(logs, [len(each.modes) for each in self.traditions], axis=1)
+
+
+def have_nearly_the_same_notes(one: Mode, other: Mode) -> bool:
+    """Whether the smaller of two scales lies within the larger, which has at most MORE_NOTES more.
+
+    Notes that are no further apart than a note's spread in the model of a mode are one.
+    """
+    fewer, more = sorted((one.degrees_cents, other.degrees_cents), key=len)
+    distance = np.abs(mode_model.cents_distance(np.array(fewer)[:, None], np.array(more)))
+    return len(more) - len(fewer) <= MORE_NOTES and bool(
+        (distance.min(1) <= DEFAULT_HISTOGRAM_SHAPE.spread_cents).all()
+    )
 
 
 def effective_sample_size(

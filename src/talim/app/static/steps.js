@@ -62,11 +62,15 @@ function recording(row, columns, changed) {
     const label = field(name, column(name), { value: row.cells[name] ?? "", "data-column": name });
     const input = label.lastChild;
     const found = row.suggested[name];
-    if (!found || found.value === input.value) return label;
-    const key = found.percent === null ? "take" : "take_percent";
-    const take = make("button", { type: "button", class: "suggested", onclick: () => { input.value = found.value; take.remove(); changed(); input.focus(); } },
-      `${text("suggestion")} · ${text(key, found)}`);
-    return make("div", {}, label, take);
+    if (!found || found.values.includes(input.value)) return label;
+    const several = found.values.length > 1;
+    const box = make("div", {}, label, several ? make("p", { class: "note" }, text("one_of", found)) : "");
+    for (const value of found.values) {
+      const key = several || found.percent === null ? "take" : "take_percent";
+      const take = () => { input.value = value; box.replaceChildren(label); changed(); input.focus(); };
+      box.append(make("button", { type: "button", class: "suggested", onclick: take }, `${text("suggestion")} · ${text(key, { ...found, value })}`));
+    }
+    return box;
   });
   const aside = make("button", { type: "button", class: "small", "aria-label": text("set_aside_label", { name: row.file }),
     onclick: () => send("DELETE", `/api/files/recordings/${encodeURIComponent(row.file)}`).then(draw, tell) }, text("set_aside"));
