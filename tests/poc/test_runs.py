@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fixtures.fake_pipeline import CollectedProgress, by_kind, fake_runs, short_options
 
+from talim.atomic_io import read_json
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
+from talim.poc import budget
 from talim.poc.options import build_recipes
-from talim.poc.runs import PocContext, run_all
+from talim.poc.runs import PocContext, run_all, run_one
 from talim.poc.state import StageCache, TimeLog
+from talim.progress import Progress
 from talim.recipe import Recipe
+from talim.run import Run
 
 PLAN = {
     "timings": {f"{kind}@all:2.7%": {"step_seconds": 1.0, "startup_seconds": 1.0} for kind in ("linear", "conv")},
@@ -89,3 +94,40 @@ def test_run_all_failure_leaves_the_others(
     broken = {"conv", "linear"}
     with pytest.raises(TalimError, match="no memory"):
         run_all(context_of(tmp_path / "all", corpus_folder)[0], recipes, PLAN)
+
+
+class Killed(BaseException):
+    """Ends an evaluation as SIGKILL does: what was saved before is all that there is."""
+
+
+def test_run_one_after_a_kill_counts_all_parts_of_the_evaluation(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes = fake_runs(monkeypatch, by_kind)
+    clock, killed_after, seen = [1000.0], [40.0], []
+    context, recipes = context_of(tmp_path, corpus_folder)
+    recipe, run = recipes["linear@all:2.7%"], Run(tmp_path / "linear")
+    unfinished = run.folder / budget.UNFINISHED_EVALUATION_TIME
+
+    def evaluate(folder: Path, progress: Progress, **options: Any) -> dict[str, Any]:
+        clock[0] += killed_after[0] or 100.0
+        progress.log("some of it is done")
+        if killed_after[0]:
+            seen.append(sum(read_json(unfinished).values()))  # saved before the end of the process, whatever ends it
+            raise Killed
+        return fakes.evaluate(folder, progress, **options)
+
+    monkeypatch.setattr("talim.poc.state.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("talim.evaluation.evaluate.evaluate", evaluate)
+    for killed_after[0] in (40.0, 7.0):
+        with pytest.raises(Killed):
+            run_one(context, recipe, run)
+        clock[0] += 5000.0  # between two sessions nothing is counted
+    assert seen == [40.0, 47.0]
+    killed_after[0] = 0.0
+    run_one(context, recipe, run)
+    assert read_json(run.folder / budget.EVALUATION_TIME) == {"seconds": 147.0}
+    assert not unfinished.exists()
+    run.scores.unlink()
+    run_one(context, recipe, run)  # a whole one is made again: the time of the first is not part of it
+    assert read_json(run.folder / budget.EVALUATION_TIME) == {"seconds": 100.0}

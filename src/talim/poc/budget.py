@@ -27,7 +27,8 @@ MAX_REAL_CLIPS = 60  # of held-out music, in the scores
 OVERRUN = 0.05  # of the budget, which may be passed rather than give designs unequal numbers of steps
 RETRY_FACTOR = 1.25  # of the time that would do: a machine that is slower at the next try must not refuse again
 RESERVE = 0.03  # of the budget, for the report
-EVALUATION_TIME = "evaluation_time.json"  # in a run's folder: {"seconds"} of its evaluation
+EVALUATION_TIME = "evaluation_time.json"  # in a run's folder: {"seconds"} of its evaluation, over all sessions
+UNFINISHED_EVALUATION_TIME = "evaluation_time_unfinished.json"  # seconds so far, by what is evaluated
 
 
 def measure_evaluation(recipe: Recipe, corpus: Corpus, options: PocOptions, timing: StepTiming) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,18 +137,20 @@ def run_one(context: PocContext, recipe: Recipe, run: Run, training_seconds: flo
                     return
                 generation = GenerationOptions(**dict(options.generation_options))
                 seconds, seed, device = options.sample_seconds, options.seed, options.device
-                start = time.monotonic()
-                evaluate(
-                    run.folder,
-                    progress,
-                    seconds=seconds,
-                    seed=seed,
-                    options=generation,
-                    device=device,
-                    metrics_cache=context.out / state.METRICS_CACHE,  # all runs are compared with the same music
-                    base_results=context.base_results,
-                )
-                write_json(run.folder / budget.EVALUATION_TIME, {"seconds": round(time.monotonic() - start, 3)})
+                timed = TimeLog(run.folder / budget.UNFINISHED_EVALUATION_TIME, key)  # one that is killed goes on
+                with timed.counting(progress) as evaluating:
+                    evaluate(
+                        run.folder,
+                        evaluating,
+                        seconds=seconds,
+                        seed=seed,
+                        options=generation,
+                        device=device,
+                        metrics_cache=context.out / state.METRICS_CACHE,  # all runs are compared with the same music
+                        base_results=context.base_results,
+                    )
+                write_json(run.folder / budget.EVALUATION_TIME, {"seconds": timed.seconds})
+                timed.path.unlink()
                 context.stage_cache.mark_done(stage, key)
 
             train_and_evaluate(recipe, run, evaluate_run, progress, device=options.device, seconds=training_seconds)

@@ -87,7 +87,7 @@ class StageCache:
 
 
 class TimeLog:
-    """Elapsed seconds by purpose (preparing, one plan), over all sessions, in DIR/time_log.json."""
+    """Elapsed seconds by purpose (preparing, one plan, one evaluation), over all sessions, in a JSON file."""
 
     def __init__(self, path: Path, purpose: str) -> None:
         self.path, self.purpose = path, purpose
