@@ -116,7 +116,7 @@ def read_yaml(run: Run) -> dict[str, Any]:
 def test_evaluate_model_card_contains_the_loss_reduction(finished_run: Run) -> None:
     text = (finished_run.adapter / "README.md").read_text()
     mean = read_json(finished_run.scores)["held_out_loss"]["loss_reduction"]["mean"]
-    assert f": {mean:.4f} nats, 95 % interval" in text.partition("Loss reduction")[2]
+    assert f": {mean:.4f} nats, " in text.partition("Loss reduction")[2]
 
 
 def test_evaluate_with_the_measures_of_another_run_measures_no_clip_again(
