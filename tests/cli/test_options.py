@@ -123,7 +123,8 @@ def test_long_commands_say_what_begins_before_torch_is_loaded(tmp_path: Path, co
 
 def test_commands_say_that_torch_is_loading_before_it_is(tmp_path: Path, corpus_folder: Path) -> None:
     (tmp_path / "corpus").symlink_to(corpus_folder)
-    done = subprocess.run([sys.executable, "-c", LOADING, str(tmp_path)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", LOADING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert set(said.values()) == {"False"}, (said, done.stderr)
     assert len(said) == 7

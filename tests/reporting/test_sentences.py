@@ -191,7 +191,9 @@ def test_effect_sentence_names_changes_or_their_absence() -> None:
         return sentences.effect_sentence(RunResults(Path("run"), scores={"adapter_effect": values}))
 
     both = effect(token_change_rate=0.87, log_mel_distance_db=6.4)
-    assert both.endswith("changes 87\u202f% of the tokens and the mel spectrogram by 6.4 dB.")
+    assert both.endswith(
+        "changes 87\u202f% of the tokens and the mel spectrogram (how loud each range of pitch is over time) by 6.4 dB."
+    )
     assert effect(token_change_rate=0.0).endswith("changes nothing at all.")
     assert effect().endswith("was not measured.")
 

@@ -368,7 +368,8 @@ def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any])
     task = next((row for row in decided["stages"] if row["name"] == "task"), None)
     judged = [line for line in task["sentences"] if not task_stage.is_automatic(line)] if task else []
     result = run_results.read_result(run.folder)
-    return cost_quality_use.points(result, price_per_hour, judged, decided.get("spent"))["en"]
+    advised = any(row["stopped"] for row in decided["stages"])
+    return cost_quality_use.points(result, price_per_hour, judged, decided.get("spent"), advised=advised)["en"]
 
 
 def suggested_next_step(

@@ -63,6 +63,7 @@ def write_report(
             main_run=main,
             price_per_hour=decided.get("price_per_hour"),
             spent=decided.get("spent"),
+            advised=bool(plan["stopped"]),
             larger={key: larger[key] for key in ("base", "hours") if key in larger},
         )
     if criteria is not None or claims_file is not None or not audio:

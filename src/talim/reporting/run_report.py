@@ -47,6 +47,7 @@ def write_report(  # noqa: PLR0913
     price_per_hour: float | None = None,
     spent: Mapping[str, Any] | None = None,
     larger: Mapping[str, Any] | None = None,
+    advised: bool = False,
 ) -> Path:
     """Write FOLDER/report/index.html and return its path; reads files only, loads no torch.
 
@@ -54,7 +55,7 @@ def write_report(  # noqa: PLR0913
     is shown in full, and a table compares all. `extra_sections` are HTML sections shown after the result;
     `price_per_hour` is that of the machine, and `spent` its seconds where more was done than one training
     (`cost_quality_use.points`); `larger` has the registry's name of the "base" to go on with after a miniature, and the
-    "hours" that are planned for a full training of it.
+    "hours" that are planned for a full training of it. `advised`: an extra section says how to hold out more.
     `criteria`, claims and `audio` apply to studies: UsageError for a run. TalimError if there is no run or a file is
     damaged; values that were not measured are marked as such.
     """
@@ -72,7 +73,7 @@ def write_report(  # noqa: PLR0913
     result = next((each for each in results if each.samples), results[0])
     result = next((each for each in results if each.folder == main_run), result)
     target = folder / "report" / "index.html"
-    values = context(folder, result, results, extra_sections, price_per_hour, spent)
+    values = context(folder, result, results, extra_sections, price_per_hour, spent, advised=advised)
     notice = miniature_notice(result, **larger or {}, price_per_hour=price_per_hour)
     write_text(target, render("report.html", **values | {"notice": notice}))
     return target
@@ -85,6 +86,8 @@ def context(
     extra_sections: Sequence[Markup] = (),
     price_per_hour: float | None = None,
     spent: Mapping[str, Any] | None = None,
+    *,
+    advised: bool = False,
 ) -> dict[str, Any]:
     """Every value of the template, in its order."""
     has_audio = any(sample.path.is_file() for sample in result.samples)
@@ -101,7 +104,7 @@ def context(
         "notice": miniature_notice(result),
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result, spent),
-        "points": cost_quality_use.points(result, price_per_hour, judged, spent),
+        "points": cost_quality_use.points(result, price_per_hour, judged, spent, advised=advised),
         "japanese_details": list(filter(None, [_standing(result, "ja")])),
         "details": details(result, with_copies=not extra_sections),  # those of a proof of concept have them
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),

@@ -207,9 +207,10 @@ def effect_sentence(result: RunResults) -> str:
     if is_number(tokens):
         parts.append(f"{format_percent(tokens)} of the tokens")
     if is_number(latents):
-        parts.append(f"the latents by {format_percent(latents)} of their norm")
+        parts.append(f"the latents (the numbers that sound is decoded from) by {format_percent(latents)} of their norm")
     if is_number(distance_db):
-        parts.append(f"the mel spectrogram by {format_number(distance_db, 1)} dB")
+        loudness = "the mel spectrogram (how loud each range of pitch is over time)"
+        parts.append(f"{loudness} by {format_number(distance_db, 1)} dB")
     if not parts:
         return f"The change of generated audio by the adapter was {NOT_MEASURED}."
     if not any(value for value in (tokens, latents, distance_db) if is_number(value)):
