@@ -20,7 +20,7 @@ from talim.metrics import distribution_distances, diversity, embeddings, melodic
 from talim.metrics.cache import MetricCache
 from talim.metrics.distribution_distances import RecordingDistance, kernel_distance
 from talim.progress import Progress, counted
-from talim.recordings_needed import HELD_OUT_TO_COMPARE, too_few_for_interval
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 
 KERNEL_DISTANCE = "kernel_distance_"  # and the embedding's name
 DISTANCE_UNIT = "0 up"  # 100 is the mean distance of two clips of any music
@@ -148,11 +148,8 @@ def _loss_row(name: str, loss: Mapping[str, Any]) -> tuple[str, float, str]:
 
 
 def _interval_text(row: Mapping[str, Any]) -> str:
-    """The interval of a row, and of too few recordings for one the values of each, where it is a mean of them."""
-    values = row.get("recording_values") or ()
-    if not values and too_few_for_interval(row.get("gain_recordings") or 0):
-        return "too few recordings"
-    return format_ci(row["low"], row["high"], _format_value, "–", values)
+    """The interval of a row; of too few recordings for one their values."""
+    return format_ci(row["low"], row["high"], _format_value, "–", row.get("recording_values") or ())
 
 
 def clip_measure_rows(generated: ClipSet, real: ClipSet, base: ClipSet | None) -> list[ScoreRow]:
