@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from talim.cli.options import loading_is_told, show
+from talim.cli.options import announced_loading, show
 
 DOCUMENT = {
     "file": "録音\u3000フォルダ/rāga.flac",
@@ -130,11 +130,11 @@ def test_commands_say_that_torch_is_loading_before_it_is(tmp_path: Path, corpus_
     assert len(said) == 7
 
 
-def test_loading_is_told_once_and_by_the_process_that_runs_the_command(
+def test_announced_loading_is_said_once_and_by_the_process_that_runs_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [*sys.meta_path]
-    with loading_is_told("plan"):
+    with announced_loading("plan"):
         note = sys.meta_path[0]
         assert note.find_spec("json", None) is None
         assert capsys.readouterr().err == ""

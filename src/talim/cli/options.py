@@ -67,7 +67,7 @@ class _LoadingNote(MetaPathFinder):
 
 
 @contextmanager
-def loading_is_told(command: str) -> Iterator[None]:
+def announced_loading(command: str) -> Iterator[None]:
     """Inside, the first import of PyTorch or the like says what is loading before it is, whichever code imports it."""
     note = _LoadingNote(command)
     sys.meta_path.insert(0, note)

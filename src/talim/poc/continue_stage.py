@@ -148,11 +148,11 @@ def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
     if ends is None:
         return None, f"{text}; one validation recording gives no interval."
     low, high = ends
-    told = f"the gain, {interval_in_languages(low, high, gains.values())['en']}"
+    interval = f"the gain, {interval_in_languages(low, high, gains.values())['en']}"
     verdict = "worth its cost" if low > 0 else "worse" if high < 0 else "no difference detected"
     if low > 0 and not ends_below_predictors(run):
-        return False, (f"{text} ({told}), but it does not end below the best predictor that needs no model.")
-    return low > 0, f"{text} ({told}): {verdict}."
+        return False, (f"{text} ({interval}), but it does not end below the best predictor that needs no model.")
+    return low > 0, f"{text} ({interval}): {verdict}."
 
 
 def _hybrid(context: PocContext, selected: Run, thresholds: GateThresholds) -> dict[str, Any]:
