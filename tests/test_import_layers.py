@@ -20,7 +20,7 @@ LAYERS = (
     {"out_of_memory", "atomic_io", "compiled_modules"},
     {""},
     {"inside_folder", "strict_yaml", "progress", "interrupts", "licences", "beats_chords", "audio", "html"},
-    {"design", "traditions"},
+    {"design", "traditions", "time_log"},
     {"recipe"},
     {"run"},
     {"synthesis", "backbones", "adapters", "metrics"},

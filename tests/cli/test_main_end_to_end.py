@@ -66,7 +66,7 @@ def test_poc_from_recordings_writes_a_page_and_an_adapter_and_resumes(
     done = within_this_process(capsys, *command, "--json") if measured else talim(*command, "--json")
     assert done.returncode == 1, done.stderr  # two held-out recordings are too few to meet the gate of the loss
     result = json.loads(done.stdout)
-    assert result["stopped"].startswith("Stopped here because the interval of the loss reduction")
+    assert result["stopped"].startswith("Stopped here because the loss reduction (2 recordings: ")
     assert len(result["sentences"]) == 3
     assert "licence of the base: cc-by-nc-4.0 (non-commercial" in done.stderr
     assert ("measuring the memory" in done.stderr) != measured

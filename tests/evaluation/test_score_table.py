@@ -34,6 +34,19 @@ def test_clip_measure_rows_average_over_recordings() -> None:
     assert score_table.rows_as_json(rows)[0]["baseline"] is None
 
 
+def test_score_page_shows_the_values_of_two_recordings_instead_of_an_interval() -> None:
+    def page(recordings: list[str]) -> str:
+        rows = score_table.clip_measure_rows(measured([1, 4, 4, 4], recordings), measured([2, 2], ["a", "b"]), None)
+        protocol = dict.fromkeys(("hash", "seconds", "rate_hz", "generated", "real"), 1)
+        result = {"scores": score_table.rows_as_json(rows[:1]), "protocol": protocol, "warnings": []}
+        return score_table.score_page("page", result)
+
+    assert '<td class="number">2 recordings: 1 and 4</td>' in page(["a", "b", "b", "b"])
+    low, high = mean_interval([1, 4, 4, 4]) or (0, 0)
+    assert low < 0  # which no such value is
+    assert f'<td class="number">{high:.3g} or less</td>' in page(["a", "b", "c", "d"])
+
+
 def test_clip_measure_rows_without_base_have_no_baseline() -> None:
     rows = score_table.clip_measure_rows(measured([1, 2], ["a", "b"]), measured([2], ["a"]), None)
     assert {row.baseline for row in rows} == {None}

@@ -99,6 +99,9 @@ def test_format_bytes_counts_powers() -> None:
         (0.1, None, "0.100 or more"),
         (None, None, "not known"),
         (float("-inf"), float("inf"), "not known"),
+        (0.0, 13.775, "13.775 or less"),  # where such values end: nothing was measured there
+        (-0.1, 0.25, "−0.100 to 0.250"),
+        (0.0, 0.0, "0.000 to 0.000"),
     ],
 )
 def test_format_ci_of_complete_open_and_missing_intervals(low: float | None, high: float | None, expected: str) -> None:
@@ -108,6 +111,19 @@ def test_format_ci_of_complete_open_and_missing_intervals(low: float | None, hig
 def test_format_ci_uses_the_given_formatter_and_text_for_missing() -> None:
     assert formatting.format_ci(0.5, 0.75, formatting.format_percent) == "50\u202f% to 75\u202f%"
     assert formatting.format_ci(None, None, missing="") == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((), "13.775 or less"),
+        ((6.2, 6.9), "2 recordings: 6.200 and 6.900"),
+        ((6.2, 6.9, 6.5), "3 recordings: 6.200, 6.900 and 6.500"),
+        ((6.2, 6.9, 6.5, 6.6), "13.775 or less"),
+    ],
+)
+def test_format_ci_of_two_or_three_recordings_tells_each(values: tuple[float, ...], expected: str) -> None:
+    assert formatting.format_ci(0.0, 13.775, values=values) == expected
 
 
 def test_formatters_of_missing_values_say_not_known() -> None:

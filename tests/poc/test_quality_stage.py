@@ -95,6 +95,9 @@ def test_select_design_sees_validation_only(tmp_path: Path) -> None:
     assert [row["loss_reduction"] for row in quality_stage.design_rows(runs, [])] == [None, None]
 
 
+FEW = "the loss reduction (2 recordings: 0.100 and 0.300, too few for an interval)"
+
+
 @pytest.mark.parametrize(
     ("ci95", "least", "passed", "reason"),
     [
@@ -103,9 +106,9 @@ def test_select_design_sees_validation_only(tmp_path: Path) -> None:
             [0.1, 0.3],
             0.2,
             False,
-            "0.100 to 0.300, is not above 0.2; next: more recordings (an hour, several performers), more steps (--set",
+            f"{FEW} is not shown to be above 0.2; next: more recordings (an hour, several performers), more",
         ),
-        ([-0.1, 0.3], 0.0, False, "is not above 0: 2 held-out recordings, too few to tell"),
+        ([-0.1, 0.3], 0.0, False, f"{FEW} is not shown to be above 0; next: more recordings"),
         (None, 0.0, None, "may be chance"),
     ],
 )

@@ -22,10 +22,11 @@ from talim.poc.demo import DEMO_OPTIONS
 from talim.poc.options import PocOptions, build_recipes
 from talim.poc.pipeline import poc
 from talim.poc.runs import PocContext
-from talim.poc.state import StageCache, TimeLog
+from talim.poc.state import StageCache
 from talim.recipe import Recipe, Training
 from talim.reporting import messages, run_results
 from talim.run import Run
+from talim.time_log import TimeLog
 from talim.training.time_budget import StepTiming
 
 BEST = {"linear": 0.001, "conv": 0.003, "transformer": 0.0003}  # of a kind; a study's grid grows at its edge
@@ -137,7 +138,7 @@ def test_rates_are_tried_within_the_time_budget_and_all_designs_get_what_is_left
 ) -> None:
     """Where training takes twice as long as it was timed all designs get fewer steps, and equally many."""
     spent: list[float] = []
-    monkeypatch.setattr("talim.poc.state.TimeLog.seconds", property(lambda self: sum(spent)))
+    monkeypatch.setattr("talim.time_log.TimeLog.seconds", property(lambda self: sum(spent)))
 
     def train(recipe: Recipe, folder: Path, *rest: Any) -> Run:
         run = fakes.train(recipe, folder, *rest)

@@ -55,6 +55,21 @@ def test_report_section_has_gates_and_ratios(finished: Path) -> None:
     assert found["curve_plots"] == {}
 
 
+def test_write_report_of_a_stopped_one_says_once_how_to_hold_out_more(finished: Path) -> None:
+    advice, decided = "6 or more can be held out", read_json(finished / "stages.json")
+    scores = finished / decided["chosen"]["run"] / "scores.json"
+    row = {"name": "pitched_fraction", "direction": "match_reference", "value": 0.2, "baseline": 0.9, "reference": 0.95}
+    split = {"held_out": {"recordings": 2}}
+    write_json(scores, read_json(scores) | {"scores": [row], "split": split, "corpus": {"recordings": 9}})
+    page = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert page.count(advice) == 1
+    decided["stages"][1] |= {"stopped": f"Stopped here because of one; next: add recordings, so that {advice}."}
+    write_json(finished / "stages.json", decided)
+    page = report_section.write_report(finished).read_text(encoding="utf-8")
+    assert page.count(advice) == 1
+    assert "6 held-out recordings or more are needed, and the corpus has 2." in page
+
+
 def test_report_section_commands_run_from_where_the_folder_is_now(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,9 @@ from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.poc.options import build_recipes
 from talim.poc.runs import PocContext, run_all
-from talim.poc.state import StageCache, TimeLog
+from talim.poc.state import StageCache
 from talim.recipe import Recipe
+from talim.time_log import TimeLog
 
 PLAN = {
     "timings": {f"{kind}@all:2.7%": {"step_seconds": 1.0, "startup_seconds": 1.0} for kind in ("linear", "conv")},
@@ -89,3 +90,7 @@ def test_run_all_failure_leaves_the_others(
     broken = {"conv", "linear"}
     with pytest.raises(TalimError, match="no memory"):
         run_all(context_of(tmp_path / "all", corpus_folder)[0], recipes, PLAN)
+
+
+class Killed(BaseException):
+    """Ends an evaluation as SIGKILL does: what was saved before is all that there is."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from fixtures.fake_pipeline import CollectedProgress
 from talim.atomic_io import read_json, write_json
 from talim.errors import TalimError, UsageError
 from talim.poc import state
-from talim.poc.state import StageCache, TimeLog
+from talim.poc.state import StageCache
 from talim.progress import Progress
 
 
@@ -29,33 +27,6 @@ def test_stage_cache_needs_the_output_and_the_same_inputs(tmp_path: Path) -> Non
     again = StageCache(tmp_path / "stage_cache.json")
     assert again.is_current("report", "k1", output)
     assert not again.is_current("report", "k2", output)
-
-
-def test_time_log_counts_over_sessions_by_purpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    time_log = TimeLog(tmp_path / "time_log.json", "all k")
-    with time_log.counting(Progress()) as progress:
-        now += 4
-        progress.step("training", 1, 9)
-        assert time_log.seconds == 0  # too short to be saved
-        now += 4
-        progress.step("training", 2, 9)
-        assert TimeLog(tmp_path / "time_log.json", "all k").seconds == 8  # what a kill would leave
-        now += 1
-    now += 1000  # between sessions
-    again = TimeLog(tmp_path / "time_log.json", "all k")
-    with contextlib.suppress(KeyboardInterrupt), again.counting(Progress()):
-        now += 2
-        raise KeyboardInterrupt
-    assert again.seconds == 11
-    assert TimeLog(tmp_path / "time_log.json", "extend k").seconds == 0
-    assert again.other_seconds == 0
-    assert TimeLog(tmp_path / "time_log.json", "all k-2h").other_seconds == 11  # and not that of other work
-    assert TimeLog(tmp_path / "time_log.json", "extend k").other_seconds == 0
-    TimeLog(tmp_path / "time_log.json", "extend k").add(5.0)
-    TimeLog(tmp_path / "time_log.json", "all k-2h").add(7.0)
-    assert again.plan_seconds == 16  # with what continued, and not with another budget
 
 
 def plan(folder: Path, key: str, run: str) -> None:

@@ -8,7 +8,15 @@ import string
 import pytest
 
 from talim.html.render import TEMPLATES
-from talim.reporting.catalogue import LANGUAGES, either, in_languages, machine_price, words
+from talim.reporting.catalogue import (
+    LANGUAGES,
+    either,
+    in_languages,
+    interval_in_languages,
+    machine_price,
+    shown_ends,
+    words,
+)
 
 # Sentences in which one language says more than the other.
 UNEQUAL = {
@@ -49,6 +57,40 @@ def test_template_that_is_rendered_in_every_language_has_its_words_from_the_cata
     assert keys <= words("en").keys()
     bare = re.sub(r"<[^>]*>", " ", re.sub(r"{{.*?}}|{%.*?%}", " ", body, flags=re.DOTALL))
     assert re.findall(r"[A-Za-z]+", bare) == []
+
+
+@pytest.mark.parametrize(
+    ("ends", "values", "english", "japanese"),
+    [
+        ((-0.1, 0.5), [0.1, 0.2, 0.3, 0.2], "95 % interval −0.100 to 0.500", "95%信頼区間：−0.100〜0.500"),
+        ((None, None), [0.1], "95 % interval not known", "95%信頼区間：不明"),
+        (
+            (-1.07, 1.47),
+            [0.1, 0.3],
+            "2 recordings: 0.100 and 0.300, too few for an interval",
+            "録音2本：0.100と0.300、区間には少なすぎます",
+        ),
+        (
+            (0.05, 0.35),  # what a verdict goes by is told
+            [0.19, 0.2, 0.21],
+            "3 recordings: 0.190, 0.200 and 0.210; 95 % interval 0.050 to 0.350",
+            "録音3本：0.190、0.200と0.210、95%信頼区間：0.050〜0.350",
+        ),
+    ],
+)
+def test_interval_in_languages_of_few_recordings_tells_their_values(
+    ends: tuple[float | None, float | None], values: list[float], english: str, japanese: str
+) -> None:
+    told = interval_in_languages(*ends, values)
+    assert told["en"].replace("\u202f", " ") == english
+    assert told["ja"].replace("\u202f", " ") == japanese
+
+
+def test_shown_ends_leaves_out_what_only_few_recordings_make_wide() -> None:
+    assert shown_ends(-1.07, 1.47, [0.1, 0.3]) == (None, None)
+    assert shown_ends(0.05, 0.35, [0.19, 0.2, 0.21]) == (0.05, 0.35)
+    assert shown_ends(-0.1, 0.5, [0.1, 0.2, 0.3, 0.2]) == (-0.1, 0.5)
+    assert shown_ends(None, None, [0.1]) == (None, None)
 
 
 def test_either_names_the_last_apart_and_one_as_it_is() -> None:

@@ -167,8 +167,8 @@ def test_a_change_that_chance_may_explain_is_told_as_one(
     losses["loss_reduction"]["ci95"] = None  # one recording
     assert english in standing_sentences(losses)["en"]
     said = cost_quality_use.points(result(losses))
-    assert "probability, which may be chance." in said["en"][1]
-    assert "偶然かもしれません" in said["ja"][1]
+    assert "probability, not told apart from no change." in said["en"][1]
+    assert "変化なしとは区別できません" in said["ja"][1]
 
 
 def test_fit_within_one_recording_is_said() -> None:

@@ -216,6 +216,22 @@ def test_write_report_sections_are_in_order(tmp_path: Path) -> None:
     assert positions == sorted(positions)
 
 
+@pytest.mark.parametrize(
+    ("word", "explained"),
+    [
+        ("nats", "nats: one nat less means that it gives what really came a probability 2.7 times as high"),
+        ("tokens", "tokens) from lists of ever finer detail"),
+        ("codebook", "codebooks), and the loss is the mean over them"),
+        ("mel spectrogram", "mel spectrogram (how loud each range of pitch is over time)"),
+    ],
+)
+def test_write_report_explains_each_word_of_the_trade_at_its_first_place(
+    tmp_path: Path, word: str, explained: str
+) -> None:
+    text = " ".join(Outline(run_page(tmp_path, seconds=0)).text.split())
+    assert text[text.index(word) :].startswith(explained)
+
+
 def test_write_report_is_valid_and_fetches_nothing(tmp_path: Path) -> None:
     outline = Outline(run_page(tmp_path, seconds=0.3))
     assert outline.open == []

@@ -125,6 +125,15 @@ def test_samples_sentence_never_advises_what_the_corpus_cannot_give(
     assert ("--num-prompts" in text["en"]) == (held_out == 9 and used == 3)
 
 
+def test_samples_sentence_beside_advice_only_says_what_is_needed() -> None:
+    found = scores(row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.0, 3)))
+    found |= {"split": {"held_out": {"recordings": 2}}, "corpus": {"recordings": 40}, "prompts": []}
+    assert "--held-out" in samples_sentence(found)["en"]
+    told = samples_sentence(found, advised=True)
+    assert told["en"].endswith("6 held-out recordings or more are needed, and the corpus has 2.")
+    assert told["ja"].endswith("6本以上必要ですが、2本しかありません。")
+
+
 def test_a_distance_below_zero_is_told_as_none() -> None:
     (change,) = sample_changes(scores(row("kernel_distance_pitch", "lower_is_better", -0.4, 3.0, -0.1, (3.4, 0.1, 8))))
     assert change.values == ("not distinguishable from 0", "3", "not distinguishable from 0")

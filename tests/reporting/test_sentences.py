@@ -99,6 +99,21 @@ def test_loss_sentence_names_direction_interval_recordings_and_split() -> None:
     assert "its interval was not measured" in sentences.loss_sentence(evaluated(0.2, None, None))
 
 
+def test_two_recordings_are_told_by_their_values_and_judged_by_their_interval() -> None:
+    result = evaluated(0.2, -1.07, 1.47, n_recordings=2)
+    reduction = result.scores["held_out_loss"]["loss_reduction"]
+    reduction["per_recording"] = {"a": 0.1, "b": 0.3}
+    assert "(reduction in 2 recordings: 0.100 and 0.300, too few for an interval" in sentences.loss_sentence(result)
+    assert sentences.loss_verdict(result)[0] == "unclear"
+    drawn = run_report.loss_reduction_plots(result)
+    assert not [plot for plot in drawn.values() if "95 % interval" in plot]
+    (row,) = run_report.runs_table(result.folder, [result])
+    assert row["ci95"] == "2 recordings: 0.100 and 0.300"
+    reduction |= {"per_recording": {"a": 0.19, "b": 0.2, "c": 0.21}, "ci95": [0.05, 0.35]}
+    assert "0.190, 0.200 and 0.210; 95\u202f% interval 0.050 to 0.350; split" in sentences.loss_sentence(result)
+    assert sentences.loss_verdict(result)[0] == "better"
+
+
 def test_a_change_that_may_be_chance_is_told_so_before_its_size() -> None:
     for mean, ends, told in (
         (0.008, (-0.1, 0.116), "It may be chance that on 3 held-out recordings the loss fell by 0.008 nats"),
@@ -107,17 +122,17 @@ def test_a_change_that_may_be_chance_is_told_so_before_its_size() -> None:
     ):
         result = evaluated(mean, *ends)
         assert sentences.loss_sentence(result).startswith(told)
-        ((_, meaning, is_shown), *_) = run_report.key_figures(result)
-        assert meaning.startswith("may be chance: the probability that what really comes next")
-        assert not is_shown
-    ((_, meaning, is_shown), *_) = run_report.key_figures(evaluated(0.2, 0.1, 0.3))
+        ((_, meaning, is_shown, doubt), *_) = run_report.key_figures(result)
+        assert meaning.endswith("against the untrained base")  # neither better nor worse
+        assert (is_shown, doubt) == (False, "not told apart from no change")
+    ((_, meaning, is_shown, doubt), *_) = run_report.key_figures(evaluated(0.2, 0.1, 0.3))
     assert meaning.startswith("the probability that what really comes next")
-    assert is_shown  # in colour
+    assert (is_shown, doubt) == (True, "")  # in colour
 
 
 @pytest.mark.parametrize(("mean", "figure", "word"), [(0.2, "+22\u202f%", "better"), (-0.2, "−18\u202f%", "worse")])
 def test_key_figures_say_in_words_whether_the_loss_got_better(mean: float, figure: str, word: str) -> None:
-    ((change, meaning, _), *_) = run_report.key_figures(evaluated(mean, mean - 0.1, mean + 0.1))
+    ((change, meaning, *_), *_) = run_report.key_figures(evaluated(mean, mean - 0.1, mean + 0.1))
     assert change == figure
     assert meaning.endswith(f"is given, against the untrained base ({word})")
     assert "nats" not in meaning
@@ -176,7 +191,9 @@ def test_effect_sentence_names_changes_or_their_absence() -> None:
         return sentences.effect_sentence(RunResults(Path("run"), scores={"adapter_effect": values}))
 
     both = effect(token_change_rate=0.87, log_mel_distance_db=6.4)
-    assert both.endswith("changes 87\u202f% of the tokens and the mel spectrogram by 6.4 dB.")
+    assert both.endswith(
+        "changes 87\u202f% of the tokens and the mel spectrogram (how loud each range of pitch is over time) by 6.4 dB."
+    )
     assert effect(token_change_rate=0.0).endswith("changes nothing at all.")
     assert effect().endswith("was not measured.")
 

@@ -43,7 +43,7 @@ def test_control_table_names_bases_where_there_are_several_and_each_reason_once(
 
 def test_figure_shows_fractions_in_per_cent_and_p_values() -> None:
     assert figure(control("curve", True, value=0.012)) == "1.2\u202f%"
-    assert figure(control("equal", True, value=0.03, low=0.0, high=0.2)) == "3.0\u202f% (0.0\u202f% to 20\u202f%)"
+    assert figure(control("equal", True, value=0.03, low=0.0, high=0.2)) == "3.0\u202f% (20\u202f% or less)"
     score = control("separation", True, measure="score.novelty", value=0.02, threshold=0.05)
     assert figure(score) == "p 0.020"
     assert figure(score | {"value": 0.99, "threshold": None}) == "0.990"

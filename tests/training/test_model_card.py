@@ -226,18 +226,22 @@ def test_render_card_measures_have_an_interval_or_a_reason() -> None:
         "split": {"strategy": "performer", "explanation": "no voice is on both sides"},
         "adapter_effect": {"token_change_rate": 0.5, "log_mel_distance_db": 4.2},
     }
-    assert "0.2500 nats, 95 % interval 0.1000 to 0.4000 over 2 recordings" in card(scores=scores)
+    assert "0.2500 nats, 2 recordings: 0.1000 and 0.4000, 95 % interval 0.1000 to 0.4000" in card(scores=scores)
     scores["held_out_loss"] |= {"base_loss": {"mean": 1.11644}, "adapted_loss": {"mean": 0.94956}}
     assert "| 1.11644 | 0.94956 |" in card(scores=scores)  # with four decimals 1.1164, 0.9496 and 0.1669
     assert "Loss reduction: 0.16688 nats" in card(scores=scores)
     reduction |= {"ci95": [-0.1, 0.4]}
-    assert "Loss reduction (may be chance): 0.16688 nats, 95 % interval -0.1000 to 0.4000" in card(scores=scores)
+    assert "(may be chance): 0.16688 nats, 2 recordings: 0.1000 and 0.4000, too few for an interval" in card(
+        scores=scores
+    )
+    reduction["per_recording"] |= {"c": 0.2, "d": 0.3}
+    assert "(may be chance): 0.16688 nats, 95 % interval -0.1000 to 0.4000 over 4 recordings" in card(scores=scores)
     assert "Copies: " not in card(scores=scores)
     assert "\nCopies: None of 6 checked clips.\n" in card(
         scores=scores | {"copies": {"sentence": "None of 6 checked clips."}}
     )
     reduction |= {"ci95": None}
-    assert "no interval (over 2 recordings)" in card(scores=scores)
+    assert "no interval (over 4 recordings)" in card(scores=scores)
 
 
 def test_render_card_loading_code_compiles(finished_run: Any) -> None:

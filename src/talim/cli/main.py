@@ -33,6 +33,7 @@ from talim.cli import (
 )
 from talim.cli import app as browser_app
 from talim.cli.exit_status import EXIT_STATUSES, exit_status
+from talim.cli.options import announced_loading
 from talim.cli.streams import stop_signals, usable_streams
 from talim.version import __version__
 
@@ -78,6 +79,8 @@ def main_options(
     if version:
         print(f"talim {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is not None:
+        context.with_resource(announced_loading(context.invoked_subcommand))
     if os.environ.get("TALIM_CERTIFICATE"):  # not after an hour of work
         from talim.audio import credentials
 

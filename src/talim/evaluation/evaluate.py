@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +27,7 @@ from talim.progress import Progress, counted
 from talim.recipe import Recipe
 from talim.recordings_needed import held_out_note
 from talim.run import Run, provenance
+from talim.time_log import TimeLog
 from talim.training import batches, model_card, start_adapter
 from talim.training.crops import EncodedClip
 from talim.training.frozen_cache import FrozenLayerCache
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 ADAPTER_SUFFIXES = (".bin", ".json", ".safetensors")  # of files that decide what an adapter does
 # training settings that change what a base without an adapter gives: the others, as its rate, differ between runs
+UNFINISHED_TIME = "evaluation_time_unfinished.json"  # in a run's folder: seconds so far, by what is evaluated
 OF_THE_BASE = ("batch_size", "predict_beats_chords", "melody_from", "loss_weighting")
 
 
@@ -84,45 +85,49 @@ def evaluate(  # noqa: PLR0913
     """
     from talim.backbones.load import load
 
-    progress, run, start = progress or Progress(), Run(run_folder), time.monotonic()
+    run = Run(run_folder)
     run.metrics_cache = metrics_cache or run.metrics_cache
     recipe = run.recipe
     corpus, options = _corpus(run, recipe), options or GenerationOptions()
     check_request(recipe, options, protocol)
+    key = f"{num_prompts} {num_continuations} {seconds} {seed} {options.explicit_options} {protocol}"
+    time_log = TimeLog(run.folder / UNFINISHED_TIME, key)  # one that is killed goes on
     with run.lock():  # whoever reads the folder finds all of an evaluation, or the one before
-        begun = run.start
-        seen: dict[str, Any] = {"answer": "no", "note": ""}
-        info = serialization.read_info(run.adapter)
-        if begun is not None:
-            sources = info.get(start_adapter.TRAINED_ON) or {}
-            whose = f"the adapter {begun.get('name')}, which this one began from,"
-            seen = start_adapter.seen_before(sources, corpus.held_out, whose)
-        facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
-        scored = ScoredAdapter(run, recipe, corpus, seen, facts, base_results or BaseResults())
-        backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
-        scores = score_adapter(
-            scored,
-            backbone,
-            progress,
-            num_prompts=num_prompts,
-            num_continuations=num_continuations,
-            seconds=seconds,
-            seed=seed,
-            options=options,
-            protocol=protocol,
-            num_workers=num_workers,
-        )
-        card = model_card.render_card(
-            recipe,
-            model_card.base_facts(backbone),
-            read_json(run.facts_file),
-            read_json(run.cost),
-            scores,
-            start=begun,
-            adapter=info,
-        )
-        write_text(run.adapter / "README.md", card)
-        write_json(run.evaluation_time, {"seconds": round(time.monotonic() - start, 3)})
+        with time_log.counting(progress or Progress()) as progress:
+            begun = run.start
+            seen: dict[str, Any] = {"answer": "no", "note": ""}
+            info = serialization.read_info(run.adapter)
+            if begun is not None:
+                sources = info.get(start_adapter.TRAINED_ON) or {}
+                whose = f"the adapter {begun.get('name')}, which this one began from,"
+                seen = start_adapter.seen_before(sources, corpus.held_out, whose)
+            facts = {"run_id": read_json(run.facts_file)["run_id"], "command": f"talim evaluate {run.folder}"}
+            scored = ScoredAdapter(run, recipe, corpus, seen, facts, base_results or BaseResults())
+            backbone = backbone or load(run.base, precision=recipe.training.precision, device=device)
+            scores = score_adapter(
+                scored,
+                backbone,
+                progress,
+                num_prompts=num_prompts,
+                num_continuations=num_continuations,
+                seconds=seconds,
+                seed=seed,
+                options=options,
+                protocol=protocol,
+                num_workers=num_workers,
+            )
+            card = model_card.render_card(
+                recipe,
+                model_card.base_facts(backbone),
+                read_json(run.facts_file),
+                read_json(run.cost),
+                scores,
+                start=begun,
+                adapter=info,
+            )
+            write_text(run.adapter / "README.md", card)
+        write_json(run.evaluation_time, {"seconds": time_log.seconds})
+        time_log.path.unlink()
         return scores
 
 

@@ -14,7 +14,7 @@ from talim.evaluation import clip_measures, intervals, predictor_comparison
 from talim.evaluation.clip_measures import ClipMeasures
 from talim.evaluation.intervals import CONFIDENCE_LEVEL, Effect, two_way_effect
 from talim.evaluation.protocol import EMBEDDINGS
-from talim.html.formatting import format_counted
+from talim.html.formatting import format_ci, format_counted
 from talim.html.render import render
 from talim.metrics import distribution_distances, diversity, embeddings, melodic_ngrams
 from talim.metrics.cache import MetricCache
@@ -78,6 +78,7 @@ class ScoreRow:
     being told from the base by this score. `per_prompt` and `baseline_per_prompt` are its values by prompt, with the
     adapter and without, for scores of single clips. `too_few_clips` names those of value, reference and baseline of a
     distance that come from fewer than FEWEST_CLIPS clips, and a value that may be 0 as well as that of real music.
+    `recording_values` are those that it is the mean of, where it is one.
     """
 
     name: str
@@ -100,6 +101,7 @@ class ScoreRow:
     per_prompt: Sequence[float] = ()
     baseline_per_prompt: Sequence[float] = ()
     too_few_clips: Sequence[str] = ()
+    recording_values: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,22 @@ def score_page(title: str, result: Mapping[str, Any]) -> str:
     return render(
         "scores.html",
         title=title,
-        losses=sorted(named.items(), key=lambda item: -item[1]["mean"]),
+        losses=[_loss_row(*item) for item in sorted(named.items(), key=lambda item: -item[1]["mean"])],
         loss_unit=(losses.get(predictor_comparison.KEY) or {}).get("unit"),
-        rows=result["scores"],
+        rows=[row | {"interval": _interval_text(row)} for row in result["scores"]],
         protocol=result["protocol"],
         warnings=result["warnings"],
     )
+
+
+def _loss_row(name: str, loss: Mapping[str, Any]) -> tuple[str, float, str]:
+    low, high = loss["ci95"] or (None, None)
+    return name, loss["mean"], format_ci(low, high, missing="–", values=loss["per_recording"].values())
+
+
+def _interval_text(row: Mapping[str, Any]) -> str:
+    """The interval of a row; of too few recordings for one their values."""
+    return format_ci(row["low"], row["high"], _format_value, "–", row.get("recording_values") or ())
 
 
 def clip_measure_rows(generated: ClipSet, real: ClipSet, base: ClipSet | None) -> list[ScoreRow]:
@@ -373,6 +385,7 @@ def score_row(
     bounds = UNIT_RANGES.get(unit, intervals.UNBOUNDED)
     low, high = intervals.within(estimate.ci95, bounds) if estimate.ci95 else (None, None)
     gain, more = None, dict[str, Any](per_prompt=estimate.per_clip, too_few_clips=too_few_clips)
+    more["recording_values"] = tuple((estimate.per_recording or {}).values())
     if isinstance(baseline, Estimate):
         more["baseline_per_prompt"] = baseline.per_clip
         if isinstance(reference, Estimate):

@@ -7,8 +7,10 @@ that may be missing (None) becomes `NOT_KNOWN`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal
+
+from talim.recordings_needed import too_few_for_interval
 
 NOT_KNOWN = "not known"
 GB = 1e9  # bytes, everywhere that memory and files are told or asked for
@@ -78,16 +80,27 @@ def format_percent(fraction: float | None) -> str:
 
 
 def format_ci(
-    low: float | None, high: float | None, show: Callable[[float], str] = format_number, missing: str = NOT_KNOWN
+    low: float | None,
+    high: float | None,
+    show: Callable[[float], str] = format_number,
+    missing: str = NOT_KNOWN,
+    values: Collection[float] = (),
 ) -> str:
     """The ends of an interval: `0.12 to 0.34`, `0.12 or more` without an upper end, `missing` without any.
 
-    `show` formats one end, such as `format_percent`. Infinite ends count as missing.
+    `show` formats one end, such as `format_percent`. Infinite ends count as missing. A lower end of 0 is where such
+    values end, and no measurement: `0.34 or less`. Of two or three recordings, whose `values` are given, these are told
+    instead: `2 recordings: 0.12 and 0.34`.
     """
+    if too_few_for_interval(len(values)):
+        *others, last = map(show, values)
+        return f"{format_counted(len(values), 'recording')}: {', '.join(others)} and {last}"
     if low is None or not math.isfinite(low):
         return missing
     if high is None or not math.isfinite(high):
         return f"{show(low)} or more"
+    if low == 0 < high:
+        return f"{show(high)} or less"
     return f"{show(low)} to {show(high)}"
 
 

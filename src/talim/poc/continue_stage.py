@@ -29,6 +29,7 @@ from talim.poc.gates import GateThresholds, memory_limit_bytes
 from talim.poc.options import folder_name
 from talim.poc.runs import PocContext, ends_below_predictors, loss_reduction_of, run_one, validation_reduction_of
 from talim.recipe import Recipe
+from talim.reporting.catalogue import interval_in_languages
 from talim.run import Run
 
 CONTINUATIONS = ("extend", "hybrid")
@@ -164,13 +165,11 @@ def _compare(label: str, run: Run, selected: Run) -> tuple[bool | None, str]:
     if ends is None:
         return None, f"{text}; one validation recording gives no interval."
     low, high = ends
+    interval = f"the gain, {interval_in_languages(low, high, gains.values())['en']}"
     verdict = "worth its cost" if low > 0 else "worse" if high < 0 else "no difference detected"
     if low > 0 and not ends_below_predictors(run):
-        return False, (
-            f"{text} (95\u202f% interval of the gain {format_ci(low, high)}), but it does not end below the best "
-            "predictor that needs no model."
-        )
-    return low > 0, f"{text} (95\u202f% interval of the gain {format_ci(low, high)}): {verdict}."
+        return False, (f"{text} ({interval}), but it does not end below the best predictor that needs no model.")
+    return low > 0, f"{text} ({interval}): {verdict}."
 
 
 def _hybrid(context: PocContext, selected: Run, thresholds: GateThresholds) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import numpy as np
 from talim.atomic_io import read_json
 from talim.evaluation.intervals import mean_interval
 from talim.experiments.trial import train_and_evaluate
-from talim.html.formatting import format_ci, format_number
+from talim.html.formatting import format_number
 from talim.poc.runs import PocContext, validation_reduction_of
 from talim.recipe import Recipe
-from talim.reporting.catalogue import Texts, counted, duration, in_languages, interval_ends
+from talim.reporting.catalogue import Texts, counted, duration, in_languages, interval_in_languages
 from talim.run import Run
 from talim.training.batches import training_subset
 
@@ -97,7 +97,7 @@ def curve_texts(points: Sequence[Mapping[str, Any]], tolerance_fraction: float) 
     if ends is None:
         return in_languages("poc_curve_by_chance", **values)
     low, high = ends
-    values["interval"] = interval_ends(format_ci(low, high))
+    values["interval"] = interval_in_languages(low, high, gains.values())
     if low > 0:
         return in_languages("poc_curve_helps", **values)
     if high < tolerance_fraction * max(full["mean"], 0.0):

@@ -44,7 +44,7 @@ from talim.poc.options import (
     poc_command,
 )
 from talim.poc.runs import PocContext, run_all
-from talim.poc.state import StageCache, TimeLog
+from talim.poc.state import StageCache
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
@@ -54,6 +54,7 @@ from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
 from talim.reporting.sample_changes import hold_out_more
 from talim.run import Run
+from talim.time_log import TimeLog
 
 
 def poc(
@@ -380,7 +381,8 @@ def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any])
     task = next((row for row in decided["stages"] if row["name"] == "task"), None)
     judged = [line for line in task["sentences"] if not task_stage.is_automatic(line)] if task else []
     result = run_results.read_result(run.folder)
-    return cost_quality_use.points(result, price_per_hour, judged, decided["spent"])["en"]
+    advised = any(row["stopped"] for row in decided["stages"])
+    return cost_quality_use.points(result, price_per_hour, judged, decided["spent"], advised=advised)["en"]
 
 
 def suggested_next_steps(

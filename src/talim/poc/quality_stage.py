@@ -17,8 +17,19 @@ from talim.poc.gates import GateThresholds
 from talim.poc.options import STEPS, PocOptions
 from talim.poc.rate_search import MIN_STEPS
 from talim.poc.runs import ends_below_predictors, held_out_loss_of, loss_reduction_of, validation_reduction_of
-from talim.recordings_needed import GOOD_SECONDS, HELD_OUT_TO_COMPARE
-from talim.reporting.catalogue import LANGUAGES, Texts, counted, either, in_languages, interval_ends, listed
+from talim.recordings_needed import GOOD_SECONDS, HELD_OUT_TO_COMPARE, too_few_for_interval
+from talim.reporting.catalogue import (
+    LANGUAGES,
+    Texts,
+    counted,
+    either,
+    in_languages,
+    interval_ends,
+    interval_in_languages,
+    listed,
+    measure_interval,
+    recording_values,
+)
 from talim.reporting.predictor_sentences import calibration_sentence, not_shown_sentence, standing_sentences
 from talim.reporting.sample_changes import can_be_held_out, hold_out_more
 from talim.run import Run
@@ -98,7 +109,7 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
 
 
 def _value(reduction: Mapping[str, Any]) -> str:
-    ends = f" ({format_ci(*reduction['ci95'])})" if reduction["ci95"] else ""
+    ends = f" ({measure_interval(reduction)['en']})" if reduction["ci95"] else ""
     return f"{format_number(reduction['mean'])}{ends}"
 
 
@@ -129,6 +140,9 @@ def stop_reason(
     count, least = len(reduction["per_recording"]), gates.quality.min_loss_reduction
     is_calibration = low > least
     why = in_languages("stop_not_above", ends=interval_ends(format_ci(low, high)), least=f"{least:g}")
+    if too_few_for_interval(count):
+        each = interval_in_languages(low, high, recording_values(reduction), no_change=least)
+        why = in_languages("stop_not_shown", each=each, least=f"{least:g}")
     if is_calibration:
         sentences = calibration_sentence(losses) or not_shown_sentence(losses)
         why = {language: _as_clause(sentences[language]) for language in LANGUAGES}
@@ -139,8 +153,9 @@ def stop_reason(
         tries = [in_languages("stop_base"), *_more_steps(run, options), in_languages("stop_larger")]
         return _then(why, in_languages("stop_until", tries=either(tries)))
     if count < HELD_OUT_TO_COMPARE and reduction["mean"] > least:
-        why = in_languages("stop_too_few", why=why, recordings=counted(count, "held-out recording"))
-        return _then(why, _hold_out_more(corpus, count + 1))
+        if not too_few_for_interval(count):  # else that is said already
+            why = in_languages("stop_too_few", why=why, recordings=counted(count, "held-out recording"))
+        return _then(why, _hold_out_more(corpus, HELD_OUT_TO_COMPARE))
     return _then(why, _to_try(run, corpus, options, rates_tried))
 
 
@@ -214,6 +229,7 @@ def design_rows(runs: Mapping[str, Run], traced: list[dict[str, Any]]) -> list[d
         reduction = validation_reduction_of(run) or {"mean": None, "ci95": None}
         cost, trace = read_json(run.cost), by_design.get(design) or {}
         values = {"design": design, "run": run.folder.name, "loss_reduction": reduction["mean"]}
-        values |= {"ci95": reduction["ci95"], "seconds": cost["wall_seconds"], "steps": cost["steps"]}
+        values |= {"ci95": reduction["ci95"], "per_recording": reduction.get("per_recording") or {}}
+        values |= {"seconds": cost["wall_seconds"], "steps": cost["steps"]}
         rows.append(values | {"memory_bytes": trace.get("memory_bytes"), "ratios": trace.get("ratios") or {}})
     return rows

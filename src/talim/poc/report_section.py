@@ -18,7 +18,9 @@ from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
 from talim.poc.state import read_stages, unfinished_note
 from talim.poc.translated_section import translated_section
+from talim.recordings_needed import too_few_for_interval
 from talim.reporting import human_ratings, run_report
+from talim.reporting.catalogue import recording_values, shown_ends
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import find_runs, read_result
 from talim.reporting.sentences import NOT_MEASURED
@@ -61,6 +63,7 @@ def write_report(
             main_run=main,
             price_per_hour=decided["price_per_hour"],
             spent=decided["spent"],
+            advised=bool(plan["stopped"]),
             larger={key: larger[key] for key in ("base", "hours") if key in larger},
         )
     if criteria is not None or claims_file is not None or not audio:
@@ -149,7 +152,7 @@ def _design_row(row: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dic
         "loss_reduction": NOT_MEASURED
         if row["loss_reduction"] is None
         else formatting.format_number(row["loss_reduction"]),
-        "ci95": formatting.format_ci(*row["ci95"]) if row["ci95"] else NOT_MEASURED,
+        "ci95": formatting.format_ci(*row["ci95"], values=recording_values(row)) if row["ci95"] else NOT_MEASURED,
         "time": formatting.format_duration(row["seconds"]),
         "memory": formatting.format_memory(memory) if memory else NOT_MEASURED,
         "ratios": {
@@ -169,7 +172,9 @@ def loss_reduction_plots(designs: Sequence[Mapping[str, Any]], chosen: Mapping[s
     bars = []
     for row in designs:
         strong = row["design"] == (chosen or {}).get("design")
-        bars.append(plots.ErrorBar(row["design"], row["loss_reduction"], *(row["ci95"] or (None, None)), strong=strong))
+        low, high = row["ci95"] or (None, None)
+        ends = shown_ends(low, high, recording_values(row))
+        bars.append(plots.ErrorBar(row["design"], row["loss_reduction"], *ends, strong=strong))
     values = "; ".join(f"{bar.label}: {formatting.format_number(bar.value)}" for bar in bars)
     alt, label = f"Loss reduction by design, {values}.", "reduction of the validation loss, right is better"
     return plots.responsive_pair(bars, alt=alt, x_label=label, widths_inches=(8.4, 4.4))
@@ -181,7 +186,7 @@ def curve_plots(points: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
         return {}
     xs = [point["recordings"] for point in points]
     lines = [plots.LineSeries(xs, [point["mean"] for point in points], "", "accent")]
-    if all(point["ci95"] for point in points):
+    if all(point["ci95"] and not too_few_for_interval(len(recording_values(point))) for point in points):
         lines += [
             plots.LineSeries(xs, [point["ci95"][end] for point in points], name, "quiet")
             for end, name in ((1, "95 %"), (0, ""))

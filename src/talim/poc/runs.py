@@ -17,11 +17,12 @@ from talim.experiments.trial import train_and_evaluate
 from talim.html.formatting import format_counted
 from talim.poc import budget, state
 from talim.poc.options import PocOptions, folder_name
-from talim.poc.state import StageCache, TimeLog
+from talim.poc.state import StageCache
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.reporting import run_results, sentences
 from talim.run import Run
+from talim.time_log import TimeLog
 
 
 @dataclass(frozen=True)

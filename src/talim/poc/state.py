@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import shlex
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from talim.progress import Progress
 from talim.reporting import run_results
 from talim.reporting.catalogue import machine_price
 from talim.run import POC_DECISIONS, POC_STAGE_CACHE
+from talim.time_log import TimeLog
 
 STAGE_CACHE, TIME_LOG, METRICS_CACHE = POC_STAGE_CACHE, "time_log.json", "metrics_cache"
 PLAN, GATES, STAGES, EARLIER = "plan.json", "gates.json", POC_DECISIONS, "earlier"
@@ -39,7 +39,6 @@ OTHERS = (  # of DIR/stages.json
     *("plan", "licence_use_note", "limitations", "price_per_hour", "prepare_seconds", "time_note", "spent"),
     *("larger_base", "learning_curve", "tuning", "next_steps"),
 )
-SAVE_INTERVAL_SECONDS = 5.0  # between two entries of the time log: the most that a kill leaves uncounted
 
 
 def read_stages(path: Path) -> dict[str, Any]:
@@ -93,75 +92,6 @@ class StageCache:
         """Record on disk that the stage was done with these inputs."""
         self._keys[stage] = key
         write_json(self.path, self._keys)
-
-
-class TimeLog:
-    """Elapsed seconds by purpose (preparing, one plan), over all sessions, in DIR/time_log.json."""
-
-    def __init__(self, path: Path, purpose: str) -> None:
-        self.path, self.purpose = path, purpose
-        self._last: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return float(self._read().get(self.purpose, 0.0))
-
-    @property
-    def plan_seconds(self) -> float:
-        """Seconds of this plan with all that continued from it."""
-        plan = self.purpose.partition(" ")[2]
-        return sum(value for purpose, value in self._read().items() if purpose.partition(" ")[2] == plan)
-
-    @property
-    def other_seconds(self) -> float:
-        """Seconds of plans with other options, as far as this one has not begun."""
-        if self.seconds:
-            return 0.0
-        kind = self.purpose.partition(" ")[0]
-        return sum(value for purpose, value in self._read().items() if purpose.partition(" ")[0] == kind)
-
-    @contextlib.contextmanager
-    def counting(self, progress: Progress) -> Iterator[Progress]:
-        """Count the time inside; reporting through the yielded progress saves it every few seconds."""
-        self._last = time.monotonic()
-        try:
-            yield _TimedProgress(progress, self)
-        finally:
-            self.save_if_due(0.0)
-            self._last = None
-
-    def save_if_due(self, interval_seconds: float = SAVE_INTERVAL_SECONDS) -> None:
-        """Save the time since the last entry, if it is at least the interval."""
-        now = time.monotonic()
-        if self._last is None or now - self._last < interval_seconds:
-            return
-        self.add(now - self._last)
-        self._last = now
-
-    def add(self, seconds: float) -> None:
-        """Save seconds that were counted elsewhere."""
-        write_json(self.path, {**self._read(), self.purpose: round(self.seconds + seconds, 3)})
-
-    def _read(self) -> dict[str, float]:
-        return read_json(self.path) if self.path.is_file() else {}
-
-
-class _TimedProgress(Progress):
-    """Passes everything on, and saves the elapsed time."""
-
-    def __init__(self, progress: Progress, time_log: TimeLog) -> None:
-        self.progress, self.time_log = progress, time_log
-
-    def log(self, text: str) -> None:
-        self.progress.log(text)
-        self.time_log.save_if_due()
-
-    def step(self, title: str, done: int, total: int, facts: str = "") -> None:
-        self.progress.step(title, done, total, facts)
-        self.time_log.save_if_due()
-
-    def close(self) -> None:
-        self.progress.close()
 
 
 def time_note(what: str, seconds: float, price_per_hour: float | None, hours: float | None = None) -> str:

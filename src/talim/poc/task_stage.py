@@ -10,10 +10,11 @@ import yaml
 
 from talim.atomic_io import read_json, write_text
 from talim.corpus.manifest import Corpus
-from talim.html.formatting import format_ci, format_percent
+from talim.html.formatting import format_percent
 from talim.poc.state import BRIEF
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import human_ratings
+from talim.reporting.catalogue import interval_in_languages
 from talim.reporting.commands import quoted
 from talim.reporting.sample_changes import remedy
 
@@ -37,7 +38,9 @@ def adherence_lines(scores: Mapping[str, Any]) -> list[str]:
         name = str(row.get("name", ""))
         if not name.startswith("adherence_") or row.get("value") is None:
             continue
-        ends = f" ({format_ci(row['low'], row['high'], format_percent)})" if row.get("low") is not None else ""
+        values = row.get("recording_values") or ()
+        interval = interval_in_languages(row.get("low"), row.get("high"), values, format_percent, CHANCE)
+        ends = f" ({interval['en']})" if row.get("low") is not None else ""
         comparisons = [
             f"{label} {format_percent(row[key])}"
             for key, label in (("baseline", "the untrained base"), ("reference", "held-out music"))

@@ -9,7 +9,14 @@ from typing import Any
 from talim.evaluation.predictor_comparison import may_be_chance
 from talim.html.formatting import format_ci, format_count, format_memory, format_number, format_percent
 from talim.poc import task_stage
-from talim.reporting.catalogue import Texts, duration, in_languages, interval_ends, interval_in_languages, words
+from talim.reporting.catalogue import (
+    duration,
+    interval_ends,
+    interval_in_languages,
+    measure_interval,
+    recording_values,
+    words,
+)
 from talim.reporting.messages import ANSWERS
 from talim.reporting.predictor_sentences import standing_sentences
 from talim.reporting.run_results import RunResults, read_result
@@ -63,8 +70,7 @@ def _quality_sentences(texts: Mapping[str, Any], result: RunResults, design: str
     reduction = result.losses.get("loss_reduction") or {}
     lines = []
     if reduction.get("mean") is not None:
-        ends = reduction.get("ci95") or (None, None)
-        interval = interval_in_languages(*ends)[LANGUAGE]
+        interval = measure_interval(reduction)[LANGUAGE]
         key = "selected_by_chance" if may_be_chance(reduction) else "selected"
         lines.append(texts[key].format(design=design, value=format_number(reduction["mean"]), interval=interval))
         lines.append(standing_sentences(result.losses).get(LANGUAGE, ""))
@@ -76,8 +82,8 @@ def _task_sentences(texts: Mapping[str, Any], folder: Path, result: RunResults |
     lines = []
     for row in [] if result is None else result.scores.get("scores") or []:
         if str(row.get("name", "")).startswith("adherence_") and row.get("value") is not None:
-            low, high = row.get("low"), row.get("high")
-            ends = in_languages("interval_not_known") if low is None else _percent_interval(low, high)
+            values = row.get("recording_values") or ()  # none in files of earlier versions
+            ends = interval_in_languages(row.get("low"), row.get("high"), values, format_percent, task_stage.CHANCE)
             lines.append(
                 texts["adherence"].format(
                     name=words(LANGUAGE).get(f"score_{row['name']}", row["name"]),
@@ -91,10 +97,6 @@ def _task_sentences(texts: Mapping[str, Any], folder: Path, result: RunResults |
     return [*(lines or [texts["adherence_unknown"]]), *said]
 
 
-def _percent_interval(low: float, high: float | None) -> Texts:
-    return in_languages("interval", ends=interval_ends(format_ci(low, high, format_percent)))
-
-
 def _table(texts: Mapping[str, Any], designs: Sequence[Mapping[str, Any]], chosen: str | None) -> dict[str, Any]:
     """Caption, heads and rows of the table of designs; empty without any."""
     if not designs:
@@ -102,7 +104,11 @@ def _table(texts: Mapping[str, Any], designs: Sequence[Mapping[str, Any]], chose
     unknown = words(LANGUAGE)["not_known"]
     rows = []
     for row in designs:
-        ends = unknown if row["ci95"] is None else interval_ends(format_ci(*row["ci95"]))[LANGUAGE]
+        ends = (
+            unknown
+            if row["ci95"] is None
+            else interval_ends(format_ci(*row["ci95"], values=recording_values(row)))[LANGUAGE]
+        )
         memory = row.get("memory_bytes")
         cells = [
             unknown if row["loss_reduction"] is None else format_number(row["loss_reduction"]),

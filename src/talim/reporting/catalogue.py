@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from talim.html.formatting import (
     format_duration_in_japanese,
     format_number,
 )
+from talim.recordings_needed import too_few_for_interval
 
 LANGUAGES = ("en", "ja")
 COMMAS = {"en": ", ", "ja": "、"}
@@ -65,17 +66,55 @@ def translator(language: str) -> Callable[..., str]:
     return lambda key, **values: in_languages(key, **values)[language]
 
 
-def interval_in_languages(low: float | None, high: float | None) -> Texts:
-    """The ends of an interval, or that they are not known."""
-    text = format_ci(low, high)
+def interval_in_languages(
+    low: float | None,
+    high: float | None,
+    values: Collection[float] = (),
+    show: Callable[[float], str] = format_number,
+    no_change: float = 0.0,
+) -> Texts:
+    """The ends of an interval, or that they are not known; of two or three recordings' `values` these.
+
+    Their interval is told beside them only where it leaves `no_change` out: verdicts go by it.
+    """
+    text = format_ci(low, high, show)
     if text == NOT_KNOWN:
         return in_languages("interval_not_known")
-    return in_languages("interval", ends=interval_ends(text))
+    ends = in_languages("interval", ends=interval_ends(text))
+    if not too_few_for_interval(len(values)):
+        return ends
+    each = interval_ends(format_ci(low, high, show, values=values))
+    if shown_ends(low, high, values, no_change) == (None, None):
+        return in_languages("interval_too_few", each=each)
+    return in_languages("interval_of_few", each=each, interval=ends)
+
+
+def measure_interval(measure: Mapping[str, Any]) -> Texts:
+    """`interval_in_languages` of a measure of scores.json."""
+    low, high = measure.get("ci95") or (None, None)
+    return interval_in_languages(low, high, recording_values(measure))
+
+
+def recording_values(measure: Mapping[str, Any]) -> list[float]:
+    """The values that a measure of scores.json is the mean of, one for each recording; none in files without them."""
+    return list((measure.get("per_recording") or {}).values())
+
+
+def shown_ends(
+    low: float | None, high: float | None, values: Collection[float], no_change: float = 0.0
+) -> tuple[float | None, float | None]:
+    """The ends of an interval to be drawn: none over two or three recordings, unless it leaves `no_change` out."""
+    if low is None or high is None or not too_few_for_interval(len(values)):
+        return low, high
+    return (None, None) if low <= no_change <= high else (low, high)
 
 
 def interval_ends(text: str) -> Texts:
     """The ends of an interval, as `format_ci` has them: `0.12 to 0.34` and `0.12〜0.34`."""
-    return {"en": text, "ja": text.replace(" to ", "〜").replace(" or more", "以上")}
+    if values := re.fullmatch(r"(\d+) recordings: (.*)", text):
+        japanese = values[2].replace(", ", "、").replace(" and ", "と")
+        return {"en": text, "ja": f"録音{values[1]}本：{japanese}"}
+    return {"en": text, "ja": text.replace(" to ", "〜").replace(" or more", "以上").replace(" or less", "以下")}
 
 
 def counted(value: int, noun: str) -> Texts:

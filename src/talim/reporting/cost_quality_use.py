@@ -29,14 +29,16 @@ def points(
     price_per_hour: float | None = None,
     judged: Sequence[str] = (),
     spent: Mapping[str, Any] | None = None,
+    *,
+    advised: bool = False,
 ) -> dict[str, list[str]]:
     """Three sentences by language: cost in time and money, quality, use.
 
     `judged` is what people said, in English sentences; `price_per_hour` of the machine, in any currency. `spent` has
     the "seconds" of a whole of which the training is a part, and of its parts "preparing", "training" (of so many
-    "designs") and "evaluating".
+    "designs") and "evaluating". `advised`: how to hold out more recordings is told elsewhere, with why it stopped.
     """
-    texts = [cost_point(result, price_per_hour, spent), quality_point(result), use_point(result, judged)]
+    texts = [cost_point(result, price_per_hour, spent), quality_point(result, advised), use_point(result, judged)]
     return {language: [text[language] for text in texts] for language in LANGUAGES}
 
 
@@ -108,11 +110,11 @@ def _energy(result: RunResults) -> Texts:
     return in_languages("point_energy_unknown", note=str(result.cost.get("energy_note") or NOT_MEASURED))
 
 
-def quality_point(result: RunResults) -> Texts:
+def quality_point(result: RunResults, advised: bool = False) -> Texts:
     """Whether held-out recordings are predicted better, and what became better and worse in the generated audio."""
     if not result.finished:
         return in_languages("point_quality_unfinished")
-    return in_languages("point_quality", learning=_learning(result), samples=samples_sentence(result.scores))
+    return in_languages("point_quality", learning=_learning(result), samples=samples_sentence(result.scores, advised))
 
 
 def _learning(result: RunResults) -> Texts:

@@ -7,7 +7,16 @@ from typing import Any
 
 from talim.evaluation.predictor_comparison import ABOVE, KEY, NOT_SHOWN, is_calibration, may_be_chance
 from talim.html.formatting import format_ci, format_number, format_percent
-from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, interval_in_languages, join, listed, words
+from talim.reporting.catalogue import (
+    LANGUAGES,
+    Texts,
+    in_languages,
+    join,
+    listed,
+    measure_interval,
+    recording_values,
+    words,
+)
 
 
 def predictor_name(name: str, with_term: bool = False) -> Texts:
@@ -77,7 +86,7 @@ def predictor_rows(losses: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "name": name,
             "loss": format_number(values["mean"]),
-            "ci95": format_ci(*values["ci95"]) if values.get("ci95") else "",
+            "ci95": format_ci(*values["ci95"], values=recording_values(values)) if values.get("ci95") else "",
             "parts": ", ".join(format_number(part) for part in values.get("per_part") or []),
         }
         for name, values in sorted(named.items(), key=lambda item: -item[1]["mean"])
@@ -141,7 +150,7 @@ def _standing(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
 
 
 def _interval(known: Mapping[str, Any]) -> Texts:
-    return interval_in_languages(*(known["adapted_margin"]["ci95"] or (None, None)))
+    return measure_interval(known["adapted_margin"])
 
 
 def _note(known: Mapping[str, Any]) -> Texts:

@@ -30,7 +30,7 @@ from talim.reporting import (
     sentences,
     tables,
 )
-from talim.reporting.catalogue import in_languages
+from talim.reporting.catalogue import in_languages, recording_values, shown_ends, words
 from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
@@ -47,6 +47,7 @@ def write_report(  # noqa: PLR0913
     price_per_hour: float | None = None,
     spent: Mapping[str, Any] | None = None,
     larger: Mapping[str, Any] | None = None,
+    advised: bool = False,
 ) -> Path:
     """Write FOLDER/report/index.html and return its path; reads files only, loads no torch.
 
@@ -54,7 +55,7 @@ def write_report(  # noqa: PLR0913
     is shown in full, and a table compares all. `extra_sections` are HTML sections shown after the result;
     `price_per_hour` is that of the machine, and `spent` its seconds where more was done than one training
     (`cost_quality_use.points`); `larger` has the registry's name of the "base" to go on with after a miniature, and the
-    "hours" that are planned for a full training of it.
+    "hours" that are planned for a full training of it. `advised`: an extra section says how to hold out more.
     `criteria`, claims and `audio` apply to studies: UsageError for a run. TalimError if there is no run or a file is
     damaged; values that were not measured are marked as such.
     """
@@ -72,7 +73,7 @@ def write_report(  # noqa: PLR0913
     result = next((each for each in results if each.samples), results[0])
     result = next((each for each in results if each.folder == main_run), result)
     target = folder / "report" / "index.html"
-    values = context(folder, result, results, extra_sections, price_per_hour, spent)
+    values = context(folder, result, results, extra_sections, price_per_hour, spent, advised=advised)
     notice = miniature_notice(result, **larger or {}, price_per_hour=price_per_hour)
     write_text(target, render("report.html", **values | {"notice": notice}))
     return target
@@ -85,6 +86,8 @@ def context(
     extra_sections: Sequence[Markup] = (),
     price_per_hour: float | None = None,
     spent: Mapping[str, Any] | None = None,
+    *,
+    advised: bool = False,
 ) -> dict[str, Any]:
     """Every value of the template, in its order."""
     has_audio = any(sample.path.is_file() for sample in result.samples)
@@ -101,7 +104,7 @@ def context(
         "notice": miniature_notice(result),
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result, spent),
-        "points": cost_quality_use.points(result, price_per_hour, judged, spent),
+        "points": cost_quality_use.points(result, price_per_hour, judged, spent, advised=advised),
         "japanese_details": list(filter(None, [_standing(result, "ja")])),
         "details": details(result, with_copies=not extra_sections),  # those of a proof of concept have them
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
@@ -238,8 +241,8 @@ def make_music_commands(result: RunResults) -> list[str]:
     return [commands.generate_command(result.folder, result.adapter, prompt or "music")]
 
 
-def key_figures(result: RunResults, spent: Mapping[str, Any] | None = None) -> list[tuple[str, str, bool]]:
-    """Up to three key numbers: each with its meaning, and whether it is a change that is shown not to be chance.
+def key_figures(result: RunResults, spent: Mapping[str, Any] | None = None) -> list[tuple[str, str, bool, str]]:
+    """Up to three key numbers: each with its meaning, whether it is a change shown not to be chance, and a doubt.
 
     What the adapter changes on held-out recordings, the trained fraction, and the time, that of the whole first.
     """
@@ -254,18 +257,18 @@ def key_figures(result: RunResults, spent: Mapping[str, Any] | None = None) -> l
         )
         shown = change if result.loss_unit == "nats" else -change
         sign = "+" if shown > 0 else "−" if shown < 0 else ""
-        better = f" ({'better' if change > 0 else 'worse'})" if change else ""
-        doubt = "may be chance: " if by_chance else ""
-        meaning = f"{doubt}{meaning}, against the untrained base{better}"
-        figures.append((f"{sign}{sentences.plain_percent(change)}", meaning, bool(change) and not by_chance))
+        doubt = words("en")["point_by_chance"] if by_chance else ""
+        better = f" ({'better' if change > 0 else 'worse'})" if change and not doubt else ""
+        meaning = f"{meaning}, against the untrained base{better}"
+        figures.append((f"{sign}{sentences.plain_percent(change)}", meaning, bool(change) and not by_chance, doubt))
     if fraction is not None:
-        figures.append((formatting.format_percent(fraction), "of the base's size was trained", False))
+        figures.append((formatting.format_percent(fraction), "of the base's size was trained", False, ""))
     if spent:
         whole = "of machine time in all"
         part = "" if seconds is None else f", {formatting.format_duration(seconds)} of it training this design"
-        figures.append((formatting.format_duration(spent["seconds"]), f"{whole}{part}", False))
+        figures.append((formatting.format_duration(spent["seconds"]), f"{whole}{part}", False, ""))
     elif seconds is not None:
-        figures.append((formatting.format_duration(seconds), "of training, without evaluation", False))
+        figures.append((formatting.format_duration(seconds), "of training, without evaluation", False, ""))
     return figures
 
 
@@ -278,8 +281,9 @@ def loss_reduction_plots(result: RunResults) -> dict[str, Markup]:
     ]
     if not rows or reduction.get("mean") is None:
         return {}
-    ends = sentences.interval_of(reduction)
-    rows.append(plots.ErrorBar("mean, 95 % interval", reduction["mean"], *ends, strong=True))
+    ends = shown_ends(*sentences.interval_of(reduction), recording_values(reduction))
+    label = "mean" if ends == (None, None) else "mean, 95 % interval"
+    rows.append(plots.ErrorBar(label, reduction["mean"], *ends, strong=True))
     alt = "; ".join(f"{row.label}: {formatting.format_number(row.value)}" for row in rows)
     label = f"loss reduction in {result.loss_unit}, right is better"
     return plots.responsive_pair(rows, alt=f"Loss reduction, {alt}.", x_label=label, widths_inches=(8.4, 4.4))
@@ -301,7 +305,9 @@ def runs_table(folder: Path, results: Sequence[RunResults]) -> list[dict[str, st
             "base": str(result.base["name"]),
             "stage": sentences.stage_of(result),
             "loss_reduction": sentences.NOT_MEASURED if mean is None else formatting.format_number(mean),
-            "ci95": formatting.format_ci(*sentences.interval_of(reduction), missing=""),
+            "ci95": formatting.format_ci(
+                *sentences.interval_of(reduction), missing="", values=recording_values(reduction)
+            ),
         }
         rows.append(row)
     return rows

@@ -150,8 +150,11 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def samples_sentence(scores: Mapping[str, Any]) -> Texts:
-    """What became worse and better in the samples, by name; says so if that was not measured, or not shown."""
+def samples_sentence(scores: Mapping[str, Any], advised: bool = False) -> Texts:
+    """What became worse and better in the samples, by name; says so if that was not measured, or not shown.
+
+    `advised`: how to hold out more recordings is told elsewhere.
+    """
     changes = sample_changes(scores)
     if not changes:
         return in_languages("point_samples_unknown")
@@ -171,7 +174,7 @@ def samples_sentence(scores: Mapping[str, Any]) -> Texts:
         "en": f"{where['en']}, {'. '.join(_begun([part['en'] for part in parts]))}." if parts else "",
         "ja": f"{where['ja']}、{'。'.join(part['ja'] for part in parts)}。" if parts else "",
     }
-    rest = _too_few_sentence(too_few, where, scores)
+    rest = _too_few_sentence(too_few, where, scores, advised)
     return {language: join([shown[language], rest.get(language, "")], language) for language in LANGUAGES}
 
 
@@ -185,7 +188,7 @@ def _listed(names: Sequence[str]) -> Texts:
     return {"en": "; ".join(names), "ja": "、".join(_IN_JAPANESE[name] for name in names)}
 
 
-def _too_few_sentence(changes: Sequence[SampleChange], where: Texts, scores: Mapping[str, Any]) -> Texts:
+def _too_few_sentence(changes: Sequence[SampleChange], where: Texts, scores: Mapping[str, Any], advised: bool) -> Texts:
     """That the comparison rests on too few recordings; empty for no such changes."""
     if not changes:
         return {}
@@ -193,16 +196,18 @@ def _too_few_sentence(changes: Sequence[SampleChange], where: Texts, scores: Map
     rests = in_languages("point_rests", recordings=counted(known, "recording")) if known else None
     rests = rests or in_languages("point_rests_unknown")
     used = len({prompt["recording"] for prompt in scores.get("prompts") or []})
-    return in_languages("point_too_few", where=where, rests=rests, remedy=remedy(scores, "prompts", used))
+    return in_languages("point_too_few", where=where, rests=rests, remedy=remedy(scores, "prompts", used, advised))
 
 
-def remedy(scores: Mapping[str, Any], of: str, used: int) -> Texts:
+def remedy(scores: Mapping[str, Any], of: str, used: int, advised: bool = False) -> Texts:
     """What it takes to tell whether a score became better: more "prompts" or "phrases", where recordings are there.
 
-    `used` are the recordings that they came from.
+    `used` are the recordings that they came from; where it is `advised` elsewhere, not how to hold out more.
     """
     recordings = ((scores.get("split") or {}).get("held_out") or {}).get("recordings")
     if isinstance(recordings, int) and recordings < HELD_OUT_TO_COMPARE:
+        if advised:
+            return in_languages("too_few_held_out_only", needed=HELD_OUT_TO_COMPARE, held_out=recordings)
         more = hold_out_more(int((scores.get("corpus") or {}).get("recordings") or recordings), HELD_OUT_TO_COMPARE)
         return in_languages("too_few_held_out", needed=HELD_OUT_TO_COMPARE, held_out=recordings, more=more)
     if used >= HELD_OUT_TO_COMPARE:

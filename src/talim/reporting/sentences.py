@@ -8,7 +8,8 @@ from typing import Any, TypeGuard
 
 from talim.evaluation.predictor_comparison import is_calibration, may_be_chance
 from talim.html.formatting import format_change, format_ci, format_count, format_counted, format_number, format_percent
-from talim.reporting.catalogue import Texts, counted, in_languages, words
+from talim.recordings_needed import too_few_for_interval
+from talim.reporting.catalogue import Texts, counted, in_languages, measure_interval, recording_values, words
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import got_worse
 from talim.run import Run
@@ -148,14 +149,20 @@ def loss_sentence(result: RunResults) -> str:
     amount = f" by {amount.lstrip('−')}{unit}" if mean else ""
     count = (losses.get("adapted_loss") or {}).get("n_recordings")
     recordings = format_counted(count, "held-out recording") if count else "held-out recordings"
-    low, high = interval_of(reduction)
-    interval = f"95\u202f% interval of the reduction {format_ci(low, high)}"
-    if low is None or high is None:
-        interval = f"its interval was {NOT_MEASURED}"
+    interval = (
+        f"its interval was {NOT_MEASURED}" if interval_of(reduction)[0] is None else _reduction_interval(reduction)
+    )
     strategy = result.split.get("strategy")
     split = f"; split by {strategy}" if strategy else ""
     chance = "It may be chance that on" if may_be_chance(reduction) else "On"
     return f"{chance} {recordings} the loss {verb}{amount}{change} ({interval}{split})."
+
+
+def _reduction_interval(reduction: dict[str, Any]) -> str:
+    """The interval of a loss reduction, which is below 0 where the loss rose; of few recordings the values."""
+    if too_few_for_interval(len(recording_values(reduction))):
+        return f"reduction in {measure_interval(reduction)['en']}"
+    return f"95\u202f% interval of the reduction {format_ci(*interval_of(reduction))}"
 
 
 def start_sentence(result: RunResults) -> str:
@@ -180,8 +187,8 @@ def melody_sentence(result: RunResults) -> str:
     if not (is_number(mean) and is_number(base) and is_number(adapted)):
         return ""
     verb = "fell" if mean > 0 else "rose" if mean < 0 else "stayed the same"
-    low, high = interval_of(losses["loss_reduction"])
-    interval = "" if low is None or high is None else f"; 95\u202f% interval of the reduction {format_ci(low, high)}"
+    known = interval_of(losses["loss_reduction"])[0] is not None
+    interval = f"; {_reduction_interval(losses['loss_reduction'])}" if known else ""
     before, after, _ = format_change(base, adapted)
     change = f"{verb} from {before} to {after}{interval}" if mean else verb
     without = "It may be chance that without it" if may_be_chance(losses["loss_reduction"]) else "Without it"
@@ -200,9 +207,10 @@ def effect_sentence(result: RunResults) -> str:
     if is_number(tokens):
         parts.append(f"{format_percent(tokens)} of the tokens")
     if is_number(latents):
-        parts.append(f"the latents by {format_percent(latents)} of their norm")
+        parts.append(f"the latents (the numbers that sound is decoded from) by {format_percent(latents)} of their norm")
     if is_number(distance_db):
-        parts.append(f"the mel spectrogram by {format_number(distance_db, 1)} dB")
+        loudness = "the mel spectrogram (how loud each range of pitch is over time)"
+        parts.append(f"{loudness} by {format_number(distance_db, 1)} dB")
     if not parts:
         return f"The change of generated audio by the adapter was {NOT_MEASURED}."
     if not any(value for value in (tokens, latents, distance_db) if is_number(value)):

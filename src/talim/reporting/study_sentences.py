@@ -174,7 +174,7 @@ def _design_cost(found: Mapping[str, Any]) -> SummaryPart:
         figure = _figure(trained, f"trained parameters of {design}", {"low": None, "high": None})
         return in_languages("cost", trained=trained, of_base=of_base, time=time), figure
     values = {"ratio": format_number(ratio["ratio"], 2), "reference": found["reference"], "interval": _interval(ratio)}
-    figure = _figure(values["ratio"], f"times the training time of {found['reference']}", ratio)
+    figure = _figure(values["ratio"], f"times the training time of {found['reference']}", ratio, 1)
     return in_languages("cost_ratio", trained=trained, of_base=of_base, **values), figure
 
 
@@ -182,8 +182,12 @@ def _with_unit(value: str, unit: str) -> str | dict[str, str]:
     return in_languages("amount", value=value, unit=unit) if unit else value
 
 
-def _figure(value: str, meaning: str, ends: Mapping[str, Any]) -> dict[str, Any]:
-    return {"value": value, "meaning": meaning, "ci95": format_ci(ends["low"], ends["high"])}
+def _figure(value: str, meaning: str, ends: Mapping[str, Any], no_change: int = 0) -> dict[str, Any]:
+    """A key figure with its interval, and that it is not told apart from what would be no change, where it is so."""
+    low, high = ends["low"], ends["high"]
+    doubt = low is not None and high is not None and low <= no_change <= high and low < high
+    figure = {"value": value, "meaning": meaning, "ci95": format_ci(low, high)}
+    return figure | {"doubt": f"not told apart from {no_change}" if doubt else ""}
 
 
 def _interval(ends: Mapping[str, Any]) -> dict[str, str]:

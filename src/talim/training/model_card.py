@@ -13,10 +13,11 @@ import yaml
 from talim.backbones.registry import find_model
 from talim.corpus.attribution import attribution_line
 from talim.corpus.split_groups import own_words
-from talim.html.formatting import format_bytes, format_change, format_counted
+from talim.html.formatting import format_bytes, format_change, format_ci, format_counted
 from talim.licences import allows_commercial_use, plain_name
 from talim.own_recordings import declares_own_recording
 from talim.recipe import Recipe
+from talim.recordings_needed import too_few_for_interval
 from talim.terminal_text import one_line
 from talim.version import __version__
 
@@ -331,7 +332,12 @@ def _interval(measure: Facts) -> str:
     if measure.get("ci95") is None:
         return f"no interval (over {format_counted(len(measure['per_recording']), 'recording')})"
     low, high = measure["ci95"]
-    return f"95 % interval {low:.4f} to {high:.4f} over {format_counted(len(measure['per_recording']), 'recording')}"
+    values = list(measure["per_recording"].values())
+    each = format_ci(low, high, "{:.4f}".format, values=values)
+    if not too_few_for_interval(len(values)):
+        return f"95 % interval {each} over {format_counted(len(values), 'recording')}"
+    decides = f"95 % interval {low:.4f} to {high:.4f}" if not low <= 0 <= high else "too few for an interval"
+    return f"{each}, {decides}"
 
 
 def needs(base: Facts, where: str = "") -> str:

@@ -54,7 +54,14 @@ def test_report_has_every_table_and_is_deterministic(folder: Path) -> None:
     page = mode_recognition.report(folder, None, None)
     assert "4 tracks of 3 recordings" in page
     assert "| Yaman | 2 | 1 | 1 1 | Yaman 2 |" in page
-    for part in ("one recording out", "one mode out", "tonic estimated", "plain pitch histogram", "Xyz", "not told apart"):
+    for part in (
+        "one recording out",
+        "one mode out",
+        "tonic estimated",
+        "plain pitch histogram",
+        "Xyz",
+        "not told apart",
+    ):
         assert part in page
     assert page == mode_recognition.report(folder, None, None)
 
