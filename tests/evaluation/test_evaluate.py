@@ -71,6 +71,7 @@ def test_too_few_held_out_recordings_are_told_before_anything_is_measured(record
 
 
 def test_evaluate_run_writes_losses_split_and_adapter_effect(finished_run: Run, corpus_folder: Path) -> None:
+    assert (finished_run.evaluation_seconds or 0.0) > 0.0
     scores = read_json(finished_run.scores)
     corpus = Corpus.load(corpus_folder)
     loss = scores["held_out_loss"]
