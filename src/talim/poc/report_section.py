@@ -18,8 +18,9 @@ from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
 from talim.poc.gates import STAGE_TITLES
 from talim.poc.state import read_stages, unfinished_note
-from talim.poc.translated_section import translated_section
+from talim.poc.translated_section import LANGUAGE, translated_section
 from talim.reporting import run_report
+from talim.reporting.catalogue import Texts
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import find_runs, read_result
 from talim.reporting.sentences import NOT_MEASURED
@@ -97,10 +98,12 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     stopped = next((row["stopped"] for row in stages if row["stopped"]), "")
     complete = stopped or any(row["name"] == LAST_STAGE for row in stages)
     commands = _review_commands(folder, decided)
+    time = _time_note(decided) if complete else unfinished_note(folder, decided)
     translated = translated_section(folder, decided, [*stages, *continuations], not complete)
+    translated["begin"] += filter(None, [time[LANGUAGE]])
     return {
         "unfinished": "" if complete else UNFINISHED,
-        "time_note": decided["time_note"] if complete else unfinished_note(folder, decided),
+        "time_note": time["en"],
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
         "stopped": stopped,
         **{name: decided[name] for name in ("licence_use_note", "limitations")},
@@ -113,6 +116,11 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         "curve_plots": curve_plots((curve or {}).get("points") or []),
         "translated": translated | {"commands": commands},
     }
+
+
+def _time_note(decided: Mapping[str, Any]) -> Texts:
+    """What the whole took, by language; only in English in files of earlier versions."""
+    return {"en": decided["time_note"], LANGUAGE: decided.get(f"time_note_{LANGUAGE}", "")}
 
 
 def _review_commands(folder: Path, decided: Mapping[str, Any]) -> list[str]:
