@@ -159,7 +159,7 @@ def test_samples_table_in_japanese_is_aligned_and_has_no_english() -> None:
     head, *rows, note = samples_table(found, "ja")
     assert foreign_words("".join([head, *rows, note])) == []
     assert [line.split()[-1] for line in (head, *rows)] == [
-        "ベースモデルとの比較", "判断できない", "悪い", "差は示されない"
+        "ベースモデルとの比較", "判断できない", "悪くなった", "差は示されない"
     ]  # fmt: skip
     assert "21.9 (クリップが少なく判断できない)  0と区別できない" in rows[1]
     columns = [sum(2 if ord(c) > 0x2FFF else 1 for c in line[: line.index(line.split()[-1])]) for line in (head, *rows)]
