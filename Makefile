@@ -48,9 +48,15 @@ check: setup-dev
 	$(BIN)/pyright
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
-# The documentation site, in site/.
-docs: setup-dev
+# The documentation site, in site/, with the page of the demonstration study, which is made first where it is not there.
+STUDY := build/study
+
+docs: setup-dev $(STUDY)/report/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(STUDY)/report/index.html: studies/demo.yaml | setup-dev
+	$(BIN)/talim study $< --out $(STUDY)
+	$(BIN)/talim report $(STUDY)
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks.bench

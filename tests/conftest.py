@@ -80,6 +80,11 @@ if settings.get_current_profile_name() == "same":
     # on the tests that ran before in the same process; there is no public setting to leave them out.
     providers._get_local_constants = lambda: providers._local_constants
 
+# Results are compared in English, whatever the language of those who run the tests.
+for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+    if os.environ.get(name, "").startswith("ja"):
+        os.environ[name] = "C.UTF-8"
+
 # No test cuts the power, and waiting for the disk takes longer than most of what is written; see test_atomic_io.py.
 os.fsync = lambda descriptor: None
 

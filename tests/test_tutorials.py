@@ -153,6 +153,33 @@ def test_table_of_the_readme_is_read_without_a_complaint(recordings: Path, tmp_p
         assert clip.consent == (row["consent"] or OWN_CONSENT)
 
 
+# what makes the commands of the README short, which are for an hour of music
+SHORTER = {
+    " --hours 1": " --set training.steps=2 --set training.eval_every=2 --no-learning-curve",
+    " --seconds 20": " --seconds 2",
+    "talim train ": "talim train --steps 2 ",
+    "talim evaluate ": "talim evaluate --num-prompts 1 --seconds 2 ",
+}
+
+
+@pytest.mark.slow
+def test_commands_of_the_japanese_readme_run_one_after_the_other(recordings: Path, tmp_path: Path) -> None:
+    shutil.copytree(recordings, tmp_path / "my-recordings")
+    shutil.copy(min(recordings.glob("*.wav")), tmp_path / "phrase.wav")
+    program = f'talim() {{ "{sys.executable}" -m talim "$@"; }}\n'
+    lines = [line for line in commands((ROOT / "README.ja.md").read_text("utf-8")) if line.startswith("talim ")]
+    assert {line.split()[1] for line in lines} == {"poc", "generate", "prepare", "train", "evaluate", "report"}
+    for line in lines:
+        short = line
+        for long, less in SHORTER.items():
+            short = short.replace(long, less)
+        done = run(["bash", "-c", program + short], tmp_path)
+        assert done.returncode in ({0, GATE_MISSED} if line.startswith("talim poc ") else {0}), f"{line}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, line
+    for page in ("my-poc/report/index.html", "corpus/report/index.html", "run/report/index.html"):
+        assert (tmp_path / page).is_file(), page
+
+
 NOTEBOOK = START / "quickstart.ipynb"
 
 

@@ -211,7 +211,7 @@ def test_second_command_at_once_is_refused_also_by_another_server(client: TestCl
         ("train", {"steps": 0}, "at least 1"),
         ("plan", {"gpu": "abacus"}, "is no GPU"),
         ("make", {}, "no_run"),
-        ("share", {"to": "hub"}, "'folder' or 'transformers'"),
+        ("share", {"to": "hub"}, "'transformers', 'onnx' or 'space'"),
     ],
 )
 def test_wrong_request_is_refused_in_one_line(client: TestClient, name: str, asked: Any, words: str) -> None:

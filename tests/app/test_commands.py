@@ -43,6 +43,7 @@ def command(work: Workspace, name: str, **asked: Any) -> str:
         ("ratings", {}, "ratings run-1"),
         ("brief", {"prompt": "calm"}, "brief review brief-1.yaml --out brief-1 --run run-1 --invites 1 --port 0"),
         ("share", {"to": "transformers"}, "export run-1 --to transformers --out shared-1"),
+        ("share", {"to": "space"}, "export run-1 --to space --out shared-1"),
     ],
 )
 def test_arguments_are_those_of_a_terminal(work: Workspace, name: str, asked: dict[str, Any], expected: str) -> None:

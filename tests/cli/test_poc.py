@@ -90,6 +90,47 @@ def test_a_base_that_the_use_forbids_is_refused_before_it_is_fetched(
     assert "mustango" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "locale", "words"),
+    [
+        (["--language", "ja"], "C", "音楽を作るコマンド：talim generate"),
+        ([], "ja_JP.UTF-8", "音楽を作るコマンド：talim generate"),
+        (["--language", "en"], "ja_JP.UTF-8", "Make music now: talim generate"),
+        ([], "fr_FR.UTF-8", "Make music now: talim generate"),
+    ],
+)
+def test_result_is_told_in_the_language_asked_for_or_of_the_locale(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    recordings: Path,
+    tmp_path: Path,
+    options: list[str],
+    locale: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr("talim.poc.pipeline.poc", lambda *_: RESULT)
+    monkeypatch.setenv("LC_ALL", locale)
+    _, out, _ = run(capsys, "poc", recordings, "--out", tmp_path / "out", *options)
+    assert words in out.splitlines()
+
+
+def test_japanese_locale_on_a_terminal_without_its_letters_is_told_in_english(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, recordings: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("talim.poc.pipeline.poc", lambda *_: RESULT)
+    monkeypatch.setattr("talim.cli.language.is_plain", str.isascii)
+    monkeypatch.setenv("LC_ALL", "ja_JP.SJIS")
+    assert "Make music now: talim generate" in run(capsys, "poc", recordings, "--out", tmp_path / "out")[1]
+
+
+def test_unknown_language_is_refused_by_name(
+    capsys: pytest.CaptureFixture[str], recordings: Path, tmp_path: Path
+) -> None:
+    status, _, err = run(capsys, "poc", recordings, "--out", tmp_path / "out", "--language", "de")
+    assert status == 2
+    assert "choose one of en, ja" in err
+
+
 def test_missing_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, err = run(capsys, "poc", tmp_path / "takes", "--out", tmp_path / "out")
     assert status == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from fixtures import released_mustango
 from fixtures.fake_pipeline import fake_traces
+from fixtures.japanese_block import foreign_words
 from fixtures.processor_time import seconds_of_children
 from fixtures.run_folder import make_run
 
@@ -22,6 +24,7 @@ from talim.cli import main
 from talim.corpus.manifest import Corpus
 from talim.listening import draft_protocol, protocol
 from talim.poc import demo
+from talim.reporting import messages
 from talim.training.time_budget import StepTiming
 
 SIX_MINUTES = 360.0
@@ -48,7 +51,11 @@ def test_demo_in_two_steps_writes_a_page(tmp_path: Path, monkeypatch: pytest.Mon
     assert result["listen"] == f"talim listen {tmp_path} --invites 12"
     assert list(result["designs"]) == ["linear@all:2.7%", "conv@all:2.7%", "transformer@all:2.7%"]
     assert all(each["mean"] is not None for each in result["designs"].values())
-    assert "conv@all:2.7% " in demo.compare_designs_sentence(result["designs"])
+    compared = demo.compare_designs_sentence(result["designs"])
+    assert "conv@all:2.7% " in compared["en"]
+    told = messages.poc_message(result | {"sentences_ja": [*result["sentences_ja"], compared["ja"]]}, "ja")
+    words = re.sub(r"talim (poc|generate|listen|evaluate|brief) .*|talim \w+", "", told.replace(result["page"], ""))
+    assert foreign_words(words, [*result["designs"], "nano-musicgen", "Apache-2.0"]) == []
     assert "which kind is best cannot be concluded" in Path(result["page"]).read_text(encoding="utf-8")
     draft = protocol.load(draft_protocol.write_draft(tmp_path)).conditions
     assert sorted((c.take, Path(c.source).name) for c in draft if c.take == "adapter") == [

@@ -279,6 +279,12 @@ def test_poc_unmet_quality_gate_stops_with_a_reason(
     assert result["learning_curve"] is None
     assert result["stopped"] in Path(result["page"]).read_text(encoding="utf-8")
     assert result["stopped"] in messages.poc_message(result).splitlines()
+    japanese = messages.poc_message(result, "ja")
+    assert f"\n{result['stopped_ja']}\nこれまでの全体の時間：" in japanese
+    assert "省いた学習曲線を測定する場合の時間：" in japanese
+    shown = re.sub(r"talim \w+( [\x20-\x7e]+)?", "", japanese.replace(result["page"], ""))
+    assert foreign_words(shown, [*result["designs"], "nano-musicgen", "Apache-2.0", "none"]) == []  # of no device
+    assert "これまでの全体の時間：" in Path(result["page"]).read_text(encoding="utf-8")
 
 
 def test_poc_with_one_held_out_recording_decides_nothing(

@@ -142,6 +142,7 @@ def test_write_report_of_an_unfinished_pipeline_without_an_estimate_tells_its_ti
     write_json(finished / "time_log.json", {})
     page = report_section.write_report(finished).read_text(encoding="utf-8")
     assert "So far this took 70 s. How long the rest takes was not estimated." in page
+    assert "途中までの時間：70秒。残りにかかる時間は見積もっていません。" in page
 
 
 def test_write_report_of_a_run_outside_the_folder_raises(finished: Path) -> None:

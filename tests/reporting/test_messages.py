@@ -10,6 +10,7 @@ import pytest
 from fixtures.run_folder import make_run
 
 from talim.corpus.metadata import MOST_UNMATCHED
+from talim.experiments.preliminary_rules import RATE
 from talim.reporting import messages
 
 SUMMARY: dict[str, Any] = {
@@ -127,6 +128,47 @@ def test_poc_message_ends_with_page_and_music() -> None:
     assert "(gates): Learning (loss): met." in text
     assert "more than given" in text
     assert text.splitlines()[0] == "Cost: little."
+
+
+def test_poc_message_in_japanese_leaves_nothing_out_and_nothing_in_english() -> None:
+    result = {
+        "sentences": ["Cost: little."],
+        "sentences_ja": ["費用：わずか。"],
+        "next_step": "English.",
+        "next_steps": [
+            {"en": "Next: listen:", "ja": "次は聴く：", "command": "talim listen x"},
+            {"ja": "次は弾く。", "command": ""},
+        ],
+        "tuning": {"note": "English.", "families": [{"family": "linear", "chosen": {RATE: 0.001}}]},
+        "learning_curve": {"sentence": "English.", "sentence_ja": "増やすと役立つ。"},
+        "continuations": [{"name": "extend", "passed": None, "sentences": ["English."]}],
+        "stages": [{"name": name, "title": "English", "passed": name == "cost"} for name in ("cost", "quality")],
+        "stopped": "Stopped here.",
+        "stopped_ja": "ここで止まりました。",
+        "time_note": "It took long.",
+        "time_note_ja": "全段階の時間：8分。",
+        "make_music": ["talim generate"],
+        "page": "p.html",
+        "listen": "talim listen",
+    }
+    assert messages.poc_message(result, "ja").splitlines() == [
+        "費用：わずか。",
+        "次は聴く： talim listen x",
+        "次は弾く。",
+        "学習率は、短い学習での検証用の録音の損失により選びました：linear 0.001。",
+        "増やすと役立つ。",
+        "シードとステップの追加：未定。数値はページの英語の欄にあります。",
+        "各段階の前に決めた合格ライン：実現可能性（メモリーと時間）：合格、学習（損失）：不合格。",
+        "ここで止まりました。",
+        "全段階の時間：8分。",
+        "音楽を作るコマンド：talim generate",
+        "ページ（日本語の欄があります）：p.html",
+        "目隠しの聴取テストのコマンド：talim listen",
+    ]
+    kept = messages.poc_message({**result, "tuning": {"note": "English.", "families": []}}, "ja")
+    assert "学習率は初めの設定のままです。" in kept
+    earlier = messages.poc_message({"sentences": ["Cost: little."], "page": "p.html"}, "ja")  # of an earlier version
+    assert earlier.startswith("Cost: little.")
 
 
 def test_report_message_ends_with_what_to_type_next(tmp_path: Path) -> None:

@@ -384,6 +384,15 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
     assert "（CPU、2コア）" in inside
 
 
+def test_write_report_has_the_table_of_generated_audio_in_japanese_too(tmp_path: Path) -> None:
+    row = {"name": "adherence_tempo", "direction": "higher_is_better", "value": 0.67, "baseline": 1.0}
+    page = page_of(make_run(tmp_path / "run", seconds=0, scores=SCORES | {"scores": [row]}))
+    inside = page.partition('<details class="ja" lang="ja">')[2].partition("</details>")[0]
+    assert '<th scope="row">指定したテンポとの一致</th>' in inside
+    assert inside.count("判断できない") > 0
+    assert "cannot be told</td>" in page.replace(inside, "")
+
+
 def test_loss_plots_of_one_step_say_its_loss_and_no_way_from_it_to_itself(tmp_path: Path) -> None:
     rows = [row for row in log_rows() if row["step"] <= 1]
     result = run_report.read_result(make_run(tmp_path / "run", seconds=0, log={"rows": rows}))

@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.japanese_block import foreign_words
 
 from talim.evaluation import score_table
 from talim.evaluation.score_table import Estimate, Measure
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting.sample_changes import (
     BETTER,
-    DISTANCES,
     NAMES,
     SAME,
     TOO_FEW,
     UNCLEAR,
-    VERDICTS,
     WORSE,
     distances_note,
     got_worse,
     sample_changes,
+    samples_rows,
     samples_sentence,
     samples_table,
 )
@@ -89,9 +89,9 @@ def test_samples_sentence_names_worse_before_better_and_the_table_has_the_values
         "time in which a pitch is heard    23 %              91 %            95 %        worse",
         "distance to real music in timbre  21.9              29.5            11.7        better",
         "silence                           20 %              10 %            not known   no difference is shown",
-        DISTANCES,
+        distances_note(found),
     ]
-    assert "one half of the held-out recordings and the other" in DISTANCES
+    assert "one half of the held-out recordings and the other" in distances_note(found)
     without = scores(row("silent_fraction", "match_reference", 0.2, 0.1, None, (-0.1, 0.2, 9)))
     assert distances_note(without) == ""
     assert samples_table({}) == []
@@ -146,15 +146,34 @@ def test_distances_of_two_clips_are_too_few_to_tell_and_never_the_same() -> None
     pitch = row("kernel_distance_pitch", "lower_is_better", -0.4, -3.0, 73.3) | few
     rhythm = row("kernel_distance_rhythm", "lower_is_better", 4.02, 4.01, None) | few
     found = scores(timbre, pitch, rhythm, generated=2)
-    cells = [(*change.values, VERDICTS[change.verdict]) for change in sample_changes(found)]
-    assert cells == [
+    assert [change.values for change in sample_changes(found)][2] == ("4 (too few clips to tell)",) * 2 + ("",)
+    cells = [cells for _, *cells in samples_rows(found)[1:]]
+    assert [*map(tuple, cells)] == [
         ("too few clips to tell", "65.9 (too few clips to tell)", "62.1 (too few clips to tell)", "cannot be told"),
         ("too few clips to tell", "too few clips to tell", "73.3 (too few clips to tell)", "cannot be told"),
-        ("4 (too few clips to tell)", "4 (too few clips to tell)", "", "cannot be told"),
+        ("4 (too few clips to tell)", "4 (too few clips to tell)", "not known", "cannot be told"),
     ]
     assert "none of" not in samples_sentence(found)["en"]
     assert "差がありません" not in samples_sentence(found)["ja"]
-    assert "Too few clips to tell: fewer than 6 in a set, or" in DISTANCES
+    assert "Too few clips to tell: fewer than 6 in a set, or" in distances_note(found)
+
+
+def test_samples_table_in_japanese_is_aligned_and_has_no_english() -> None:
+    few = {"too_few_clips": ["value", "reference"]}
+    found = scores(
+        row("kernel_distance_timbre", "lower_is_better", 21.9, -0.4, -0.2, (-7.6, 0.5, 9)) | few,
+        row("silent_fraction", "match_reference", 0.2, 0.1, None, (-0.1, 0.2, 9)),
+        row("pitched_fraction", "match_reference", 0.23, 0.91, 0.95, (-0.6, 0.02, 3)),
+    )
+    head, *rows, note = samples_table(found, "ja")
+    assert foreign_words("".join([head, *rows, note])) == []
+    assert [line.split()[-1] for line in (head, *rows)] == [
+        "ベースモデルとの比較", "判断できない", "悪くなった", "差は示されない"
+    ]  # fmt: skip
+    assert "21.9 (クリップが少なく判断できない)  0と区別できない" in rows[1]
+    columns = [sum(2 if ord(c) > 0x2FFF else 1 for c in line[: line.index(line.split()[-1])]) for line in (head, *rows)]
+    assert len(set(columns)) == 1
+    assert note.startswith("距離0は")
 
 
 def test_distances_below_zero_of_many_recordings_show_no_difference() -> None:

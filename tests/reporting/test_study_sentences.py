@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.japanese_block import foreign_words
 from fixtures.simulated_study import SMALL, study, write_with_controls
 
 from research.validation.simulated_studies import SimulatedEffect
+from talim.experiments import controls
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import read_study
 from talim.reporting import study_sentences
+from talim.reporting.catalogue import words
 from talim.reporting.study_summary import study_summary
 
 PLAN = replace(SMALL, designs=("linear@all:0.53%", "conv@all:2.7%", "full@all"))
@@ -69,7 +72,11 @@ def test_summary_without_controls_names_no_design_in_one_sentence(tmp_path: Path
         "Not testable here: rate, planted and equal did not pass; the table of controls says what each needs."
     )
     assert summary["en"][1].endswith("nothing is concluded from it.")
-    assert (summary["ja"], summary["figures"], found["design"]) == ([], [], "")
+    assert (summary["figures"], found["design"]) == ([], "")
+    assert "合格しなかった対照実験：学習率、わざと加えた差の検出、同じものどうしの比較。" in summary["ja"][0]
+    assert summary["ja"][1].endswith("ここからは何も結論できません。")
+    names = [found["best"], value["bases"][0]["base"], "talim listen"]
+    assert (len(summary["ja"]), foreign_words("".join(summary["ja"]), names)) == (3, [])
     assert "add a grid with control: planted" in found["reason"]
 
 
@@ -84,6 +91,14 @@ def test_summary_of_designs_that_depend_on_the_genre_names_one_for_each(tmp_path
     assert f"hindustani-solo: {hindustani['design']}" in both["text"]
     assert both["interaction"]["p_value"] < 0.01
     assert value["summary"]["headline"].startswith("The best design depends on the music")
+    assert f"makam-solo：{makam['design']}" in value["summary"]["ja"][0]
+    assert "交互作用：F(" in value["summary"]["ja"][0]
+
+
+def test_japanese_names_of_controls_are_those_of_all_controls() -> None:
+    names = {controls.UNIGRAM, controls.LAST_TOKEN, controls.CURVE, controls.RATE}
+    names |= {controls.INSERTED, controls.EQUAL, controls.SEPARATION}
+    assert words("study.ja")["controls"].keys() == names
 
 
 def test_controls_text_counts_and_names() -> None:

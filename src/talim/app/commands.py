@@ -202,7 +202,7 @@ class BriefReportRequest(CommandRequest):
 class ExportRequest(CommandRequest):
     """Write a folder for others."""
 
-    to: Literal["folder", "transformers"] = "folder"
+    to: Literal["folder", "transformers", "onnx", "space"] = "folder"
 
     def arguments(self, work: Workspace) -> list[str]:
         return ["export", _run(work), "--to", self.to, "--out", work.next_name("shared")]

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from talim.cli import early_checks
-from talim.cli.options import JsonOption, show
+from talim.cli.language import LanguageOption, check_language, show_in
+from talim.cli.options import JsonOption
 
 EXAMPLE = "Example: `talim demo --out my-demo`"
 
@@ -16,9 +17,11 @@ EXAMPLE = "Example: `talim demo --out my-demo`"
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("talim-demo"),
     base: Annotated[str, typer.Option(help="Miniature base model; a larger one takes longer.")] = "nano-musicgen",
+    language: LanguageOption = None,
     json_: JsonOption = False,
 ) -> None:
     """The full pipeline on a built-in corpus with a miniature model: minutes on two CPU cores."""
+    check_language(language)
     early_checks.check_loadable(base)
     early_checks.check_name(out)
     from talim import progress
@@ -27,5 +30,8 @@ def demo(
     from talim.reporting import messages
 
     result = run_demo(out, progress.default(), demo_options(base))
-    result = result | {"sentences": [*result["sentences"], compare_designs_sentence(result["designs"])]}
-    show(result, json_, messages.poc_message(result))  # a gate that is not met is shown, too: it is a demonstration
+    compared = compare_designs_sentence(result["designs"])
+    for key, text in (("sentences", compared["en"]), ("sentences_ja", compared["ja"])):
+        result = result | {key: [*result.get(key, []), text]}
+    # a gate that is not met is shown, too: it is a demonstration
+    show_in(language, result, json_, lambda code: messages.poc_message(result, code))

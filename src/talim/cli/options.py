@@ -82,12 +82,12 @@ def show(document: Any, as_json: bool, text: str) -> None:
     if as_json:
         document = to_jsonable(document)
         text = json.dumps(document, indent=2, ensure_ascii=False)
-        if not _is_plain(text):
+        if not is_plain(text):
             text = json.dumps(document, indent=2)
     print(printable(text, keep="\n\t"))
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
     """Whether standard output takes the text as it stands."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")

@@ -8,16 +8,8 @@ from typing import Annotated
 import typer
 
 from talim.cli import early_checks
-from talim.cli.options import (
-    CaptionOption,
-    DeviceOption,
-    HeldOutOption,
-    JsonOption,
-    SeedOption,
-    SettingsOption,
-    begin,
-    show,
-)
+from talim.cli.language import LanguageOption, check_language, show_in
+from talim.cli.options import CaptionOption, DeviceOption, HeldOutOption, JsonOption, SeedOption, SettingsOption, begin
 
 EXAMPLE = "Example: `talim poc my-recordings --out my-poc --caption 'sitar, raga Yaman' --hours 1`"
 
@@ -60,12 +52,14 @@ def poc(
     ] = None,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
+    language: LanguageOption = None,
     json_: JsonOption = False,
 ) -> None:
     """From recordings to a report in one command: cost, quality and task, with a threshold (gate) at each stage.
 
     Exit status 1 if a gate is not met and stops it; of --continue, if that continuation's gate is not met.
     """
+    check_language(language)
     early_checks.check_name(out)
     early_checks.require_folder(folder, "your own recordings")
     from talim.poc.options import DESIGNS, PocOptions, build_recipes, check_base_use, check_budget
@@ -102,6 +96,6 @@ def poc(
     from talim.reporting import messages
 
     result = run_poc(folder, out, options, progress.default(), continue_)
-    show(result, json_, messages.poc_message(result))
+    show_in(language, result, json_, lambda code: messages.poc_message(result, code))
     if not gates_met(result, continue_):
         raise typer.Exit(1)

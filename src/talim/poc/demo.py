@@ -12,6 +12,7 @@ from talim.corpus.synthetic import perform_corpus
 from talim.poc.options import PocOptions
 from talim.poc.pipeline import poc
 from talim.progress import Progress
+from talim.reporting.catalogue import Texts, in_languages
 from talim.reporting.commands import REFERENCE_BASE, quoted
 from talim.reporting.human_ratings import listen_command
 
@@ -59,17 +60,19 @@ def demo(out: Path, progress: Progress | None = None, options: PocOptions = DEMO
         perform_corpus(recordings, perform, progress, RECORDINGS, SECONDS)
     result = poc(recordings, out, options, progress)
     own = f"talim poc my-recordings --base {registry.MODELS[REFERENCE_BASE].hub_id} --out my-poc"
+    next_step = in_languages("demo_next")
     return result | {
-        "next_step": f"Next, with a folder of your own recordings: {own}",
+        "next_step": f"{next_step['en']} {own}",
+        "next_steps": [{"name": "own_recordings", **next_step, "command": own}],
         "listen": listen_command(quoted(out)),
     }
 
 
-def compare_designs_sentence(loss_reductions: Mapping[str, Mapping[str, Any]]) -> str:
+def compare_designs_sentence(loss_reductions: Mapping[str, Mapping[str, Any]]) -> Texts:
     """The designs' loss reductions in a sentence, with the limitation of one seed."""
     values = ", ".join(
         f"{design} {each['mean']:.3f}" for design, each in loss_reductions.items() if each["mean"] is not None
     )
     if not values:
-        return "The designs were not compared: there are no validation clips."
-    return f"Loss reduction on validation with one seed each: {values}; one seed cannot show which kind is best."
+        return in_languages("demo_not_compared")
+    return in_languages("demo_compared", values=values)

@@ -48,7 +48,16 @@ from talim.poc.state import StageCache
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
-from talim.reporting import commands, commercial_use, cost_quality_use, human_ratings, messages, run_results, sentences
+from talim.reporting import (
+    catalogue,
+    commands,
+    commercial_use,
+    cost_quality_use,
+    human_ratings,
+    messages,
+    run_results,
+    sentences,
+)
 from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, words
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
@@ -139,6 +148,7 @@ def _run_stages(
         "price_per_hour": options.price_per_hour,
         "prepare_seconds": context.prepare_seconds,
         "time_note": "",
+        "time_note_ja": "",
         "spent": None,
         "next_steps": [],
         "stages": [],
@@ -153,7 +163,7 @@ def _run_stages(
     lines = cost_stage.cost_summary(plan, options)
     _decide(context, decided, "cost", summary, not plan["stopped"], lines, plan["stopped"])
     if plan["stopped"]:
-        return decided | {"time_note": _time_note(context, "This took")}
+        return decided | _time_note(context, "this")
     if "short_steps" in plan and "tuned" not in plan:
         plan = _try_rates(context, plan, by_design, thresholds)
         decided["stages"][0]["sentences"] = cost_stage.cost_summary(plan, options)
@@ -175,13 +185,13 @@ def _run_stages(
     passed = quality_stage.gate_passed(run, thresholds)
     _decide(context, decided, "quality", summary, passed, lines, stop_reason)
     if stop_reason:
-        note = _time_note(context, "This took", plan.get("curve_seconds", 0.0))
-        return decided | {"time_note": note, "spent": _spent(context, decided, runs.values())}
+        note = _time_note(context, "this", plan.get("curve_seconds", 0.0))
+        return decided | note | {"spent": _spent(context, decided, runs.values())}
     tolerance = thresholds.quality.tolerance_fraction
     decided["learning_curve"] = learning_curve(context, planned[choice.design], run, tolerance)
     task_stage.write_brief_draft(out, context.corpus, options.sample_seconds, thresholds.task.min_acceptance_fraction)
     answer, ratings = task_stage.human_decision(out)
-    decided |= {"time_note": _time_note(context, "All stages took"), "spent": _spent(context, decided, runs.values())}
+    decided |= _time_note(context, "stages") | {"spent": _spent(context, decided, runs.values())}
     lines = task_stage.adherence_lines(read_json(run.scores)) + ratings
     _decide(context, decided, "task", summary, answer, lines, {})
     return decided
@@ -264,18 +274,18 @@ def _licence_use_note(options: PocOptions, corpus: Corpus) -> str:
     return f"For commercial use: {note}. Judged: {commercial_use.sentence(rights)['en']}. This is not legal advice."
 
 
-def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) -> str:
-    """Time of the whole so far, beside the budget, its price, and that of a learning curve that a gate has left out.
-
-    Empty where neither a budget nor a price is given.
+def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) -> dict[str, str]:
+    """{"time_note", "time_note_ja"}: time of the whole so far, beside the budget, its price, and that of a learning
+    curve that a gate has left out. Empty where neither a budget nor a price is given.
     """
     hours, price = context.options.hours, context.options.price_per_hour
     if hours is None and price is None:
-        return ""
-    text = f"{state.time_note(what, context.used_seconds, price, hours)}."
+        return {"time_note": "", "time_note_ja": ""}
+    texts = [state.time_note(what, context.used_seconds, price, hours)]
     if left_out_seconds:
-        text += f" {state.time_note('The learning curve, which was left out, would take', left_out_seconds, price)}."
-    return text
+        texts.append(state.time_note("curve", left_out_seconds, price))
+    note = catalogue.sentences(texts)
+    return {"time_note": note["en"], "time_note_ja": note["ja"]}
 
 
 def _spent(context: PocContext, decided: Mapping[str, Any], runs: Iterable[Run]) -> dict[str, Any]:
@@ -331,15 +341,19 @@ def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
         page = report_section.write_report(out)
         context.stage_cache.mark_done("report", key)
     next_steps = report_section.open_steps(out, decided)
+    summary = poc_summary(run, context.options.price_per_hour, decided) if run else {}
     return {
         "page": str(page),
-        "sentences": poc_summary(run, context.options.price_per_hour, decided) if run else [],
+        "sentences": summary.get("en", []),
+        "sentences_ja": summary.get("ja", []),
         "next_step": in_lines(next_steps),
         "make_music": report_section.make_music_commands(run.folder) if run else [],
         "time_note": decided["time_note"],
+        "time_note_ja": decided["time_note_ja"],
         "spent": decided["spent"],  # None where nothing was trained
         "stages": decided["stages"],
         "stopped": _stopped(decided),
+        "stopped_ja": next((row["stopped_ja"] for row in decided["stages"] if row["stopped"]), ""),
         "next_steps": next_steps,
         "designs": {row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]},
         "learning_curve": decided["learning_curve"],
@@ -376,13 +390,13 @@ def gates_met(result: Mapping[str, Any], continuation: str | None = None) -> boo
     return any(row["passed"] is not False and row["runs"] for row in rows)
 
 
-def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any]) -> list[str]:
-    """Three sentences on the selected design: cost in time and money, quality, use (with what people decided)."""
+def poc_summary(run: Run, price_per_hour: float | None, decided: dict[str, Any]) -> dict[str, list[str]]:
+    """Three sentences by language on the selected design: cost, quality, use (with what people decided)."""
     task = next((row for row in decided["stages"] if row["name"] == "task"), None)
     judged = [line for line in task["sentences"] if not task_stage.is_automatic(line)] if task else []
     result = run_results.read_result(run.folder)
     advised = any(row["stopped"] for row in decided["stages"])
-    return cost_quality_use.points(result, price_per_hour, judged, decided["spent"], advised=advised)["en"]
+    return cost_quality_use.points(result, price_per_hour, judged, decided["spent"], advised=advised)
 
 
 def suggested_next_steps(

@@ -17,10 +17,10 @@ from talim.html.render import render
 from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
 from talim.poc.state import read_stages, unfinished_note
-from talim.poc.translated_section import translated_section
+from talim.poc.translated_section import LANGUAGE, translated_section
 from talim.recordings_needed import too_few_for_interval
 from talim.reporting import human_ratings, run_report
-from talim.reporting.catalogue import recording_values, shown_ends
+from talim.reporting.catalogue import Texts, recording_values, shown_ends
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import find_runs, read_result
 from talim.reporting.sentences import NOT_MEASURED
@@ -100,10 +100,12 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     complete = stopped or any(row["name"] == LAST_STAGE for row in stages)
     commands = _review_commands(folder, decided)
     next_steps = [step for step in open_steps(folder, decided) if step["name"] != NEXT_BASE]
+    time = _time_note(decided) if complete else unfinished_note(folder, decided)
     translated = translated_section(folder, decided, [*stages, *continuations], not complete)
+    translated["begin"] += filter(None, [time[LANGUAGE]])
     return {
         "unfinished": "" if complete else UNFINISHED,
-        "time_note": decided["time_note"] if complete else unfinished_note(folder, decided),
+        "time_note": time["en"],
         "stages": [row | {"answer": ANSWERS[row["passed"]]} for row in [*stages, *continuations]],
         "stopped": stopped,
         "next_steps": next_steps,
@@ -117,6 +119,11 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         "curve_plots": curve_plots((curve or {}).get("points") or []),
         "translated": translated | {"commands": commands, "next_steps": next_steps},
     }
+
+
+def _time_note(decided: Mapping[str, Any]) -> Texts:
+    """What the whole took, by language."""
+    return {"en": decided["time_note"], LANGUAGE: decided[f"time_note_{LANGUAGE}"]}
 
 
 def open_steps(folder: Path, decided: Mapping[str, Any]) -> list[dict[str, str]]:

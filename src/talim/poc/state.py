@@ -14,11 +14,11 @@ from typing import Any
 from talim.atomic_io import friendly_os_errors, read_json, write_json
 from talim.errors import TalimError, UsageError
 from talim.experiments.tuning import RECORD
-from talim.html.formatting import format_duration, format_percent
+from talim.html.formatting import format_percent
 from talim.path_suggestions import did_you_mean
 from talim.progress import Progress
 from talim.reporting import run_results
-from talim.reporting.catalogue import machine_price
+from talim.reporting.catalogue import Texts, duration, in_languages, machine_price, sentences
 from talim.run import POC_DECISIONS, POC_STAGE_CACHE
 from talim.time_log import TimeLog
 
@@ -36,8 +36,17 @@ LISTS = {  # of DIR/stages.json, with what is read of each row
     "continuations": {"name": str, "gate": dict, "passed": bool | None},
 }
 OTHERS = (  # of DIR/stages.json
-    *("plan", "licence_use_note", "limitations", "price_per_hour", "prepare_seconds", "time_note", "spent"),
-    *("larger_base", "learning_curve", "tuning", "next_steps"),
+    *(
+        "plan",
+        "licence_use_note",
+        "limitations",
+        "price_per_hour",
+        "prepare_seconds",
+        "time_note",
+        "time_note_ja",
+        "spent",
+    ),
+    *("spent", "larger_base", "learning_curve", "tuning", "next_steps"),
 )
 
 
@@ -94,27 +103,29 @@ class StageCache:
         write_json(self.path, self._keys)
 
 
-def time_note(what: str, seconds: float, price_per_hour: float | None, hours: float | None = None) -> str:
-    """A time beside the time budget, and its price; without a full stop."""
-    text = f"{what} {format_duration(seconds)}"
+def time_note(what: str, seconds: float, price_per_hour: float | None, hours: float | None = None) -> Texts:
+    """A time beside the time budget, and its price; `what` is a sentence `time_WHAT` of the catalogue."""
+    of_budget: Texts | str = ""
     if hours is not None:
-        over = f", {format_percent(seconds / (hours * 3600) - 1)} more than given" if seconds > hours * 3600 else ""
-        text += f" of the time budget of {format_duration(hours * 3600)}{over}"
-    return text + machine_price(seconds, price_per_hour)["en"]
+        percent = format_percent(seconds / (hours * 3600) - 1)
+        over = in_languages("time_over", percent=percent) if seconds > hours * 3600 else ""
+        of_budget = in_languages("time_of_budget", budget=duration(hours * 3600), over=over)
+    price = machine_price(seconds, price_per_hour)
+    return in_languages(f"time_{what}", time=duration(seconds), of_budget=of_budget, price=price)
 
 
-def unfinished_note(out: Path, decided: Mapping[str, Any]) -> str:
+def unfinished_note(out: Path, decided: Mapping[str, Any]) -> Texts:
     """Time and price so far, and of the rest as it was estimated before the trainings, while there is work left."""
     plan = read_json(out / PLAN) if (out / PLAN).is_file() else {}
     price, log = decided["price_per_hour"], TimeLog(out / TIME_LOG, f"all {decided['plan']}")
     used = decided["prepare_seconds"] + log.seconds
-    spent = time_note("So far this took", used, price, plan.get("hours"))
+    spent = time_note("so_far", used, price, plan.get("hours"))
     if "used_seconds" not in plan or "estimated_seconds" not in plan:
-        return f"{spent}. How long the rest takes was not estimated."
+        return sentences([spent, in_languages("time_rest_unknown")])
     left = plan["used_seconds"] + plan["estimated_seconds"] - used
     if left <= 0:
-        return f"{spent}. That is longer than was estimated for the whole, so how long the rest takes is not known."
-    return f"{spent}. {time_note('The rest was estimated at', left, price)}."
+        return sentences([spent, in_languages("time_rest_longer")])
+    return sentences([spent, time_note("rest", left, price)])
 
 
 def bind_folder(out: Path, key: str, progress: Progress) -> None:

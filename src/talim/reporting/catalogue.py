@@ -152,6 +152,12 @@ def either(texts: Sequence[Texts]) -> Texts:
     return in_languages("either", others=listed(texts[:-1]), last=texts[-1]) if len(texts) > 1 else texts[0]
 
 
+def sentences(texts: Iterable[Texts]) -> Texts:
+    """Sentences one after the other, in every language."""
+    known = list(texts)
+    return {language: join([text[language] for text in known], language) for language in LANGUAGES}
+
+
 def join(sentences: Iterable[str], language: str) -> str:
     """Sentences one after the other, as the language writes them; empty ones are left out."""
     return ("" if language == "ja" else " ").join(filter(None, sentences))

@@ -11,10 +11,12 @@ from talim.corpus.corpus_folder import missing_captions_lines
 from talim.corpus.labels import UNKNOWN_NAMES
 from talim.corpus.metadata import MOST_UNMATCHED
 from talim.corpus.recordings import GENERATED_COLUMN
+from talim.experiments.preliminary_rules import RATE
 from talim.html import formatting
 from talim.licences import licence_remark
 from talim.recordings_needed import COMPARISON_SENTENCE, held_out_note
 from talim.reporting import (
+    catalogue,
     continuation_section,
     human_ratings,
     predictor_sentences,
@@ -210,21 +212,64 @@ def folder_scores_message(result: Mapping[str, Any], out: Path | None = None) ->
     return "\n".join([header, *(row["sentence"] for row in result["scores"]), *notes, kept])
 
 
-def poc_message(result: Mapping[str, Any]) -> str:
-    """The result of `talim poc` or `talim demo`: sentences, gates, why it stopped, the page, a blind test."""
-    gates = [f"{row['title']}: {ANSWERS[row['passed']]}" for row in result.get("stages") or []]
+def poc_message(result: Mapping[str, Any], language: str = "en") -> str:
+    """The result of `talim poc` or `talim demo`: sentences, gates, why it stopped, the page, a blind test.
+
+    What a result has in English alone is told in English.
+    """
+    tell = catalogue.translator(language)
+    gates = [tell("message_gate", title=t, answer=a) for t, a in _gates(result.get("stages"), language)]
     lines = [
-        *result["sentences"],
-        *sample_changes.samples_table(result.get("scores") or {}),
-        result.get("next_step"),
-        (result.get("tuning") or {}).get("note"),
-        (result.get("learning_curve") or {}).get("sentence"),
-        *(line for row in result.get("continuations") or [] for line in row["sentences"]),
-        f"Thresholds that were set before each stage (gates): {', '.join(gates)}." if gates else "",
-        result.get("stopped"),
-        result.get("time_note"),
-        *(f"Make music now: {command}" for command in result.get("make_music") or []),
-        f"Page: {result['page']}",
-        f"Blind listening test: {result['listen']}" if "listen" in result else "",
+        *_said(result, "sentences", language),
+        *sample_changes.samples_table(result.get("scores") or {}, language),
+        *_next_steps(result, language),
+        _rates(result.get("tuning") or {}, language),
+        _said(result.get("learning_curve") or {}, "sentence", language),
+        *_continued(result.get("continuations") or [], language),
+        tell("message_gates", gates=catalogue.COMMAS[language].join(gates)) if gates else "",
+        _said(result, "stopped", language),
+        _said(result, "time_note", language),
+        *(tell("message_music", command=command) for command in result.get("make_music") or []),
+        tell("message_page", page=result["page"]),
+        tell("message_blind", command=result["listen"]) if "listen" in result else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _said(result: Mapping[str, Any], key: str, language: str) -> Any:
+    """What a result says under a key: in the language where it has it, else in English."""
+    return result.get(key if language == "en" else f"{key}_{language}") or result.get(key)
+
+
+def _next_steps(result: Mapping[str, Any], language: str) -> list[str]:
+    """What to do next, a line each; in English alone where a result has it as one text."""
+    steps = [f"{step[language]} {step['command']}".strip() for step in result.get("next_steps") or ()]
+    return steps or [result.get("next_step", "")]
+
+
+def _gates(rows: Sequence[Mapping[str, Any]] | None, language: str) -> list[tuple[str, str]]:
+    """Titles and answers of stages."""
+    known: Mapping[str, Any] = {} if language == "en" else catalogue.words(f"poc.{language}")
+    titles, answers = known.get("titles", {}), known.get("answers", {})
+    return [
+        (titles.get(row.get("name"), row.get("title", "")), answers.get(answer, answer))
+        for row in rows or []
+        for answer in [ANSWERS[row["passed"]]]
+    ]
+
+
+def _rates(tuning: Mapping[str, Any], language: str) -> str | None:
+    """How learning rates were chosen; in other languages than English without the reasons."""
+    if language == "en" or not tuning.get("note"):
+        return tuning.get("note")
+    texts, families = catalogue.words(f"poc.{language}"), tuning.get("families") or []
+    rates = [f"{row['family']} {formatting.format_setting(row['chosen'][RATE])}" for row in families]
+    return texts["rates"].format(rates=catalogue.COMMAS[language].join(rates)) if rates else texts["rates_kept"]
+
+
+def _continued(rows: Sequence[Mapping[str, Any]], language: str) -> list[str]:
+    """What continuations came to; in other languages than English the answer alone."""
+    if language == "en":
+        return [line for row in rows for line in row["sentences"]]
+    text = catalogue.words(f"poc.{language}")["continued"]
+    return [text.format(title=title, answer=answer) for title, answer in _gates(rows, language)]

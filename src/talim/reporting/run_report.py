@@ -30,7 +30,7 @@ from talim.reporting import (
     sentences,
     tables,
 )
-from talim.reporting.catalogue import in_languages, recording_values, shown_ends, words
+from talim.reporting.catalogue import LANGUAGES, in_languages, recording_values, shown_ends, translator, words
 from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
@@ -109,8 +109,7 @@ def context(
         "details": details(result, with_copies=not extra_sections),  # those of a proof of concept have them
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "predictor_note": predictor_sentences.unigram_sentence(result.losses).get("en", ""),
-        "sample_rows": sample_changes.samples_rows(result.scores),
-        "distances_note": sample_changes.distances_note(result.scores),
+        "samples": _samples(result),
         "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
         "reduction_plots": loss_reduction_plots(result),
@@ -142,6 +141,21 @@ def details(result: RunResults, with_copies: bool = True) -> list[str]:
     copies = [str((result.scores.get("copies") or {}).get("sentence") or "")] if with_copies else []
     standing = _standing(result, "en")
     return [text for text in [of[0](result), standing, *(sentence(result) for sentence in of[1:]), *copies] if text]
+
+
+def _samples(result: RunResults) -> dict[str, Any]:
+    """The table of scores of the generated audio by language; empty where nothing was measured."""
+    if not sample_changes.samples_rows(result.scores):
+        return {}
+    return {
+        language: {
+            "label": translator(language)("samples_label"),
+            "caption": translator(language)("samples_caption"),
+            "rows": sample_changes.samples_rows(result.scores, language),
+            "note": sample_changes.distances_note(result.scores, language),
+        }
+        for language in LANGUAGES
+    }
 
 
 def _standing(result: RunResults, language: str) -> str:

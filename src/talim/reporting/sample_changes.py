@@ -7,35 +7,24 @@ correction for all scores. Fewer than HELD_OUT_TO_COMPARE recordings show nothin
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from talim.evaluation.intervals import Effect
-from talim.evaluation.score_table import FEWEST_CLIPS, format_distance
+from talim.evaluation.score_table import FEWEST_CLIPS, NO_DISTANCE, TOO_FEW_CLIPS, format_distance
 from talim.experiments.effects import holm_adjusted
 from talim.html.formatting import NOT_KNOWN, format_number, format_percent
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
-from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, words
+from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, translator, words
 
-BETTER, WORSE, SAME, UNCLEAR, TOO_FEW = "better", "worse", "same", "unclear", "too few"
+BETTER, WORSE, SAME, UNCLEAR, TOO_FEW = "better", "worse", "same", "unclear", "too_few"
 ALPHA = 0.05
 SHARE = format_percent
-VERDICTS = {
-    BETTER: "better",
-    WORSE: "worse",
-    SAME: "the same",
-    UNCLEAR: "no difference is shown",
-    TOO_FEW: "cannot be told",
-}
-COLUMNS = ("In the generated audio", "with the adapter", "untrained base", "real music", "compared with the base")
-
-
-DISTANCES = (
-    "A distance of 0 is that of two sets of clips of the same music. That of real music is between one half of the "
-    "held-out recordings and the other: nothing can be expected to come nearer, and what seems to is chance. Too few "
-    f"clips to tell: fewer than {FEWEST_CLIPS} in a set, or an interval that holds both 0 and the value of real music."
-)
+VERDICTS = {each: words("en")[f"samples_verdict_{each}"] for each in (BETTER, WORSE, SAME, UNCLEAR, TOO_FEW)}
+COLUMNS = ("samples_score", "samples_after", "samples_before", "samples_real", "samples_verdict")  # of the catalogue
+_CELLS = {NOT_KNOWN: "not_known", NO_DISTANCE: "samples_no_distance", TOO_FEW_CLIPS: "samples_too_few_clips"}
 
 
 def _distance(value: float) -> str:
@@ -227,25 +216,47 @@ def can_be_held_out(recordings: int, wanted: int) -> bool:
     return recordings > wanted and 2 * wanted <= recordings + 1
 
 
-def samples_table(scores: Mapping[str, Any]) -> list[str]:
+def samples_table(scores: Mapping[str, Any], language: str = "en") -> list[str]:
     """The values behind `samples_sentence` as lines of a table in plain text; none where nothing was measured."""
-    rows = samples_rows(scores)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return [*lines, *filter(None, [distances_note(scores)])]
+    rows = samples_rows(scores, language)
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return [*lines, *filter(None, [distances_note(scores, language)])]
 
 
-def samples_rows(scores: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _columns(text: str) -> int:
+    """How many columns of a terminal a text takes: letters of East Asia are twice as wide."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def samples_rows(scores: Mapping[str, Any], language: str = "en") -> list[tuple[str, ...]]:
     """The values behind `samples_sentence`, below their headings: with the adapter, base, real music, and a verdict."""
-    changes = sample_changes(scores)
-    rows = ((each.name, *(value or NOT_KNOWN for value in each.values), VERDICTS[each.verdict]) for each in changes)
-    return [COLUMNS, *rows] if changes else []
+    tell, changes = translator(language), sample_changes(scores)
+
+    def shown(cell: str) -> str:
+        for english, key in _CELLS.items():
+            cell = cell.replace(english, tell(key))
+        return cell
+
+    rows = (
+        (
+            _listed([each.name])[language],
+            *(shown(value or NOT_KNOWN) for value in each.values),
+            tell(f"samples_verdict_{each.verdict}"),
+        )
+        for each in changes
+    )
+    return [tuple(map(tell, COLUMNS)), *rows] if changes else []
 
 
-def distances_note(scores: Mapping[str, Any]) -> str:
+def distances_note(scores: Mapping[str, Any], language: str = "en") -> str:
     """What a distance is to be read against, where there is one; else empty."""
     names = {words("en")[f"score_{key}"] for key in _SHOWN if "distance" in key}
-    return DISTANCES if any(each.name in names for each in sample_changes(scores)) else ""
+    has_distances = any(each.name in names for each in sample_changes(scores))
+    return translator(language)("samples_distances", fewest=FEWEST_CLIPS) if has_distances else ""
 
 
 def got_worse(scores: Mapping[str, Any]) -> Sequence[SampleChange]:

@@ -26,7 +26,7 @@ from talim.reporting.catalogue import LANGUAGES, counted, duration, in_languages
 from talim.reporting.sentences import NOT_MEASURED
 
 LOGARITHMS = ("log_seconds", "log_memory")
-WORDS = words("study")
+WORDS, JAPANESE = words("study"), words("study.ja")
 COSTS = {
     "parameters": ("trained parameters", format_count),
     "flops": ("FLOPs of training", format_scientific),
@@ -54,16 +54,21 @@ def recommendation_text(found: Mapping[str, Any]) -> str:
     elif outcome == WITHHELD:
         values["controls"] = listed(found["not_passed"])
     elif outcome == BY_CORPUS:
-        interaction = found["interaction"]
-        values["df"] = ", ".join(format_number(df, 0) for df in interaction["df"])
-        values |= {"f": format_number(interaction["f"], 1), "p": format_number(interaction["p_value"])}
-        values["choices"] = "; ".join(f"{corpus}: {choice}" for corpus, choice in found["choices"].items())
+        choices = "; ".join(f"{corpus}: {choice}" for corpus, choice in found["choices"].items())
+        values |= {**_interaction(found), "choices": choices}
     elif outcome == DEMONSTRATED:
         objective = found["objectives"][0]
         values |= {"margin": format_number(objective["margin"]), "measure": measure_name(objective["measure"])}
     text = texts[outcome].format(**values)
     more = outcome == DEMONSTRATED and found["within_margin"] != design
     return text + texts["cheaper_not_shown"].format(**values) if more else text
+
+
+def _interaction(found: Mapping[str, Any]) -> dict[str, str]:
+    """The test of whether the best design depends on the corpus."""
+    interaction = found["interaction"]
+    df = ", ".join(format_number(each, 0) for each in interaction["df"])
+    return {"df": df, "f": format_number(interaction["f"], 1), "p": format_number(interaction["p_value"])}
 
 
 def controls_text(controls: Sequence[Mapping[str, Any]]) -> str:
@@ -92,21 +97,36 @@ def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, A
     """A headline, three sentences with a key figure and its interval each, and one on use, in English and Japanese."""
     found = base["recommendations"][0]
     if found["outcome"] == NOTHING:
-        return {"headline": found["text"], "en": [found["text"]], "ja": [], "figures": []}
+        japanese = JAPANESE["recommendations"][NOTHING]
+        return {"headline": found["text"], "en": [found["text"]], "ja": [japanese], "figures": []}
+    caveat = [miniature_caveat([base["base"]])["ja"]] if is_miniature(base["base"]) else []
     if not found["design"]:
         mean, unit = found["best_mean"], f" {base['unit']}" if base["unit"] else ""
         values = {"amount": format_number(mean["mean"]) + unit, "ends": format_ci(mean["low"], mean["high"])}
         best = [WORDS["recommendations"]["best_so_far"].format(design=found["best"], **values)]
         sentences = [found["text"], *(best if found["outcome"] == WITHHELD else []), words("en")["use"]]
-        return {"headline": WORDS["headlines"][found["outcome"]], "en": sentences, "ja": [], "figures": []}
+        japanese = [*_japanese_without_a_design(base, found), "".join([words("ja")["use"], *caveat])]
+        return {"headline": WORDS["headlines"][found["outcome"]], "en": sentences, "ja": japanese, "figures": []}
     parts = [_quality(base, found), _choice(base, found, criteria), _cost(base, found)]
-    caveat = [miniature_caveat([base["base"]])["ja"]] if is_miniature(base["base"]) else []
     return {
         "headline": WORDS["headlines"][found["outcome"]].format(design=found["design"]),
         "en": [*(texts["en"] for texts, _ in parts), words("en")["use"]],
         "ja": [*(texts["ja"] for texts, _ in parts), "".join([words("ja")["use"], *caveat])],
         "figures": [figure for _, figure in parts],
     }
+
+
+def _japanese_without_a_design(base: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Why no design is recommended, in Japanese."""
+    texts = JAPANESE["recommendations"]
+    if found["outcome"] == BY_CORPUS:
+        choices = "、".join(f"{corpus}：{choice}" for corpus, choice in found["choices"].items())
+        return [texts[BY_CORPUS].format(**_interaction(found), choices=choices)]
+    controls = "、".join(JAPANESE["controls"].get(name, name) for name in found["not_passed"])
+    mean = found["best_mean"]
+    amount = in_languages("amount", value=format_number(mean["mean"]), unit=base["unit"])["ja"]
+    best = texts["best_so_far"].format(design=found["best"], amount=amount, interval=_interval(mean)["ja"])
+    return [texts[WITHHELD].format(controls=controls), best]
 
 
 def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> SummaryPart:

@@ -372,7 +372,7 @@ function brief(state) {
 
 function share(state) {
   if (!state.run) return [goTo("needs_run", "train")];
-  const form = jobForm("share", text("share_button"), [field("to", text("export_to"), { value: "folder" }, ["folder", "transformers"].map((name) => [name, text(`export_${name}`)]))]);
+  const form = jobForm("share", text("share_button"), [field("to", text("export_to"), { value: "folder" }, ["folder", "transformers", "onnx", "space"].map((name) => [name, text(`export_${name}`)]))]);
   const shared = state.shared.flatMap((folder) => [make("h3", {}, folder.name),
     list(folder.files.map((file) => make("a", { href: `${file.address}?save=true`, download: file.name.split("/").at(-1) }, file.name)))]);
   return [form, ...(shared.length ? [h2("shared"), ...shared] : []), h2("card"), state.card ? make("pre", { lang: "en", tabindex: 0 }, state.card) : p("no_card"),
