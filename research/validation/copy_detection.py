@@ -80,12 +80,19 @@ class SearchMethod:
     find: Callable[[Any, Any, np.ndarray, Sequence[int]], CopyMatch | None]
 
 
+def audio_null(sources: audio_matching.ReferenceAudio, recordings: Sequence[str]) -> np.ndarray:
+    """Audio similarity of each source to the sources of all other recordings [n]; those without any left out."""
+    return copy_detection.null_similarities(
+        sources.prints, recordings, lambda clip, exclude: audio_matching.find_audio_match(clip, sources, exclude)
+    )
+
+
 SEARCHES = (
     SearchMethod(
         "audio",
         audio_matching.audio_fingerprint,
         audio_matching.build_reference_audio,
-        copy_detection.audio_null,
+        audio_null,
         copy_detection.find_audio_copy,
     ),
     SearchMethod(

@@ -60,12 +60,16 @@ def test_recordings_say_what_was_read_left_out_and_leaks(reader: PageReader, wor
         "split": split,
         "notes": [{"file": "a.wav", "note": "odd"}],
         "missing_captions": {"recordings": 2},
+        "skipped": [*SUMMARY["skipped"], {"file": "b.wav", "reason": "the same sound as a.wav"}],
     }
     (work.corpus / "summary.json").write_text(json.dumps(summary))
     corpus = reader.read("recordings")["corpus"]
     assert corpus["split"][0] == {"side": "train", "clips": 3, "length": "30秒"}
     assert corpus["leaks"] == {"performer": "25\u202f%"}
-    assert corpus["skipped"] == [{"file": "notes.wav", "reason": "not audio: it begins with text"}]
+    assert corpus["skipped"] == [
+        {"file": "notes.wav", "reason": "not audio: it begins with text", "lang": "en"},
+        {"file": "b.wav", "reason": "a.wav と同じ音", "lang": "ja"},
+    ]
     assert corpus["without_caption"] == 2
     assert not corpus["changed"]
 

@@ -15,7 +15,8 @@ from talim import audio
 from talim.atomic_io import read_jsonl, write_jsonl
 from talim.audio import Audio
 from talim.briefs.automatic_checks import run_checks
-from talim.briefs.review_session import WORDS, ReviewSession, translate
+from talim.briefs.review_session import WORDS, ReviewSession
+from talim.html.phrases import translate
 from talim.listening.session import read_translations
 
 
@@ -84,9 +85,3 @@ def test_wanted_music_is_said_in_the_reviewers_language(tmp_path: Path) -> None:
     own = opened_brief(tmp_path / "b", brief_of(prompt="slow flute")).wanted()
     assert own["prompt"] == {"en": "slow flute", "ja": "「slow flute」（モデルに与えた文のまま）"}
     assert own["mood"] == {"en": "", "ja": ""}
-
-
-def test_translate_keeps_what_has_no_phrase_and_unknown_braces() -> None:
-    assert translate("7 apples", {"{n} pears": "{n} 梨"}) == "7 apples"
-    assert translate("7 pears", {"{n} pears": "{n} {kind} 梨"}) == "7 {kind} 梨"
-    assert translate("not: 7 pears", {"not: {rest}": "否：{rest}", "{n} pears": "{n} 梨"}) == "否：7 梨"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,11 +14,14 @@ from fixtures.importer_sources import own_folder
 from fixtures.japanese_block import foreign_words, untranslated
 from fixtures.prepared_corpus import make
 
-from talim.corpus import report
+from talim import licences
+from talim.audio import decode
+from talim.corpus import recordings, report, segment
+from talim.corpus.importers import folder, huggingface, mirdata, otmm, protocol
 from talim.corpus.manifest import Corpus
 from talim.corpus.recordings import GENERATED_COLUMN
 from talim.corpus.split import SPLIT_STRATEGIES
-from talim.corpus.translated_report import translated_report
+from talim.corpus.translated_report import translated_reason, translated_report
 from talim.html.render import TEMPLATES, render
 
 NAMES = ["licence", "consent", "performer", "metadata.csv", "split", "text"]
@@ -24,7 +30,7 @@ SKIPPED = (
     {"file": "a.wav", "reason": "the same sound as b.wav", "copy_of": "b.wav"},
     {"file": "c.wav", "reason": "AI-generated, by them", GENERATED_COLUMN: "them"},
     {"file": "d.wav", "reason": "its licence (CC BY-NC 4.0) forbids commercial use"},
-    {"file": "e.wav", "reason": "not audio"},
+    {"file": "e.wav", "reason": "not audio: the file has no sound track"},
 )
 
 
@@ -67,6 +73,9 @@ def test_translated_report_of_a_full_corpus_leaves_no_english(corpus: Corpus, mo
         *NAMES,
         corpus.summary["missing_captions"]["file"],
         "CC BY-NC 4.0",
+        "them",
+        "b.wav",
+        *(row["file"] for row in SKIPPED),
         *(pair[side] for pair in pairs for side in ("first", "second")),
     ]
     assert untranslated(page, names) == []
@@ -74,6 +83,7 @@ def test_translated_report_of_a_full_corpus_leaves_no_english(corpus: Corpus, mo
         "読み込めなかったファイルや除いたファイルは4個です。",
         "ほかのファイルと同じ音のもの：1個。",
         "そのほかの理由によるもの：1個。",
+        "d.wav：ライセンス（CC BY-NC 4.0）が商用利用を禁じている",
         "無音の部分75秒も除きました。",
         "ライセンス「CC BY-NC 4.0」：1本。",
         "演奏者の同意の記録がないもの：2本。",
@@ -114,7 +124,71 @@ def test_translated_report_says_what_every_split_means(corpus: Corpus, strategy:
         lines = told(corpus, split=split)
         assert len(lines["学習用とテスト用の分け方"]) == 6 - (validation == "recordings")
         text = " ".join(line for each in lines.values() for line in each)
-        assert foreign_words(text, [*NAMES, corpus.summary["missing_captions"]["file"]]) == []
+        names = [corpus.summary["missing_captions"]["file"], *(row["file"] for row in corpus.summary["skipped"])]
+        assert foreign_words(text, [*NAMES, *names]) == []
+
+
+def sentences_of(path: Path) -> list[str]:
+    """The reasons for leaving a file out that a module writes, with a number for each part that is filled in.
+
+    They are arguments of AudioError and `incomplete`, values of "reason", and what functions return that say why.
+    """
+    found: list[ast.expr] = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "AudioError",
+            "notes.incomplete",
+            "self.incomplete",
+        ):
+            found += node.args
+        elif isinstance(node, ast.Dict):
+            keys = [getattr(key, "value", None) for key in node.keys]
+            found += [value for key, value in zip(keys, node.values, strict=True) if key == "reason"]
+        elif isinstance(node, ast.FunctionDef) and re.search(
+            "_truncation$|_why_unread|use_objection|_problem$", node.name
+        ):
+            found += [each.value for each in ast.walk(node) if isinstance(each, ast.Return) and each.value]
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("reason", "_STAND_INS"):
+            found.append(node.value)
+    texts = []
+    for node in [inner for each in found for inner in _outermost_texts(each)]:
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        text = "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts)
+        texts.append(re.sub(r"^7: (?!nothing)", "", text))  # the file's name
+    return [text for text in texts if re.search("[a-z]{3},? [a-z]", text)]
+
+
+def _outermost_texts(node: ast.AST) -> list[ast.Constant | ast.JoinedStr]:
+    if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        return [node]
+    return [found for inner in ast.iter_child_nodes(node) for found in _outermost_texts(inner)]
+
+
+@pytest.mark.parametrize(
+    ("module", "least"),
+    [
+        (decode, 12), (segment, 5), (recordings, 1), (folder, 10), (licences, 2), (mirdata, 3), (otmm, 2),
+        (protocol, 1), (huggingface, 1),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)  # fmt: skip
+def test_every_reason_for_leaving_a_file_out_is_translated(module: ModuleType, least: int) -> None:
+    reasons = sentences_of(Path(str(module.__file__)))
+    assert len(reasons) >= least
+    kept = ["DRM", "WAV", "FLAC", "Ogg", "ID3", "iCloud", "Windows", "MusicBrainz", "ID", "dBFS", "Hz", "talim prepare"]
+    assert {text for text in reasons if foreign_words(translated_reason(text), kept)} == set()
+
+
+def test_translated_reason_translates_the_parts_and_keeps_what_nobody_foresaw() -> None:
+    broken = (
+        "almost silent: no stretch of 1 s is above the silence threshold; incomplete: after 2.0 seconds its last frame"
+    )
+    assert translated_reason(f"{broken} breaks off, so the end is missing") == (
+        "ほとんど無音（無音とみなす大きさを 1 秒続けて超えるところがない）。"
+        "不完全なファイル：2.0 秒の後、最後のフレームが途中で切れていて、終わりがない"
+    )
+    assert translated_reason("cannot be read: Permission denied") == "読めない：読み取りの許可がない"
+    assert translated_reason("a new kind of fault") == "a new kind of fault"
 
 
 def test_template_of_a_corpus_has_no_word_of_its_own_in_the_translation() -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
+import talim
 from talim.errors import UsageError
 from talim.exporting.options import ExportOptions, Target
-from talim.exporting.targets import export_run
-from talim.progress import Progress
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,7 @@ from talim.progress import Progress
 )
 def test_export_options_that_do_not_fit_are_refused(to: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        export_run(Path("no-such-run"), to, ExportOptions(**options), Progress())  # before anything is read
+        talim.export("no-such-run", to, **options)  # before anything is read
 
 
 def test_every_target_takes_what_it_needs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from fixtures.japanese_block import foreign_words
 from fixtures.listening_client import ABOUT, Person, client_of, organiser
 
 from talim.listening.database import StorageError
@@ -239,6 +241,24 @@ def test_delete_session_removes_answers_and_invalidates_token(person: Person, te
     assert gone.json() == {"deleted": True}
     assert test.store.rows() == []
     assert person.get("/api/session").status_code == 401
+
+
+def test_organiser_reads_notes_and_texts_in_japanese(make_test: Make) -> None:
+    test = open_test(make_test(seconds=0.7))
+    client = client_of(test)
+    notes = {
+        language: client.get(f"/api/organiser/status?language={language}", headers=organiser(test)).json()["notes"]
+        for language in ("en", "ja")
+    }
+    assert len(notes["en"]) == len(notes["ja"]) >= 1
+    names = [*test.protocol.names, "talim evaluate RUN", "LUFS"]
+    assert [word for note in notes["en"] for word in foreign_words(note, names)]
+    assert [word for note in notes["ja"] for word in foreign_words(note, names)] == []
+    words = client.get("/api/words/ja").json()["organiser"]
+    told = " ".join(
+        re.sub(r"\{\w+\}", " ", text) for text in (*words["columns"].values(), *words.values()) if isinstance(text, str)
+    )
+    assert foreign_words(told, ["talim ratings", "JSONL", "publish: true", "UTC"]) == []
 
 
 def test_organiser_can_see_status_add_export_and_delete(

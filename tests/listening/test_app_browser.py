@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fixtures.browser import CHROMIUM, PHONE, launched, number, open_page, overflows, shoot, tab_to, violations
+from fixtures.japanese_block import foreign_words
 from fixtures.listening_client import served
 from fixtures.simulated_votes import simulated
 
@@ -19,6 +20,7 @@ from talim.listening.ratings_report import rate_folder
 from talim.listening.session import ListeningTestSession, open_test
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+NAMES = ("small", "here", "publish: true", "JSONL", "talim ratings", "LUFS", "talim evaluate RUN")
 SHORT = {"per_listener": 3, "repeats": 1, "attention": 1, "minimum_seconds": 0.3}
 Make = Callable[..., Path]
 
@@ -219,6 +221,12 @@ def test_organiser_page_shows_progress_and_creates_links(make_test: Make, browse
         assert violations(page) == []
         shoot(page, "organiser")
         link = page.inner_text("#made li")
+        page.select_option("#language", "ja")
+        page.wait_for_function("() => document.querySelector('#invite').textContent === '参加者の招待'")
+        names = [opened.test_hash, *(each.inner_text() for each in page.query_selector_all("#made li, td:first-child"))]
+        assert foreign_words(page.inner_text("main"), [*NAMES, *names]) == []
+        assert violations(page) == []
+        page.select_option("#language", "en")
         assert number(open_page(browser, link)) == "What this is"
         with page.expect_download() as saved:
             page.click('[data-form="csv"]')

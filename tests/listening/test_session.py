@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.listening_test_folder import protocol_of
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError, UsageError
-from talim.listening.session import STATIC, WORDS, missing_keys, open_test, read_translations
+from talim.listening.session import STATIC, WORDS, consent_text, missing_keys, open_test, read_translations
 
 Make = Callable[..., Path]
 SHIPPED = sorted((STATIC / WORDS).glob("*.json"))
@@ -28,6 +29,7 @@ def leaves(value: object, index: str = "") -> dict[str, str]:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_builtin_translation_has_all_keys_and_placeholders(path: Path) -> None:
     english, message = leaves(read_json(STATIC / WORDS / "en.json")), leaves(read_json(path))
+    message = {index: text for index, text in message.items() if not index.startswith(".organiser.notes.")}
     assert english.keys() == message.keys()
     for index, text in english.items():
         assert message[index].strip()
@@ -36,6 +38,24 @@ def test_builtin_translation_has_all_keys_and_placeholders(path: Path) -> None:
 
 def test_builtin_translations_are_english_and_japanese() -> None:
     assert {path.stem for path in SHIPPED} >= {"en", "ja"}
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_consent_says_who_keeps_the_answers_and_whether_they_are_published(language: str) -> None:
+    texts = read_json(STATIC / WORDS / f"{language}.json")
+    for publish, key in ((False, "consent_unpublished"), (True, "consent_published")):
+        paragraphs = consent_text(texts, protocol_of(contact="Anna, a@b.example", publish=publish))
+        assert paragraphs[1].endswith(texts[key])
+        assert texts["consent_contact"].format(contact="Anna, a@b.example") in paragraphs[1]
+        assert "{" not in "".join([*paragraphs, *consent_text(texts, protocol_of(publish=publish))])
+    assert consent_text(texts, protocol_of())[1].endswith(texts["consent_unpublished"])
+
+
+def test_consent_hash_is_that_of_the_text_as_it_was_read(make_test: Make) -> None:
+    test = open_test(make_test(publish=True))
+    published = read_json(STATIC / WORDS / "en.json")["consent_published"]
+    assert published in test.translations["en"]["consent_text"][1]
+    assert test.consent_hash("en") != test.consent_hash("ja")
 
 
 def test_read_translations_additional_language_from_folder(tmp_path: Path) -> None:

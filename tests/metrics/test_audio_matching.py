@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
 
+from research.validation.copy_detection import audio_null
 from talim.metrics import audio_matching, copy_detection
 from talim.metrics.audio_matching import RATE_HZ
 from talim.synthesis.performer import perform
@@ -35,7 +36,7 @@ def sources() -> audio_matching.ReferenceAudio:
 
 @pytest.fixture(scope="module")
 def strangers(sources: audio_matching.ReferenceAudio) -> np.ndarray:
-    return copy_detection.audio_null(sources, [str(n) for n in range(CLIPS)])
+    return audio_null(sources, [str(n) for n in range(CLIPS)])
 
 
 @pytest.mark.parametrize(

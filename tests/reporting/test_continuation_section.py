@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from fixtures.japanese_block import foreign_words
 
 from talim.atomic_io import write_jsonl
+from talim.evaluation import continuation
 from talim.html.render import render
-from talim.reporting.continuation_section import NAMES, continuation_section, continuation_sentence
+from talim.reporting.catalogue import words
+from talim.reporting.continuation_section import NAMES, continuation_section, continuation_sentence, japanese_sentences
 from talim.reporting.run_results import RunResults
 
 
@@ -51,6 +54,10 @@ def rendered(section: dict[str, Any]) -> str:
     return render("continuation.html", continuation=section)
 
 
+def english(scores: dict[str, Any]) -> str:
+    return continuation_sentence(scores)["en"]
+
+
 def test_section_shows_values_with_their_control_and_players(result: RunResults) -> None:
     section = continuation_section(result, None)
     mode, cents = section["rows"]
@@ -71,18 +78,18 @@ def test_section_shows_values_with_their_control_and_players(result: RunResults)
 
 def test_sentence_tells_better_and_worse_only_from_enough_recordings() -> None:
     rows = [row("continuation_mode_probability"), row("continuation_scale_distance", value=0.6, gain=-0.2)]
-    shown = continuation_sentence(results(rows))
+    shown = english(results(rows))
     assert "Going on from 7 held-out clips" in shown or "Going on from 7 held-out phrases" in shown
     assert "worse: difference of the pitches" in shown
     assert "etter: probability of the recording's mode" in shown
     few = [each | {"gain_recordings": 3} for each in rows]
-    assert "cannot be told" in continuation_sentence(results(few))
+    assert "cannot be told" in english(results(few))
     three = results(few, recordings=3)
-    assert "(talim evaluate --num-continuations 6). The values are below" in continuation_sentence(three)
-    told = continuation_sentence({**three, "split": {"held_out": {"recordings": 3}}, "corpus": {"recordings": 20}})
+    assert "(talim evaluate --num-continuations 6). The values are below" in english(three)
+    told = english({**three, "split": {"held_out": {"recordings": 3}}, "corpus": {"recordings": 20}})
     assert "the corpus has 3: name 6 or more of the 20 recordings with --held-out, or add recordings. The" in told
     unsure = [each | {"gain_error": 5.0} for each in rows]
-    assert "no score shows a difference" in continuation_sentence(results(unsure))
+    assert "no score shows a difference" in english(results(unsure))
 
 
 def test_score_by_which_recordings_are_no_better_than_others_decides_nothing(tmp_path: Path) -> None:
@@ -92,18 +99,46 @@ def test_score_by_which_recordings_are_no_better_than_others_decides_nothing(tmp
         "nearer to ": "not testable here",
         "difference": "worse",
     }
-    assert "nearer" not in continuation_sentence(results(rows))
-    assert "not testable here" in continuation_sentence(results(rows[:1]))
-    assert "cannot be told" in continuation_sentence(results([rows[0] | {"gain_recordings": 3}], recordings=3))
+    assert "nearer" not in english(results(rows))
+    assert "not testable here" in english(results(rows[:1]))
+    assert "cannot be told" in english(results([rows[0] | {"gain_recordings": 3}], recordings=3))
 
 
 def test_section_of_a_run_without_continuations_says_why_or_is_left_out(tmp_path: Path) -> None:
     assert continuation_section(RunResults(tmp_path), None) == {}
-    assert continuation_sentence({}) == ""
+    assert continuation_sentence({}) == {}
     scores = {"continuations": {"reason": "some-mustango varies a phrase and does not go on from it"}}
     section = continuation_section(RunResults(tmp_path, scores=scores), None)
     assert "some-mustango varies a phrase" in rendered(section)
-    assert continuation_sentence(scores) == ""
+    assert continuation_sentence(scores) == {}
+
+
+def test_japanese_sentences_leave_no_english() -> None:
+    better = [row(name) for name in NAMES]
+    cases = [
+        results(better, clips=1),
+        results([better[0], row("continuation_intonation_cents", value=12, baseline=5, gain=-0.3)]),
+        results([each | {"gain_recordings": 3} for each in better], recordings=3),
+        results([each | {"gain_error": 5.0} for each in better]),
+        results([each | {"testable": False} for each in better]),
+        *(
+            {"continuations": {"reason": reason}}
+            for reason in ("it was not asked for", "b varies a phrase and does not go on from it", "")
+        ),
+    ]
+    for scores in cases:
+        told = " ".join(japanese_sentences(scores))
+        assert told
+        assert foreign_words(told.replace("talim evaluate", ""), ["b"]) == [], told
+    assert "良くなったもの：主音を与えたときの、録音の旋法の確率は70" in " ".join(japanese_sentences(cases[0]))
+    assert "悪くなったもの：旋法の各音の、あるべき高さからのずれは12セント" in " ".join(japanese_sentences(cases[1]))
+    assert japanese_sentences({}) == []
+
+
+def test_reasons_are_those_that_an_evaluation_writes() -> None:
+    source = Path(str(continuation.__file__)).read_text(encoding="utf-8")
+    for key in ("not_asked", "varies", "short"):
+        assert words("en")[f"continuation_{key}"].replace("{base}", "{backbone.name}") in source
 
 
 def test_section_of_scores_that_were_not_measured(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,10 +13,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException as AnyHTTPException
 
 from talim.app.commands import REQUESTS, TrainingChoice
 from talim.app.growing_file import follow
@@ -26,6 +26,7 @@ from talim.atomic_io import finished_path, read_json
 from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.listening.app import LOOPBACK
+from talim.listening.error_responses import add_error_handlers
 from talim.listening.middleware import POLICY, KnownLinks, RateLimits, SecurityMiddleware, TokenBucket
 from talim.listening.session import STATIC as SHARED
 from talim.strict_yaml import StrictModel, build, describe_faults
@@ -95,7 +96,12 @@ def create_app(
     api = FastAPI(title="talim", docs_url=None, redoc_url=None, openapi_url=None)
     wrong = TokenBucket(limits.wrong_burst, limits.wrong_per_second)
     api.state.app = AppState(work, JobRunner(work.folder, work.own), wrong, KnownLinks())
-    _add_error_handlers(api)
+    answers = {
+        BusyError: lambda _error: (409, {"reason": "busy"}),
+        TalimError: lambda error: (422, {"reason": one_line(str(error), 1000)}),
+        RequestValidationError: _malformed,
+    }
+    add_error_handlers(api, logging.getLogger("talim.app"), answers)
     _add_static(api)
     api.include_router(_public)
     api.include_router(_private, dependencies=[Depends(_authorised)])
@@ -229,29 +235,6 @@ def _add_static(api: FastAPI) -> None:
         add(address, (STATIC / "app.html").read_bytes(), TYPES[".html"])
 
 
-def _add_error_handlers(api: FastAPI) -> None:
-    """Every error response is {"reason": text}: a key of the words, or what talim says."""
-
-    @api.exception_handler(BusyError)
-    async def busy(_request: Request, _error: BusyError) -> JSONResponse:
-        return JSONResponse({"reason": "busy"}, 409)
-
-    @api.exception_handler(TalimError)
-    async def refused(_request: Request, error: TalimError) -> JSONResponse:
-        return JSONResponse({"reason": one_line(str(error), 1000)}, 422)
-
-    @api.exception_handler(AnyHTTPException)
-    async def http_error(_request: Request, error: AnyHTTPException) -> JSONResponse:
-        reason = {404: "not_found", 405: "not_found"}.get(error.status_code, error.detail)
-        return JSONResponse({"reason": reason}, error.status_code, error.headers)
-
-    @api.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [{**row, "loc": [part for part in row["loc"] if part != "body"]} for row in error.errors()]
-        return JSONResponse({"reason": one_line(describe_faults(faults, StrictModel), 1000)}, 422)
-
-    @api.exception_handler(OSError)
-    async def machine_failed(_request: Request, error: OSError) -> JSONResponse:
-        return JSONResponse(
-            {"reason": one_line(f"unavailable: {error.strerror or error}", 300)}, 503, {"retry-after": "2"}
-        )
+def _malformed(error: RequestValidationError) -> tuple[int, dict[str, Any]]:
+    faults = [{**row, "loc": [part for part in row["loc"] if part != "body"]} for row in error.errors()]
+    return 422, {"reason": one_line(describe_faults(faults, StrictModel), 1000)}

@@ -16,6 +16,7 @@ from talim.audio.tags import read_tags
 from talim.backbones.registry import MODELS, NANO
 from talim.corpus.labels import COLUMNS as LABELS
 from talim.corpus.metadata import SUGGESTION_OR
+from talim.corpus.translated_report import translated_reason
 from talim.errors import TalimError
 from talim.html import formatting
 from talim.planning.hardware import BANDWIDTH_EFFICIENCY, MATMUL_EFFICIENCY, gpu_table
@@ -95,12 +96,16 @@ class PageReader:
             ],
             "explanation": split.get("explanation") or "",
             "leaks": {key: formatting.format_percent(value) for key, value in leakage.items() if value},
-            "skipped": [{"file": row["file"], "reason": row["reason"]} for row in summary["skipped"]],
+            "skipped": [self._skipped(row) for row in summary["skipped"]],
             "notes": [{"file": row.get("file", ""), "reason": row["note"]} for row in summary.get("notes") or ()],
             "licences": [f"{name} ({count})" for name, count in summary["rights"]["licences"].items()],
             "without_caption": (summary.get("missing_captions") or {}).get("recordings", 0),
             "page": self.work.address(page) if page.is_file() else "",
         }
+
+    def _skipped(self, row: Mapping[str, str]) -> dict[str, str]:
+        reason = translated_reason(row["reason"]) if self.language == "ja" else row["reason"]
+        return {"file": row["file"], "reason": reason, "lang": "en" if reason == row["reason"] else self.language}
 
     # Plan
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,6 +16,7 @@ from talim.briefs import candidates
 from talim.briefs import phrase as phrase_file
 from talim.briefs.brief import Brief
 from talim.briefs.review_store import DATABASE, Review, ReviewStore
+from talim.html.phrases import translate
 from talim.listening.database import sqlite_url
 from talim.listening.participant_store import RequestRejectedError
 from talim.listening.session import ServedSession, read_secrets, read_translations
@@ -114,24 +114,6 @@ class ReviewSession(ServedSession):
         """
         needed = self.brief.minimum_seconds + self._phrase_seconds(candidate) * bool(self.brief.minimum_seconds)
         return min(needed, max(0.0, self.rows[candidate]["seconds"] - 0.25))
-
-
-def translate(text: str, phrases: Mapping[str, str]) -> str:
-    """An English text in another language, by the first of the `phrases` {English: translation} that it matches.
-
-    {names} in both stand for parts that are kept, such as numbers; a part that is a phrase itself is translated too.
-    A text without a phrase stays as it is.
-    """
-    for english, other in phrases.items():
-        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", re.escape(english))
-        if match := re.fullmatch(pattern, text):
-            parts = {key: translate(part, phrases) for key, part in match.groupdict().items()}
-            return re.sub(r"\{(\w+)\}", partial(_filled, parts), other)
-    return text
-
-
-def _filled(parts: Mapping[str, str], name: re.Match[str]) -> str:
-    return parts.get(name[1], name[0])
 
 
 def _described(brief: Brief, phrases: Mapping[str, str]) -> str:

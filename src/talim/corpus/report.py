@@ -16,7 +16,7 @@ from talim.corpus.labels import UNKNOWN_NAMES
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.metadata import UNMATCHED
 from talim.corpus.split_groups import LEAKAGE_KEYS
-from talim.corpus.translated_report import WORDS, translated_report
+from talim.corpus.translated_report import MAX_REASONS, WORDS, translated_report
 from talim.errors import TalimError
 from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
@@ -96,6 +96,7 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
         "deck": subtitle(facts),
         "cautions": caveats(facts, counts),
         "translated": translated_report(facts, counts),
+        "max_reasons": MAX_REASONS,
         "figures": [
             (format_duration(facts["seconds"]), f"of music in {format_counted(facts['clips'], 'clip')}"),
             (str(facts["recordings"]), "recording" if facts["recordings"] == 1 else "recordings"),

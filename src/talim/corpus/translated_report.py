@@ -10,10 +10,12 @@ from typing import Any
 
 from talim.corpus.recordings import GENERATED_COLUMN
 from talim.html.formatting import format_count, format_duration_in_japanese, format_percent
+from talim.html.phrases import translate
 from talim.licences import allows_commercial_use
 from talim.recordings_needed import GOOD_SECONDS, HELD_OUT_FOR_INTERVAL, HELD_OUT_TO_COMPARE, TO_COMPARE
 
 WORDS = Path(__file__).parent / "report.ja.json"
+MAX_REASONS = 200  # of files left out, as in the English list
 MAX_PAIRS = 8  # of files with the same audio; the English list has all
 
 
@@ -38,6 +40,11 @@ def translated_report(facts: Mapping[str, Any], counts: Mapping[str, int]) -> di
     rows = [{"title": titles[name], "sentences": sentences, "steps": []} for name, sentences in sections.items()]
     rows.append({"title": titles["next"], "sentences": [], "steps": _next(facts, counts)})
     return {"sections": rows, "heads_title": titles["heads"], "heads": _words()["heads"]}
+
+
+def translated_reason(reason: str) -> str:
+    """Why a file was left out; what nobody foresaw stays in English."""
+    return translate(reason, _words()["phrases"])
 
 
 def _say(key: str, **counts: int | str) -> str:
@@ -94,7 +101,12 @@ def _left_out(facts: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
     ]
     lines = [_say("skipped", count=len(kinds)) if kinds else _say("nothing_skipped")]
     lines += [_say(f"reasons.{kind}", count=kinds.count(kind)) for kind in _words()["reasons"] if kind in kinds]
-    lines += [_say("each_reason")] if kinds else []
+    shown = [
+        _say("reason", file=row["file"], reason=translated_reason(row["reason"]))
+        for row in facts["skipped"][:MAX_REASONS]
+    ]
+    lines += [_say("each_reason"), *shown] if shown else []
+    lines += [_say("more_reasons", count=len(kinds) - len(shown))] if len(kinds) > len(shown) else []
     lines += [_say("kept_out", count=counts["kept_out"])] if counts["kept_out"] else []
     silence = facts["silence_skipped_seconds"]
     return [*lines, _say("silence", time=format_duration_in_japanese(silence))] if silence >= 1 else lines

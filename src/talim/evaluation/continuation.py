@@ -6,7 +6,7 @@ Clips that were trained on are never used.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
 from talim.evaluation.base_results import BaseResults
 from talim.evaluation.continuation_scores import ROLES, Continued, score_continuations
-from talim.evaluation.kept_parts import KeptParts
-from talim.generation.generate import GenerationOptions, in_seconds, provenance_tags
+from talim.evaluation.kept_parts import KeptParts, Pieces
+from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.phrase import ALL_KEPT, Phrase
 from talim.generation.sources import AdapterChoice
 from talim.html.formatting import format_counted
@@ -82,20 +82,12 @@ def evaluate_continuations(  # noqa: PLR0913
     reading = counted(phrases, len(phrases), progress, "encoding the phrases to continue")
     start = np.stack([backbone.encode(phrase) for phrase in reading])
 
-    def generate(title: str) -> list[Audio]:
-        def make(missing: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-            each = backbone.generate_each(
-                [clips[number].caption for number in missing],
-                cut.new_seconds,
-                [seed + number for number in missing],
-                progress=in_seconds(progress, f"continuing {title}, seconds of music", cut.new_seconds * len(missing)),
-                start=start[missing],
-                **chosen,
-            )
-            yield from ((missing[index], targets) for index, targets in each)
+    seeds = [seed + number for number in range(len(clips))]
+    items = [[clip.id, cut.phrase_seconds, cut.new_seconds, own] for clip, own in zip(clips, seeds, strict=True)]
+    pieces = Pieces([clip.caption for clip in clips], seeds, items, cut.new_seconds, chosen, start)
 
-        items = [[clip.id, cut.phrase_seconds, cut.new_seconds, seed + number] for number, clip in enumerate(clips)]
-        new = (kept or KeptParts()).arrays(f"continued {title}", items, "clip", make)
+    def generate(title: str) -> list[Audio]:
+        new = pieces.generate(backbone, kept, f"continued {title}", progress, f"continuing {title}")
         whole = np.concatenate([start, np.stack(new)], axis=-1)
         return [backbone.decode(row) for row in counted(whole, len(whole), progress, f"decoding continuations {title}")]
 

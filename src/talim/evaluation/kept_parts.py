@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from talim.corpus.feature_cache import FeatureCache
+from talim.generation.generate import in_seconds
 from talim.html.formatting import format_counted
 from talim.progress import Progress
+
+if TYPE_CHECKING:
+    from talim.backbones.protocol import Backbone
 
 FOLDER = "evaluation_parts"  # in the run's folder, while an evaluation is not whole
 CONTINUES = (
@@ -60,3 +66,48 @@ class KeptParts:
         """Delete what is kept: the evaluation is whole."""
         if self._store is not None and self._store.folder.is_dir():
             shutil.rmtree(self._store.folder)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces to generate, of `seconds` and with the `options` of the base each; `items` say what decides each.
+
+    `start` [n, K, T] are the codec tokens that each goes on from.
+    """
+
+    captions: Sequence[str]
+    seeds: Sequence[int]
+    items: Sequence[Any]
+    seconds: float
+    options: Mapping[str, Any]
+    start: np.ndarray | None = None
+
+    def generate(
+        self,
+        backbone: Backbone,
+        kept: KeptParts | None,
+        part: str,
+        progress: Progress,
+        doing: str,
+        on_made: Callable[[int, float], None] | None = None,
+    ) -> list[np.ndarray]:
+        """The codec tokens [K, T] or latents [C, T, F] of each: kept ones, else as `backbone` makes them.
+
+        `on_made` gets how many were made now, and in how many seconds.
+        """
+
+        def make(missing: list[int]) -> Made:
+            begun = time.monotonic()
+            each = backbone.generate_each(
+                [self.captions[number] for number in missing],
+                self.seconds,
+                [self.seeds[number] for number in missing],
+                progress=in_seconds(progress, f"{doing}, seconds of music", self.seconds * len(missing)),
+                **({} if self.start is None else {"start": self.start[missing]}),
+                **self.options,
+            )
+            yield from ((missing[index], targets) for index, targets in each)
+            if on_made is not None:
+                on_made(len(missing), time.monotonic() - begun)
+
+        return (kept or KeptParts()).arrays(part, self.items, "clip", make)

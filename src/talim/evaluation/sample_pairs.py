@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ from talim.audio.load_librosa import load_librosa
 from talim.beats_chords import BeatsAndChords
 from talim.corpus.manifest import Clip, Corpus
 from talim.evaluation.base_results import BaseResults
-from talim.evaluation.kept_parts import KeptParts
-from talim.generation.generate import GenerationOptions, in_seconds, provenance_tags
+from talim.evaluation.kept_parts import KeptParts, Pieces
+from talim.generation.generate import GenerationOptions, provenance_tags
 from talim.generation.sources import AdapterChoice
 from talim.html.formatting import format_counted
 from talim.progress import Progress, counted, format_duration
@@ -97,29 +96,21 @@ def generate_pairs(  # noqa: PLR0913
         progress.log(f"note: {note}")
     captions = [clip.caption for clip in clips]
     generation_options = {**backbone.options, **options.explicit_options}
-
     seeds = [seed + number for number in range(len(captions))]
+    items = [[caption, own] for caption, own in zip(captions, seeds, strict=True)]
+    pieces = Pieces(captions, seeds, items, seconds, generation_options)
+
+    def tell_rest(count: int, took: float) -> None:
+        if took >= LONG_SECONDS:
+            rest = took / count * (len(captions) + more_pieces)
+            progress.log(
+                f"{format_counted(count, 'piece')} took {format_duration(took)}; the same without the adapter and "
+                f"continuations: about {format_duration(rest)} more, and then all of it is measured"
+            )
 
     def generate(title: str) -> list[GeneratedClip]:
-        def make(missing: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-            begun = time.monotonic()
-            each = backbone.generate_each(
-                [captions[number] for number in missing],
-                seconds,
-                [seeds[number] for number in missing],
-                progress=in_seconds(progress, f"generating {title}, seconds of music", seconds * len(missing)),
-                **generation_options,
-            )
-            yield from ((missing[index], targets) for index, targets in each)
-            if title == WITH_ADAPTER and (took := time.monotonic() - begun) >= LONG_SECONDS:
-                rest = took / len(missing) * (len(captions) + more_pieces)
-                progress.log(
-                    f"{format_counted(len(missing), 'piece')} took {format_duration(took)}; the same without the "
-                    f"adapter and continuations: about {format_duration(rest)} more, and then all of it is measured"
-                )
-
-        items = [[caption, own] for caption, own in zip(captions, seeds, strict=True)]
-        targets = (kept or KeptParts()).arrays(f"generated {title}", items, "clip", make)
+        made = tell_rest if title == WITH_ADAPTER else None
+        targets = pieces.generate(backbone, kept, f"generated {title}", progress, f"generating {title}", made)
         decoded = counted(targets, len(targets), progress, f"decoding what was generated {title}")
         return [GeneratedClip(row, backbone.decode(row).cut(0, seconds)) for row in decoded]
 

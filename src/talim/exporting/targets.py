@@ -14,8 +14,7 @@ from talim.progress import Progress
 
 
 def export_run(run: Path, to: str, options: ExportOptions, progress: Progress) -> dict[str, Any]:
-    """Export a finished run; UsageError for options that do not fit the target. See `talim.export`."""
-    options.check(to)
+    """Export a finished run, for options that `ExportOptions.check` finds to fit the target. See `talim.export`."""
     exported = finished_run(run)
     with exported.run.lock(to_read=True):  # an evaluation replaces what is copied
         return _export(exported, to, options, progress)

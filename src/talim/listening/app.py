@@ -6,18 +6,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from starlette.exceptions import HTTPException as AnyHTTPException
 
 from talim.listening.database import StorageError
+from talim.listening.error_responses import add_error_handlers, machine_failed
 from talim.listening.middleware import KnownLinks, RateLimits, SecurityMiddleware, TokenBucket
 from talim.listening.participant_store import RequestRejectedError
 from talim.listening.routes import listening, organising, shared
 from talim.listening.session import STATIC, ListeningTestSession, ServedSession
-from talim.terminal_text import one_line
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -33,7 +32,6 @@ _ERRORS = {
     429: "too many requests",
     503: "cannot be stored or read now",
 }
-_log = logging.getLogger("talim.listening")
 _ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {code: {"description": text} for code, text in _ERRORS.items()}
 
 
@@ -57,43 +55,22 @@ def secured_app(
     api.state.session, api.state.store = session, session.store
     api.state.wrong_links = TokenBucket(limits.wrong_burst, limits.wrong_per_second)
     api.state.known_links = KnownLinks()
-    _add_error_handlers(api)
+    answers = {
+        RequestRejectedError: lambda error: (error.status, {"reason": error.reason}),
+        RequestValidationError: _malformed,
+        StorageError: machine_failed,
+        PoolTimeoutError: machine_failed,
+    }
+    add_error_handlers(api, logging.getLogger("talim.listening"), answers)
     _add_pages(api, pages, session.translations)
     for router in (shared, *routers):
         api.include_router(router)
     return SecurityMiddleware(api, limits, hosts, api.state.known_links)
 
 
-def _add_error_handlers(api: FastAPI) -> None:
-    """Every error response is {"reason": code}; no part of the request is echoed."""
-
-    @api.exception_handler(RequestRejectedError)
-    async def rejected(_request: Request, error: RequestRejectedError) -> JSONResponse:
-        return JSONResponse({"reason": error.reason}, error.status)
-
-    @api.exception_handler(StorageError)
-    @api.exception_handler(PoolTimeoutError)
-    @api.exception_handler(OSError)
-    async def machine_failed(request: Request, error: Exception) -> JSONResponse:
-        """A full disk, a lock that another program holds, a sound that is gone: the page asks again."""
-        _log.error(f"{request.method} {_route(request)} failed: {one_line(str(error), 300)}")
-        return JSONResponse({"reason": "unavailable"}, 503, {"retry-after": "2"})
-
-    @api.exception_handler(AnyHTTPException)
-    async def http_error(_request: Request, error: AnyHTTPException) -> JSONResponse:
-        reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, error.detail)
-        return JSONResponse({"reason": reason}, error.status_code, error.headers)
-
-    @api.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
-        fields = [".".join(str(part) for part in e["loc"][:3])[:80] for e in error.errors()[:5]]
-        safe = [field.encode("ascii", "replace").decode() for field in fields]
-        return JSONResponse({"reason": "malformed", "where": safe}, 422)
-
-
-def _route(request: Request) -> str:
-    """The path of the route, without the values in it."""
-    return getattr(request.scope.get("route"), "path", "?")
+def _malformed(error: RequestValidationError) -> tuple[int, dict[str, Any]]:
+    fields = [".".join(str(part) for part in e["loc"][:3])[:80] for e in error.errors()[:5]]
+    return 422, {"reason": "malformed", "where": [field.encode("ascii", "replace").decode() for field in fields]}
 
 
 def _add_pages(api: FastAPI, pages: Mapping[str, str], translations: Mapping[str, dict[str, Any]]) -> None:

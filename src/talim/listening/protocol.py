@@ -91,6 +91,7 @@ class Protocol(StrictModel):
     name: str = Field(pattern=_NAME)
     title: dict[str, str] = Field(default_factory=lambda: {"en": "A listening test", "ja": "聴取テスト"})
     contact: str = Field(default="", max_length=200, description="contact shown to listeners")
+    publish: bool = Field(default=False, description="whether the answers may be published; listeners are told which")
     kind: Literal["pairwise", "mushra"] = "pairwise"
     conditions: tuple[Condition, ...] = Field(min_length=2, max_length=24)
     reference: str | None = Field(default=None, description="a condition: results are also given relative to it")

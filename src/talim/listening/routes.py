@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field, StrictInt
 
+from talim.html.phrases import translate
 from talim.listening import export
 from talim.listening.participant_store import Answer
 from talim.listening.session import ListeningTestSession, ServedSession
@@ -158,11 +159,13 @@ def vote(listener: ParticipantDependency, test: SessionDependency, sent: Vote) -
 
 
 @organising.get("/status")
-def status(test: SessionDependency) -> dict[str, Any]:
-    """The test and the progress of its listeners."""
+def status(test: SessionDependency, language: str = "en") -> dict[str, Any]:
+    """The test and the progress of its listeners; notes in the language where there are words for them."""
     notes = list(test.stimuli.notes)
     test.store.rows(notes.append)
-    return test.store.status() | {"name": test.protocol.name, "notes": notes}
+    phrases = test.translations.get(language, {}).get("organiser", {}).get("notes", {})
+    shown = [translate(note, phrases) for note in notes]
+    return test.store.status() | test.protocol.model_dump(include={"name", "publish"}) | {"notes": shown}
 
 
 @organising.post("/links")

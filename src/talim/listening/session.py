@@ -124,7 +124,10 @@ class ListeningTestSession(ServedSession):
 def open_test(folder: Path, database: str | None = None, site: str = "here") -> ListeningTestSession:
     """Prepare the stimuli and open the database. TalimError if it holds votes of another test."""
     protocol = protocols.load(folder)
-    translations = read_translations(folder, protocol.languages)
+    translations = {
+        language: texts | {"consent_text": consent_text(texts, protocol)}
+        for language, texts in read_translations(folder, protocol.languages).items()
+    }
     stimuli = prepare(folder, protocol)
     store = VoteStore(database or sqlite_url(folder / DATABASE))
     test_hash = store.open_test(protocol, stimuli.content_hashes, stimuli.prompts, site)
@@ -132,6 +135,13 @@ def open_test(folder: Path, database: str | None = None, site: str = "here") -> 
     return ListeningTestSession(
         folder, translations, keys["secret"], store, keys["organiser"], protocol, stimuli, test_hash
     )
+
+
+def consent_text(texts: Mapping[str, Any], protocol: Protocol) -> list[str]:
+    """The paragraphs that listeners agree to, with who keeps the answers and whether they may be published."""
+    contact = texts["consent_contact"].replace("{contact}", protocol.contact) if protocol.contact else ""
+    published = texts["consent_published" if protocol.publish else "consent_unpublished"]
+    return [text.replace("{contact}", contact).replace("{published}", published) for text in texts["consent_text"]]
 
 
 def read_translations(folder: Path, languages: tuple[str, ...], builtin: str = WORDS) -> dict[str, dict[str, Any]]:

@@ -94,13 +94,6 @@ def _gumbel_quantile(probability: float) -> float:
     return float(-np.log(-np.log(probability)))
 
 
-def audio_null(sources: ReferenceAudio, recordings: Sequence[str]) -> np.ndarray:
-    """Audio similarity of each source to the sources of all other recordings [n]; those without any left out."""
-    return null_similarities(
-        sources.prints, recordings, lambda clip, exclude: audio_matching.find_audio_match(clip, sources, exclude)
-    )
-
-
 def null_similarities(
     items: Sequence[T], recordings: Sequence[str], search: Callable[[T, list[int]], PassageMatch | None]
 ) -> np.ndarray:

@@ -18,6 +18,7 @@ from talim.html.formatting import (
     format_duration_in_japanese,
     format_number,
 )
+from talim.html.phrases import translate
 from talim.recordings_needed import too_few_for_interval
 
 LANGUAGES = ("en", "ja")
@@ -26,6 +27,7 @@ Texts = dict[str, str]  # by language
 _COUNTERS = {  # of Japanese, by the English noun
     "recording": "本",
     "held-out recording": "本",
+    "held-out phrase": "件",
     "training recording": "本",
     "generated clip": "件",
     "score": "個",
@@ -58,6 +60,14 @@ def in_languages(key: str, **values: Any) -> Texts:
             **{name: value[language] if isinstance(value, dict) else value for name, value in values.items()}
         )
         for language in LANGUAGES
+    }
+
+
+def recognised(text: str, keys: Iterable[str]) -> Texts:
+    """An English text that was stored, in every language, by the first of these sentences that it is."""
+    keys = [*keys]
+    return {
+        language: translate(text, {words("en")[key]: words(language)[key] for key in keys}) for language in LANGUAGES
     }
 
 
@@ -142,9 +152,10 @@ def device_name(device: str) -> Texts:
     return {"en": device, "ja": re.sub(r"^CPU, (\d+) cores?$", r"CPU、\1コア", device)}
 
 
-def listed(texts: Sequence[Texts]) -> Texts:
-    """Texts one after the other, with the commas of each language."""
-    return {language: COMMAS[language].join(text[language] for text in texts) for language in LANGUAGES}
+def listed(texts: Sequence[Texts], english: str = COMMAS["en"]) -> Texts:
+    """Texts one after the other, with the commas of each language, in English with `english` in between."""
+    marks = {**COMMAS, "en": english}
+    return {language: marks[language].join(text[language] for text in texts) for language in LANGUAGES}
 
 
 def either(texts: Sequence[Texts]) -> Texts:

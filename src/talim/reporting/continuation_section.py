@@ -13,6 +13,7 @@ from talim.inside_folder import resolve_inside
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import sample_changes
 from talim.reporting.audio_examples import AudioExample, ExampleGroup, Tracker, spectrogram_of
+from talim.reporting.catalogue import Texts, counted, in_languages, listed, recognised, words
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import VERDICTS
 from talim.run import Run
@@ -30,15 +31,19 @@ def _cents(value: float) -> str:
     return f"{format_number(value, 0)} cents"
 
 
-# score: its name on the page, how its values are shown, and what another recording's continuation is for it
+# score: its name on the page, and how its values are shown
 NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
-    "continuation_mode_probability": ("probability of the recording's mode, its tonic given", format_percent),
-    "continuation_intonation_cents": ("distance of the mode's degrees from where they belong", _cents),
-    "continuation_scale_distance": ("difference of the pitches from the phrase's, 0 to 1", _distance),
-    "continuation_nearness_timbre": ("nearer to its own continuation than to others' in timbre", format_percent),
-    "continuation_nearness_pitch": ("nearer to its own continuation than to others' in pitch", format_percent),
-    "continuation_nearness_rhythm": ("nearer to its own continuation than to others' in rhythm", format_percent),
+    key: (words("en")[f"score_{key}"], show)
+    for key, show in {
+        "continuation_mode_probability": format_percent,
+        "continuation_intonation_cents": _cents,
+        "continuation_scale_distance": _distance,
+        "continuation_nearness_timbre": format_percent,
+        "continuation_nearness_pitch": format_percent,
+        "continuation_nearness_rhythm": format_percent,
+    }.items()
 }
+_REASONS = [f"continuation_{name}" for name in ("not_recorded", "not_asked", "varies", "short")]
 
 
 def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[str, Any]:
@@ -47,19 +52,13 @@ def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[st
     if not isinstance(results, dict):
         return {}
     if not results.get("scores"):
-        return {"reason": str(results.get("reason") or "the reason was not recorded")}
+        return {"reason": not_continued(result.scores)["en"]}
     examples, more = _examples(result, tracker)
     count = format_counted(int(results["clips"]), "held-out clip")
     return {
         "reason": "",
-        "sentence": continuation_sentence(result.scores),
-        "meaning": (
-            f"The base hears the first {format_number(results['phrase_seconds'], 1)} s of a recording that it was not "
-            f"trained on and goes on for {format_number(results['seconds'], 1)} s, with and without the adapter, from "
-            "the same seed. Another recording: what follows in other held-out recordings, scored as if it went on from "
-            "this phrase; a score that is no better says nothing about the phrase. For nearness the recording itself "
-            "is its phrase, and 50 % is chance."
-        ),
+        "sentence": continuation_sentence(result.scores).get("en", ""),
+        "meaning": _meaning(results)["en"],
         "count": f"{count} of {format_counted(int(results['recordings']), 'recording')}",
         "rows": [_row(row, change) for row, change in _changes(results)],
         "notes": [*_table_notes(), *(f"Note: {text}." for text in results.get("warnings") or [])],
@@ -69,29 +68,56 @@ def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[st
     }
 
 
-def continuation_sentence(scores: Mapping[str, Any]) -> str:
-    """What became better and worse in the continuations; empty where there are none."""
+def japanese_sentences(scores: Mapping[str, Any]) -> list[str]:
+    """What the page says of continuations, in Japanese: what was done and what became better and worse, or why not."""
+    results = scores.get("continuations")
+    if not isinstance(results, dict):
+        return []
+    texts = [_meaning(results), continuation_sentence(scores)] if results.get("scores") else [not_continued(scores)]
+    return [text["ja"] for text in texts]
+
+
+def not_continued(scores: Mapping[str, Any]) -> Texts:
+    """That no held-out recording was continued, and why, by language."""
+    reason = str(scores["continuations"].get("reason") or words("en")["continuation_not_recorded"])
+    return in_languages("continuation_none", reason=recognised(reason, _REASONS))
+
+
+def _meaning(results: Mapping[str, Any]) -> Texts:
+    phrase, new = (format_number(results[key], 1) for key in ("phrase_seconds", "seconds"))
+    return in_languages("continuation_meaning", phrase=phrase, seconds=new)
+
+
+def continuation_sentence(scores: Mapping[str, Any]) -> Texts:
+    """What became better and worse in the continuations, by language; empty where there are none."""
     results = scores.get("continuations")
     if not isinstance(results, dict) or not results.get("scores"):
-        return ""
-    changes = [change for _, change in _changes(results) if change is not None]
+        return {}
+    changes = [(str(row["name"]), change) for row, change in _changes(results) if change is not None]
     shown = [
-        f"{VERDICTS[verdict]}: {'; '.join(texts)}"
+        in_languages(f"continuation_{verdict}", scores=listed(texts, "; "))
         for verdict in (sample_changes.WORSE, sample_changes.BETTER)
-        if (texts := [change.text for change in changes if change.verdict == verdict])
+        if (texts := [_score(*each) for each in changes if each[1].verdict == verdict])
     ]
-    begun = f"Going on from {format_counted(int(results['clips']), 'held-out phrase')}, "
     if not changes:
-        return (
-            f"{begun}whether the adapter is better or worse is not testable here: by no score are the recordings "
-            "themselves shown to be better than other recordings. Listen."
-        )
-    if shown:
-        return f"{begun}the adapter is {'. '.join([shown[0], *(part.capitalize() for part in shown[1:])])}."
-    if any(change.verdict == sample_changes.TOO_FEW for change in changes):
-        needed = sample_changes.remedy(scores, "phrases", int(results["recordings"]))["en"]
-        return f"{begun}whether the adapter is better or worse cannot be told: {needed}. The values are below: listen."
-    return f"{begun}no score shows a difference between the adapter and the base alone."
+        what = in_languages("continuation_not_testable")
+    elif shown:
+        verdicts = listed([shown[0], *({**part, "en": part["en"].capitalize()} for part in shown[1:])], ". ")
+        what = in_languages("continuation_shown", verdicts=verdicts)
+    elif any(change.verdict == sample_changes.TOO_FEW for _, change in changes):
+        needed = sample_changes.remedy(scores, "phrases", int(results["recordings"]))
+        what = in_languages("continuation_too_few", needed=needed)
+    else:
+        what = in_languages("continuation_same")
+    return in_languages("continuation_begun", phrases=counted(int(results["clips"]), "held-out phrase"), what=what)
+
+
+def _score(name: str, change: sample_changes.SampleChange) -> Texts:
+    """The name of a score and its values, for a sentence."""
+    after, before, real = (recognised(text, ["continuation_cents"]) for text in change.values)
+    with_real = in_languages("continuation_real", real=real) if real["en"] else ""
+    name_texts = in_languages(f"score_{name}")
+    return in_languages("continuation_score", name=name_texts, after=after, before=before, real=with_real)
 
 
 def _changes(results: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], sample_changes.SampleChange | None]]:

@@ -163,7 +163,7 @@ def _after_training(result: run_results.RunResults) -> list[str]:
 def evaluation_message(folder: Path) -> str:
     """An evaluated run: the loss, the effect of the adapter, the next command. Its warnings were told as they arose."""
     result = run_results.read_result(folder)
-    continued = continuation_section.continuation_sentence(result.scores)
+    continued = continuation_section.continuation_sentence(result.scores).get("en", "")
     return "\n".join(
         [
             sentences.loss_sentence(result),

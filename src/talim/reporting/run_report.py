@@ -105,7 +105,10 @@ def context(
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result, spent),
         "points": cost_quality_use.points(result, price_per_hour, judged, spent, advised=advised),
-        "japanese_details": list(filter(None, [_standing(result, "ja")])),
+        "japanese_details": [
+            *filter(None, [_standing(result, "ja")]),
+            *continuation_section.japanese_sentences(result.scores),
+        ],
         "details": details(result, with_copies=not extra_sections),  # those of a proof of concept have them
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "predictor_note": predictor_sentences.unigram_sentence(result.losses).get("en", ""),

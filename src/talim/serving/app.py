@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from talim.errors import UsageError
+from talim.listening.error_responses import add_error_handlers
 from talim.listening.middleware import KnownLinks, RateLimits, SecurityMiddleware, TokenBucket
 from talim.listening.participant_store import hash_token
 from talim.serving.generation_queue import CANCELLED, DONE, FAILED, GenerationQueue, QueuedPiece, QueueFullError, Status
@@ -25,7 +26,6 @@ LIMITS = RateLimits(body_bytes=16_384, link_burst=120, link_per_second=20)
 PATH = "/v1/generations"
 MAX_PROMPT_CHARACTERS = 2000
 MEDIA_TYPES = {"flac": "audio/flac", "wav": "audio/wav"}
-_log = logging.getLogger("talim.serving")
 _routes = APIRouter()
 _bearer = HTTPBearer(auto_error=False, description="The token of a client, which talim serve printed.")
 
@@ -94,7 +94,7 @@ def create_app(service: Service, hosts: frozenset[str] | None, limits: RateLimit
     )
     api.state.service, api.state.known_tokens = service, KnownLinks()
     api.state.wrong_tokens = TokenBucket(limits.wrong_burst, limits.wrong_per_second)
-    _add_error_handlers(api)
+    add_error_handlers(api, logging.getLogger("talim.serving"), {RequestValidationError: _malformed})
     api.include_router(_routes)
     return SecurityMiddleware(api, limits, hosts, api.state.known_tokens)
 
@@ -195,25 +195,6 @@ def audio(piece: _OwnPiece) -> FileResponse:
     return FileResponse(path, media_type=MEDIA_TYPES[path.suffix[1:]], filename=path.name)
 
 
-def _add_error_handlers(api: FastAPI) -> None:
-    """Every error response is {"reason": text}, in one line."""
-
-    @api.exception_handler(HTTPException)
-    async def http_error(_request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"reason": error.detail}, error.status_code, error.headers)
-
-    @api.exception_handler(404)
-    @api.exception_handler(405)
-    async def no_such_request(_request: Request, error: Exception) -> JSONResponse:
-        status = getattr(error, "status_code", 404)
-        return JSONResponse({"reason": "not_found" if status == 404 else "method_not_allowed"}, status)
-
-    @api.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
-        faults = [{**row, "loc": row["loc"][1:]} for row in error.errors()]  # without "body"
-        return JSONResponse({"reason": one_line(describe_faults(faults, GenerationRequest), 1000)}, 422)
-
-    @api.exception_handler(OSError)
-    async def machine_failed(request: Request, error: OSError) -> JSONResponse:
-        _log.error("%s failed: %s", request.method, error)
-        return JSONResponse({"reason": "unavailable"}, 503, {"retry-after": "2"})
+def _malformed(error: RequestValidationError) -> tuple[int, dict[str, Any]]:
+    faults = [{**row, "loc": row["loc"][1:]} for row in error.errors()]  # without "body"
+    return 422, {"reason": one_line(describe_faults(faults, GenerationRequest), 1000)}

@@ -113,7 +113,7 @@ function labels(state) {
 }
 
 function corpus(found) {
-  const english = (rows) => make("ul", { lang: "en" }, ...rows.map((row) => make("li", {}, row.file ? `${row.file}: ${row.reason}` : row.reason)));
+  const reasons = (rows) => make("ul", {}, ...rows.map(({ file, reason, lang }) => make("li", { lang: lang ?? "en" }, file ? `${file}: ${reason}` : reason)));
   const leaks = Object.entries(found.leaks).map(([what, percent]) => text("leak", { percent, what: text(`leak_${what}`) }));
   return [
     h2("corpus"), found.changed ? p("corpus_changed") : null, p("corpus_amount", found), p("licences", { list: found.licences.join(", ") }),
@@ -121,8 +121,8 @@ function corpus(found) {
     make("h3", {}, text("split")), list(found.split.map((side) => text("split_amount", { ...side, side: text(`${side.side}_side`) }))),
     make("p", { lang: "en", class: "note" }, found.explanation),
     make("h3", {}, text("leaks")), leaks.length ? list(leaks) : p("no_leaks"),
-    make("h3", {}, text("skipped")), found.skipped.length ? english(found.skipped) : p("none_skipped"),
-    ...(found.notes.length ? [make("h3", {}, text("notes")), english(found.notes)] : []), page(found.page, "corpus_page"),
+    make("h3", {}, text("skipped")), found.skipped.length ? reasons(found.skipped) : p("none_skipped"),
+    ...(found.notes.length ? [make("h3", {}, text("notes")), reasons(found.notes)] : []), page(found.page, "corpus_page"),
   ];
 }
 

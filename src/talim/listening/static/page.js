@@ -1,4 +1,5 @@
-// What the listener's page and the reviewer's share: words and language, title, pause, deletion, failures.
+// What the pages of listeners, reviewers and organiser share: words and language; of the first two also title, pause,
+// deletion, failures.
 import { ask, token } from "./server.js";
 import { fill, make, say, show, silence } from "./parts.js";
 
@@ -15,17 +16,27 @@ async function setLanguage(code) {
   const select = document.getElementById("language");
   select.replaceChildren(...Object.entries(words.languages).map(([value, text]) => make("option", { value, lang: value }, text)));
   select.value = code;
-  document.getElementById("language-label").textContent = words.choose_language;
-  document.getElementById("pause").textContent = words.pause;
-  document.getElementById("skip").textContent = words.skip;
+  for (const element of document.querySelectorAll("[data-word]")) {
+    element.textContent = element.dataset.word.split(".").reduce((found, key) => found[key], words);
+  }
 }
 
 // The first of the reader's languages that there is; the first one offered otherwise.
-async function firstLanguage(offered) {
+export async function firstLanguage() {
+  const offered = await json("GET", "/api/languages", undefined, () => say("…"));
   for (const wanted of [...navigator.languages.map((name) => name.split("-")[0]), ...offered]) {
     if (offered.includes(wanted)) return setLanguage(wanted);
   }
   return setLanguage(offered[0]);
+}
+
+// The reader's choice of another language draws the present view again.
+export function chooseLanguage() {
+  document.getElementById("language").addEventListener("change", async (event) => {
+    await setLanguage(event.target.value);
+    page.redraw();
+    document.getElementById("language").focus();
+  });
 }
 
 export function title() {
@@ -89,13 +100,9 @@ export async function start(welcome, goOn) {
     document.getElementById("content").focus();
   });
   document.getElementById("pause").addEventListener("click", () => paused(goOn));
-  document.getElementById("language").addEventListener("change", async (event) => {
-    await setLanguage(event.target.value);
-    page.redraw();
-    document.getElementById("language").focus();
-  });
+  chooseLanguage();
   try {
-    await firstLanguage(await json("GET", "/api/languages", undefined, () => say("…")));
+    await firstLanguage();
     if (!token()) return failed({ status: 401 });
     page.session = await json("GET", "/api/session", undefined, () => say(page.words.offline));
     const { language } = page.session;
