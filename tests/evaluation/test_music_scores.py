@@ -18,7 +18,19 @@ from talim.evaluation.intervals import mean_by_recording
 from talim.metrics.cache import MetricCache
 from talim.run import Run
 
-KEYS = {"name", "value", "low", "high", "n", "reference", "baseline", "direction", "sentence", "unit"}
+KEYS = {
+    "name",
+    "value",
+    "low",
+    "high",
+    "n",
+    "reference",
+    "baseline",
+    "direction",
+    "sentence",
+    "unit",
+    "recording_values",
+}
 GAIN = {"gain", "gain_error", "gain_recordings", "gain_skewness", "resynthesis"}
 BY_PROMPT = {"per_prompt", "baseline_per_prompt", "separation_p", "undecided", "too_few_clips"}
 DIRECTIONS = {"match_reference", "lower_is_better", "higher_is_better"}

@@ -45,7 +45,7 @@ def decided(passed: bool | None = True, **changes: Any) -> dict[str, Any]:
     found = {"stages": stages, "designs": designs, "chosen": {"design": "linear@all:2.7%", "run": "a"}}
     found |= {"continuations": [{"name": "extend", "gate": gates["extend"], "passed": None, "sentences": ["English."]}]}
     found |= {"learning_curve": curve, "tuning": {"note": ""}, "next_steps": STEPS}
-    found |= dict.fromkeys(("plan", "time_note", "licence_use_note", "limitations"), "")
+    found |= dict.fromkeys(("plan", "time_note", "time_note_ja", "licence_use_note", "limitations"), "")
     found |= {"price_per_hour": None, "prepare_seconds": 0.0, "spent": None, "larger_base": {}}
     return found | changes
 
