@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from talim.cli.options import announced_loading, show
+from talim.cli.options import show
 
 DOCUMENT = {
     "file": "録音\u3000フォルダ/rāga.flac",
@@ -52,41 +52,6 @@ for arguments in (
 print(told)
 """
 
-LOADING = """
-import sys
-
-import talim.progress
-from talim.cli.main import main
-
-
-class Told(BaseException):
-    pass
-
-
-def log(self, text):
-    if "loading PyTorch" in text:
-        raise Told
-
-
-talim.progress.PlainProgress.log = log
-place = sys.argv[1]
-for arguments in (
-    ["designs", "--base", "nano-musicgen", "--design", "linear@all:2.5%"],
-    ["plan", "--base", "nano-musicgen", "--design", "linear@all:2.5%"],
-    ["generate", "--base", "nano-musicgen", "--prompt", "x", "--out", f"{place}/x.wav"],
-    ["train", "--corpus", f"{place}/corpus", "--out", f"{place}/run"],
-    ["poc", f"{place}/corpus", "--out", f"{place}-out"],
-    ["demo", "--out", f"{place}-demo"],
-    ["serve", "--base", "nano-musicgen"],
-):
-    try:
-        main(arguments)
-    except Told:
-        print(arguments[0], "torch" in sys.modules)
-    except SystemExit:
-        print(arguments[0], "was silent")
-"""
-
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252", "shift_jis"])
 def test_show_json_is_one_document_with_the_same_values(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
@@ -119,30 +84,3 @@ def test_long_commands_say_what_begins_before_torch_is_loaded(tmp_path: Path, co
     (tmp_path / "corpus").symlink_to(corpus_folder)
     done = subprocess.run([sys.executable, "-c", BEGUN, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("7\n", 0), done.stderr
-
-
-def test_commands_say_that_torch_is_loading_before_it_is(tmp_path: Path, corpus_folder: Path) -> None:
-    (tmp_path / "corpus").symlink_to(corpus_folder)
-    command = [sys.executable, "-c", LOADING, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    assert set(said.values()) == {"False"}, (said, done.stderr)
-    assert len(said) == 7
-
-
-def test_announced_loading_is_said_once_and_by_the_process_that_runs_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = [*sys.meta_path]
-    with announced_loading("plan"):
-        note = sys.meta_path[0]
-        assert note.find_spec("json", None) is None
-        assert capsys.readouterr().err == ""
-        monkeypatch.setattr("talim.cli.options.os.getpid", lambda: -1)  # a forked worker
-        note.find_spec("torch", None)
-        assert capsys.readouterr().err == ""
-        monkeypatch.undo()
-        note.find_spec("torch", None)
-        assert capsys.readouterr().err.startswith("plan: loading PyTorch")
-        assert sys.meta_path == before
-    assert sys.meta_path == before

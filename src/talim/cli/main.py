@@ -33,7 +33,7 @@ from talim.cli import (
 )
 from talim.cli import app as browser_app
 from talim.cli.exit_status import EXIT_STATUSES, exit_status
-from talim.cli.options import announced_loading
+from talim.cli.slow_imports import announced_loading
 from talim.cli.streams import stop_signals, usable_streams
 from talim.version import __version__
 

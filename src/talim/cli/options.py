@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.abc import MetaPathFinder
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +37,6 @@ ProxyOption = Annotated[
 ]
 NoServeOption = Annotated[bool, typer.Option("--no-serve", help="Create files and links without serving.")]
 DatabaseOption = Annotated[str | None, typer.Option(help="Database URL; an SQLite file in the folder if not given.")]
-SLOW_TO_LOAD = {"torch": "PyTorch", "transformers": "transformers", "librosa": "librosa"}
 CaptionOption = Annotated[str | None, typer.Option(help="Caption of every recording that has none in its metadata.")]
 
 
@@ -48,33 +44,6 @@ def begin(text: str) -> None:
     """Say on standard error what begins, before libraries are loaded, which takes seconds."""
     if os.environ.get("RANK", "0") == "0":  # of several processes that train together
         progress.default().log(text)
-
-
-class _LoadingNote(MetaPathFinder):
-    """Finds no module, and says so once where one that takes seconds to load is looked for."""
-
-    def __init__(self, command: str) -> None:
-        self.command, self.process = command, os.getpid()
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        if fullname in SLOW_TO_LOAD and self.process == os.getpid():  # forked workers load what their parent did not
-            self.remove()
-            begin(f"{self.command}: loading {SLOW_TO_LOAD[fullname]}, which takes a while on a busy machine")
-
-    def remove(self) -> None:
-        with suppress(ValueError):
-            sys.meta_path.remove(self)
-
-
-@contextmanager
-def announced_loading(command: str) -> Iterator[None]:
-    """Inside, the first import of PyTorch or the like says what is loading before it is, whichever code imports it."""
-    note = _LoadingNote(command)
-    sys.meta_path.insert(0, note)
-    try:
-        yield
-    finally:
-        note.remove()
 
 
 def show(document: Any, as_json: bool, text: str) -> None:
