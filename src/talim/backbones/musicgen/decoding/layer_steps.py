@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from talim.backbones.musicgen.decoding.fused_steps import can_be_fused, fused_st
 from talim.backbones.musicgen.decoding.linear_products import (
     Form,
     Norm,
+    PackedProduct,
     Product,
     UnsupportedError,
     in_one_thread,
@@ -23,6 +25,7 @@ from talim.backbones.musicgen.decoding.linear_products import (
     make_product,
     read_affine,
 )
+from talim.backbones.musicgen.decoding.scripted_steps import scripted_steps
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 
 
@@ -56,6 +59,17 @@ class LayerStep:
             self.text_key, self.text_value = make_product(*key, text_form), make_product(*value, text_form)
             # without a text the values are zeros, and so is what the layer adds
             self.adds_nothing_without_text = value[1] is None and out[1] is None
+        self.scripted = self._scripted()
+
+    def _scripted(self) -> tuple[list[Tensor], list[Tensor]] | None:
+        """Norms and weights as `scripted_steps` takes them, if this layer has no others."""
+        if not (self.has_cross_attention and self.is_gelu and self.dtype == torch.float32):
+            return None
+        products = [self.qkv, self.out, self.text_query, self.text_out, self.fc1, self.fc2]
+        norms = [tensor for norm in self.norms for tensor in (norm.weight, norm.bias) if tensor is not None]
+        alike = len(norms) == 2 * len(self.norms) and len({norm.eps for norm in self.norms}) == 1
+        packed = all(type(product) is PackedProduct and product.bias is None for product in products)
+        return (norms, [product.weight for product in products]) if alike and packed else None
 
     def allocate(self, rows: int, size: int, device: torch.device) -> None:
         """Keys and values of `rows` rows with at most `size` frames."""
@@ -139,11 +153,11 @@ class LayerStep:
         states = self.fc2.add(self.fc1.gelu(normed) if self.is_gelu else self.activation(self.fc1(normed)), states)
         if kept != self.dtype:
             states = states.to(kept)
-        return self._adapted(states, moment) if self.adapters else states
+        return self.adapted(states, moment)
 
-    def _adapted(self, states: Tensor, moment: Moment) -> Tensor:
+    def adapted(self, states: Tensor, moment: Moment) -> Tensor:
         """With the adapters' residuals; work that is soon done by one thread, as others would come too late for it."""
-        if self.one_thread:
+        if self.adapters and self.one_thread:
             return in_one_thread(self._with_residuals, states, moment)
         return self._with_residuals(states, moment)
 
@@ -163,6 +177,24 @@ class LayerStep:
             return added
         own.copy_(added)
         return states
+
+
+def step_of_layers(
+    layers: Sequence[LayerStep], states: Tensor, seen: Visible, text_mask: Tensor | None, moment: Moment
+) -> Tensor:
+    """States [R, D] of one frame -> the output of the last of consecutive layers; only that one has adapters."""
+    parts = [layer.scripted for layer in layers if layer.scripted]
+    place, last = moment.place, layers[-1]
+    can = len(parts) == len(layers) and isinstance(place, int) and states.dtype == last.dtype
+    steps = scripted_steps() if can and len(last.text_keys) > 1 else None
+    if steps is None:
+        for layer in layers:
+            states = layer.step(states, seen, text_mask, moment)
+        return states
+    norms, weights = [part[0] for part in parts], [part[1] for part in parts]
+    buffers = [[getattr(layer, name) for layer in layers] for name in ("past", "text_keys", "text_values")]
+    where = place, seen.start, seen.stop, seen.mask, text_mask
+    return last.adapted(steps(norms, weights, last.norms[0].eps, last.heads, *buffers, states, *where), moment)
 
 
 def read_layer(layer: nn.Module, path: str, form: Form) -> LayerStep:
