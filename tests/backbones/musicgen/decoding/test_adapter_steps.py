@@ -188,12 +188,12 @@ def test_few_rows_take_one_thread_and_give_the_others_back(
     layer.adapters = [SimpleNamespace(step=step)]
     torch.set_num_threads(3)
     try:
-        layer._adapted(states, None)
+        layer.adapted(states, None)
         layer.one_thread = False
-        layer._adapted(states, None)
+        layer.adapted(states, None)
         layer.one_thread = True
         with pytest.raises(RuntimeError, match="broken"):
-            layer._adapted(states, None)
+            layer.adapted(states, None)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
