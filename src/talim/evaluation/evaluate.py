@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 ADAPTER_SUFFIXES = (".bin", ".json", ".safetensors")  # of files that decide what an adapter does
-# training settings that change what a base without an adapter gives: the others, as its rate, differ between runs
 UNFINISHED_TIME = "evaluation_time_unfinished.json"  # in a run's folder: seconds so far, by what is evaluated
+# training settings that change what a base without an adapter gives: the others, as its rate, differ between runs
 OF_THE_BASE = ("batch_size", "predict_beats_chords", "melody_from", "loss_weighting")
 
 
