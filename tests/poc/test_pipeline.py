@@ -40,7 +40,7 @@ def test_poc_designs_over_the_memory_limit_stop_before_training(
     assert result["run"] is None
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "Proof of concept, stopped early" in page
-    japanese = result["stages"][0]["stopped_ja"]
+    japanese = result["stages"][0]["stopped_translated"]["ja"]
     assert japanese in page
     assert foreign_words(japanese, ["linear@all:2.7%", "talim plan"]) == []
     assert result["stopped"] in page.replace("&#39;", "'")
@@ -126,7 +126,7 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     assert " at 2.00 per machine hour)" in stopped
     assert "steps of each design would fit" in stopped
     assert "or fewer designs (--design)" in stopped
-    japanese = at_a_price["stages"][0]["stopped_ja"]
+    japanese = at_a_price["stages"][0]["stopped_translated"]["ja"]
     assert "、この計算機の1時間を2.00として" in japanese
     assert foreign_words(japanese) == []
     needed = float(stopped.partition("give --hours ")[2].split()[0])

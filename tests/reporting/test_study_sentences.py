@@ -69,7 +69,7 @@ def test_summary_without_controls_names_no_design_in_one_sentence(tmp_path: Path
         "Not testable here: rate, planted and equal did not pass; the table of controls says what each needs."
     )
     assert summary["en"][1].endswith("nothing is concluded from it.")
-    assert (summary["ja"], summary["figures"], found["design"]) == ([], [], "")
+    assert ("ja" in summary, summary["figures"], found["design"]) == (False, [], "")
     assert "add a grid with control: planted" in found["reason"]
 
 

@@ -22,7 +22,7 @@ Decision = Literal["go", "no-go", "open"]
 def apply_decision_rule(measured: Mapping[str, Any], indicators: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
     """{"answer": go, no-go or open, "conditions": [{"condition", "met": True, False or None (undecided), "interval"}]}.
 
-    "condition_ja" is the condition in Japanese.
+    "condition_translated" is the condition by language.
 
     Go if every condition is met, no-go if one is not met; a condition is undecided if its interval contains the bound.
     Without conditions the answer is open.
@@ -59,7 +59,8 @@ def _condition(text: Texts, interval: IntervalEstimate, bound: float, better: st
         met = True if worst is not None and _meets_bound(worst, bound, better) else None
         if best is not None and not _meets_bound(best, bound, better):
             met = False
-    return {"condition": text["en"], "condition_ja": text["ja"], "met": met, "interval": dict(interval)}
+    translated = {language: each for language, each in text.items() if language != "en"}
+    return {"condition": text["en"], "condition_translated": translated, "met": met, "interval": dict(interval)}
 
 
 def _meets_bound(value: float, bound: float, better: str) -> bool:

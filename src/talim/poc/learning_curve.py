@@ -23,7 +23,7 @@ TIME_SAFETY_FACTOR = 1.1  # equal runs do not all take the same time
 
 
 def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_fraction: float) -> dict[str, Any]:
-    """{"points", "sentence", "sentence_ja"}: validation loss reduction by number of recordings, in runs of equal steps.
+    """{"points", "sentence", "translated"}: validation loss reduction by number of recordings, in runs of equal steps.
 
     Without points if the curve is switched off, there are too few recordings, or the time budget is too small.
     """
@@ -53,7 +53,8 @@ def _skipped(reason: Texts) -> dict[str, Any]:
 
 
 def _curve(points: Sequence[Mapping[str, Any]], texts: Texts) -> dict[str, Any]:
-    return {"points": points, "sentence": texts["en"], "sentence_ja": texts["ja"]}
+    translated = {language: text for language, text in texts.items() if language != "en"}
+    return {"points": points, "sentence": texts["en"], "translated": translated}
 
 
 def _point(context: PocContext, recipe: Recipe, full_run: Run, run: Run, fraction: float) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
 from talim.html.formatting import format_counted, format_duration
+from talim.html.languages import languages, words
 from talim.licences import allows_commercial_use
 from talim.poc import (
     budget,
@@ -49,7 +50,7 @@ from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import commands, commercial_use, cost_quality_use, human_ratings, messages, run_results, sentences
-from talim.reporting.catalogue import LANGUAGES, Texts, in_languages, words
+from talim.reporting.catalogue import Texts, in_languages
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
 from talim.reporting.sample_changes import hold_out_more
@@ -166,7 +167,7 @@ def _run_stages(
         "chosen": {"design": choice.design, "run": run.folder.name},
         "larger_base": _larger_base(context, decided, before, planned[choice.design]),
         "tuning": tuning,
-        "limitations": words("poc")["limitations"] if len(runs) > 1 else "",
+        "limitations": words("en", "poc")["limitations"] if len(runs) > 1 else "",
     }
     lines = quality_stage.quality_summary(runs, failures, choice) + shortened
     passed = quality_stage.gate_passed(run, thresholds)
@@ -220,9 +221,10 @@ def _decide(
     stop_reason: Texts,
 ) -> None:
     """Add a stage's decision (None: open) to `decided`, and save it if DIR/stages.json has fewer stages."""
-    stopped = in_languages("stop_here", reason=stop_reason) if stop_reason else dict.fromkeys(LANGUAGES, "")
+    stopped = in_languages("stop_here", reason=stop_reason) if stop_reason else dict.fromkeys(languages(), "")
     stage = {"name": name, "title": gates.STAGE_TITLES[name], "gate": gate_summary[name], "passed": passed}
-    decided["stages"].append(stage | {"sentences": lines, "stopped": stopped["en"], "stopped_ja": stopped["ja"]})
+    translated = {language: text for language, text in stopped.items() if language != "en"}
+    decided["stages"].append(stage | {"sentences": lines, "stopped": stopped["en"], "stopped_translated": translated})
     path = context.out / state.STAGES
     if not path.is_file() or len(state.read_stages(path)["stages"]) < len(decided["stages"]):
         write_json(path, decided)
@@ -384,7 +386,7 @@ def suggested_next_step(
     `continued` are the continuations that have run; people have listened where DIR holds ratings. `larger_hours` are
     those of a full training of the larger base.
     """
-    texts = words("poc")["next_steps"]
+    texts = words("en", "poc")["next_steps"]
     steps = []
     short = quality_stage.too_short(result.steps_asked, result.cost)
     if short:
@@ -412,7 +414,7 @@ def _next_base(
     result: run_results.RunResults, folder: Path, out: Path, options: PocOptions, hours: float | None
 ) -> str:
     """After a miniature: a full training of the larger base, how long that takes, and what is not known of it."""
-    texts, larger = words("poc")["next_steps"], larger_base(options.license_use)
+    texts, larger = words("en", "poc")["next_steps"], larger_base(options.license_use)
     full = commands.full_training(result, larger.name)
     # settings and a budget for a miniature say nothing about a base a hundred times its size
     given = replace(options, base=larger.hub_id, hours=None, settings=(), designs=DESIGNS, learning_curve=True)

@@ -13,6 +13,7 @@ from talim.errors import TalimError, UsageError
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import is_study
 from talim.html import formatting, plots
+from talim.html.languages import languages
 from talim.html.render import render
 from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
@@ -97,7 +98,11 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     stopped = next((row["stopped"] for row in stages if row["stopped"]), "")
     complete = stopped or any(row["name"] == LAST_STAGE for row in stages)
     commands = _review_commands(folder, decided)
-    translated = translated_section(folder, decided, [*stages, *continuations], not complete)
+    translated = {
+        language: translated_section(language, folder, decided, [*stages, *continuations], not complete)
+        for language in languages("poc")
+        if language != "en"
+    }
     return {
         "unfinished": "" if complete else UNFINISHED,
         "time_note": decided["time_note"] if complete else unfinished_note(folder, decided),
@@ -111,7 +116,7 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),
         "learning_curve": curve,
         "curve_plots": curve_plots((curve or {}).get("points") or []),
-        "translated": translated | {"commands": commands},
+        "translated": {language: told | {"commands": commands} for language, told in translated.items()},
     }
 
 

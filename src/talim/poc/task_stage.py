@@ -107,7 +107,7 @@ def human_decision(folder: Path, language: str = "en") -> tuple[bool | None, lis
     sentences = [
         sentence
         for rating in ratings
-        for sentence in (rating.sentences if language == "en" else rating.japanese or rating.sentences)
+        for sentence in (rating.sentences if language == "en" else rating.translated.get(language) or rating.sentences)
     ]
     if "go" in answers:
         return True, sentences

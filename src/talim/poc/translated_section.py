@@ -8,30 +8,30 @@ from typing import Any
 
 from talim.evaluation.predictor_comparison import may_be_chance
 from talim.html.formatting import format_ci, format_count, format_memory, format_number, format_percent
+from talim.html.languages import words
 from talim.poc import task_stage
-from talim.reporting.catalogue import Texts, duration, in_languages, interval_ends, interval_in_languages, words
+from talim.reporting.catalogue import Texts, duration, in_languages, interval_ends, interval_in_languages
 from talim.reporting.messages import ANSWERS
 from talim.reporting.predictor_sentences import standing_sentences
 from talim.reporting.run_results import RunResults, read_result
 
-LANGUAGE = "ja"  # words/poc.LANGUAGE.json
-
 
 def translated_section(
-    folder: Path, decided: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], unfinished: bool
+    language: str, folder: Path, decided: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], unfinished: bool
 ) -> dict[str, Any]:
     """The values of the template but for the commands: {"begin", "stages", "table", "curve", "curve_title", "people"}.
 
     `stages` are those of stages.json with the present answers of people, and the continuations.
     """
-    texts = words(f"poc.{LANGUAGE}")
+    texts = words(language, "poc")
     chosen = decided["chosen"]
     result = read_result(folder / chosen["run"]) if chosen and (folder / chosen["run"]).is_dir() else None
-    stopped = [row["stopped_ja"] for row in stages if row.get("stopped_ja")]  # none in files of earlier versions
+    translated = [(row.get("stopped_translated") or {}).get(language) for row in stages]  # none in earlier versions
+    stopped = [text for text in translated if text]
     sentences = {
         "cost": _cost_sentences(texts, decided["designs"]),
-        "quality": [] if result is None else _quality_sentences(texts, result, chosen["design"]),
-        "task": _task_sentences(texts, folder, result),
+        "quality": [] if result is None else _quality_sentences(language, result, chosen["design"]),
+        "task": _task_sentences(language, folder, result),
     }
     curve = decided["learning_curve"] or {}
     return {
@@ -41,20 +41,21 @@ def translated_section(
                 "name": row["name"],
                 "title": texts["titles"].get(row["name"], row["name"]),
                 "answer": texts["answers"][ANSWERS[row["passed"]]],
-                "gate": _gate(texts, row),
+                "gate": _gate(language, row),
                 "sentences": sentences.get(row["name"], []),
             }
             for row in stages
         ],
-        "table": _table(texts, decided["designs"], (chosen or {}).get("design")),
+        "table": _table(language, decided["designs"], (chosen or {}).get("design")),
+        "heading": texts["heading"],
         "curve_title": texts["curve"],
-        "curve": curve.get("sentence_ja"),  # none in files of earlier versions
+        "curve": (curve.get("translated") or {}).get(language),  # none in files of earlier versions
         "people": texts["people"],
     }
 
 
-def _gate(texts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    gate = (row.get("gate") or {}).get(LANGUAGE)  # none in files of earlier versions
+def _gate(language: str, row: Mapping[str, Any]) -> str:
+    texts, gate = words(language, "poc"), (row.get("gate") or {}).get(language)  # none in files of earlier versions
     return texts["gate"].format(**gate) if gate else texts["gate_only_english"]
 
 
@@ -63,34 +64,34 @@ def _cost_sentences(texts: Mapping[str, Any], designs: Sequence[Mapping[str, Any
     return [texts["trained"].format(designs=len(designs), steps=format_count(steps))] if steps else []
 
 
-def _quality_sentences(texts: Mapping[str, Any], result: RunResults, design: str) -> list[str]:
+def _quality_sentences(language: str, result: RunResults, design: str) -> list[str]:
     """The selected design, its loss reduction on held-out recordings, and how it stands beside predictors."""
-    reduction = result.losses.get("loss_reduction") or {}
+    texts, reduction = words(language, "poc"), result.losses.get("loss_reduction") or {}
     lines = []
     if reduction.get("mean") is not None:
         ends = reduction.get("ci95") or (None, None)
-        interval = interval_in_languages(*ends)[LANGUAGE]
+        interval = interval_in_languages(*ends)[language]
         key = "selected_by_chance" if may_be_chance(reduction) else "selected"
         lines.append(texts[key].format(design=design, value=format_number(reduction["mean"]), interval=interval))
-        lines.append(standing_sentences(result.losses).get(LANGUAGE, ""))
+        lines.append(standing_sentences(result.losses).get(language, ""))
     return [line for line in [*lines, texts["limitations"]] if line]
 
 
-def _task_sentences(texts: Mapping[str, Any], folder: Path, result: RunResults | None) -> list[str]:
+def _task_sentences(language: str, folder: Path, result: RunResults | None) -> list[str]:
     """How often outputs match their prompts, and what people say."""
-    lines = []
+    texts, lines = words(language, "poc"), []
     for row in [] if result is None else result.scores.get("scores") or []:
         if str(row.get("name", "")).startswith("adherence_") and row.get("value") is not None:
             low, high = row.get("low"), row.get("high")
             ends = in_languages("interval_not_known") if low is None else _percent_interval(low, high)
             lines.append(
                 texts["adherence"].format(
-                    name=words(LANGUAGE).get(f"score_{row['name']}", row["name"]),
+                    name=words(language).get(f"score_{row['name']}", row["name"]),
                     value=format_percent(row["value"]),
-                    interval=ends[LANGUAGE],
+                    interval=ends[language],
                 )
             )
-    answer, said = task_stage.human_decision(folder, LANGUAGE)
+    answer, said = task_stage.human_decision(folder, language)
     if answer is None:
         said = [texts[said[0]], *said[1:]]
     return [*(lines or [texts["adherence_unknown"]]), *said]
@@ -100,19 +101,19 @@ def _percent_interval(low: float, high: float | None) -> Texts:
     return in_languages("interval", ends=interval_ends(format_ci(low, high, format_percent)))
 
 
-def _table(texts: Mapping[str, Any], designs: Sequence[Mapping[str, Any]], chosen: str | None) -> dict[str, Any]:
+def _table(language: str, designs: Sequence[Mapping[str, Any]], chosen: str | None) -> dict[str, Any]:
     """Caption, heads and rows of the table of designs; empty without any."""
     if not designs:
         return {}
-    unknown = words(LANGUAGE)["not_known"]
+    texts, unknown = words(language, "poc"), words(language)["not_known"]
     rows = []
     for row in designs:
-        ends = unknown if row["ci95"] is None else interval_ends(format_ci(*row["ci95"]))[LANGUAGE]
+        ends = unknown if row["ci95"] is None else interval_ends(format_ci(*row["ci95"]))[language]
         memory = row.get("memory_bytes")
         cells = [
             unknown if row["loss_reduction"] is None else format_number(row["loss_reduction"]),
             ends,
-            duration(row["seconds"])[LANGUAGE],
+            duration(row["seconds"])[language],
             format_memory(memory) if memory else unknown,
             *(
                 format_percent(row["ratios"][key]) if row["ratios"].get(key) else unknown

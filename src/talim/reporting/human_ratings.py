@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 class HumanRating:
     """One listening test or brief: title, sentences, and a link to its own page ("" if it has none).
 
-    `japanese` are the sentences in Japanese; none in files of an earlier version.
+    `translated` are the sentences by language; none in files of an earlier version.
     """
 
     title: str
     sentences: tuple[str, ...]
     link: str
-    japanese: tuple[str, ...] = ()
+    translated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
@@ -42,8 +42,8 @@ def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
             title, sentences = summarize(result)
             target = path.parent / own_page
             link = Path(os.path.relpath(target, page.parent)).as_posix() if target.is_file() else ""
-            japanese = _texts(*(result.get("sentences_ja") or ()))
-            ratings.append(HumanRating(title, tuple(sentences), link, tuple(japanese)))
+            translated = {code: tuple(_texts(*texts)) for code, texts in (result.get("translated") or {}).items()}
+            ratings.append(HumanRating(title, tuple(sentences), link, translated))
     return ratings
 
 

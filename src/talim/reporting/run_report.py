@@ -74,7 +74,9 @@ def write_report(  # noqa: PLR0913
     target = folder / "report" / "index.html"
     values = context(folder, result, results, extra_sections, price_per_hour, spent)
     notice = miniature_notice(result, **larger or {}, price_per_hour=price_per_hour)
-    write_text(target, render("report.html", **values | {"notice": notice}))
+    write_text(
+        target, render("report.html", **values | {"notice": notice} | _translated(result, values["points"], notice))
+    )
     return target
 
 
@@ -92,6 +94,7 @@ def context(
     examples, more = audio_examples.collect_audio_examples(result, tracker)
     ratings = human_ratings.load_ratings(folder, folder / "report" / "index.html")
     judged = [sentence for rating in ratings for sentence in rating.sentences[:1]]
+    points = cost_quality_use.points(result, price_per_hour, judged, spent)
     return {
         "version": __version__,
         "title": folder.resolve().name,
@@ -101,11 +104,8 @@ def context(
         "notice": miniature_notice(result),
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result, spent),
-        "points": cost_quality_use.points(result, price_per_hour, judged, spent),
-        "japanese_details": [
-            *filter(None, [_standing(result, "ja")]),
-            *continuation_section.japanese_sentences(result.scores),
-        ],
+        "points": points,
+        **_translated(result, points, miniature_notice(result)),
         "details": details(result, with_copies=not extra_sections),  # those of a proof of concept have them
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "predictor_note": predictor_sentences.unigram_sentence(result.losses).get("en", ""),
@@ -132,6 +132,23 @@ def context(
         "provenance": tables.provenance_table(result),
         "recipe": yaml.safe_dump(result.recipe, sort_keys=False, allow_unicode=True) if result.recipe else "",
     }
+
+
+def _translated(
+    result: RunResults, points: Mapping[str, Sequence[str]], notice: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """{"translated": what the page says of the result, by language}."""
+    notices = [text for text in (*notice["texts"], notice["sale"]) if text] if notice else []
+    told = {
+        language: [
+            *(text[language] for text in notices),
+            *points_of,
+            *filter(None, [_standing(result, language)]),
+            *continuation_section.translated_sentences(result.scores, language),
+        ]
+        for language, points_of in points.items()
+    }
+    return {"translated": told}
 
 
 def details(result: RunResults, with_copies: bool = True) -> list[str]:

@@ -22,11 +22,12 @@ from talim.html.formatting import (
     format_percent,
     format_scientific,
 )
-from talim.reporting.catalogue import LANGUAGES, counted, duration, in_languages, interval_in_languages, join, words
+from talim.html.languages import languages, words
+from talim.reporting.catalogue import counted, duration, in_languages, interval_in_languages, join, named
 from talim.reporting.sentences import NOT_MEASURED
 
 LOGARITHMS = ("log_seconds", "log_memory")
-WORDS = words("study")
+WORDS = words("en", "study")
 COSTS = {
     "parameters": ("trained parameters", format_count),
     "flops": ("FLOPs of training", format_scientific),
@@ -89,22 +90,28 @@ SummaryPart = tuple[dict[str, str], dict[str, Any]]
 
 
 def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, Any]:
-    """A headline, three sentences with a key figure and its interval each, and one on use, in English and Japanese."""
+    """A headline, three sentences with a key figure and its interval each, and one on use, in every language."""
     found = base["recommendations"][0]
     if found["outcome"] == NOTHING:
-        return {"headline": found["text"], "en": [found["text"]], "ja": [], "figures": []}
+        return {"headline": found["text"], "en": [found["text"]], "figures": []}
     if not found["design"]:
         mean, unit = found["best_mean"], f" {base['unit']}" if base["unit"] else ""
         values = {"amount": format_number(mean["mean"]) + unit, "ends": format_ci(mean["low"], mean["high"])}
         best = [WORDS["recommendations"]["best_so_far"].format(design=found["best"], **values)]
         sentences = [found["text"], *(best if found["outcome"] == WITHHELD else []), words("en")["use"]]
-        return {"headline": WORDS["headlines"][found["outcome"]], "en": sentences, "ja": [], "figures": []}
+        return {"headline": WORDS["headlines"][found["outcome"]], "en": sentences, "figures": []}
     parts = [_quality(base, found), _choice(base, found, criteria), _cost(base, found)]
-    caveat = [miniature_caveat([base["base"]])["ja"]] if is_miniature(base["base"]) else []
+    caveat = miniature_caveat([base["base"]]) if is_miniature(base["base"]) else {}
+    caveat |= {"en": ""}  # shown above the results
     return {
         "headline": WORDS["headlines"][found["outcome"]].format(design=found["design"]),
-        "en": [*(texts["en"] for texts, _ in parts), words("en")["use"]],
-        "ja": [*(texts["ja"] for texts, _ in parts), "".join([words("ja")["use"], *caveat])],
+        **{
+            language: [
+                *(texts[language] for texts, _ in parts),
+                join([words(language)["use"], caveat.get(language, "")], language),
+            ]
+            for language in languages()
+        },
         "figures": [figure for _, figure in parts],
     }
 
@@ -117,12 +124,12 @@ def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> SummaryPart:
     texts = in_languages(
         "quality",
         base=base["base"],
-        designs={"en": format_counted(count, "design"), "ja": count},
+        designs=counted(count, "design"),
         best=in_languages(f"best_{measure}" if f"best_{measure}" in words("en") else "best_other", measure=name),
         design=best,
         amount=_with_unit(mean, unit),
         interval=_interval(found["best_mean"]),
-        corpora={"en": f"{corpora} corpora" if corpora != 1 else "1 corpus", "ja": corpora},
+        corpora=counted(corpora, "corpus") | {"en": f"{corpora} corpora" if corpora != 1 else "1 corpus"},
     )
     figure = _figure(mean, f"{name} with {best}{f', in {unit}' if unit else ''}", found["best_mean"])
     low, high = found["best_mean"]["low"], found["best_mean"]["high"]
@@ -161,7 +168,7 @@ def _cost(base: Mapping[str, Any], found: Mapping[str, Any]) -> SummaryPart:
         return texts, figure
     trials = counted(training["trials"], "trial")
     whole = in_languages("cost_study", trials=trials, time=duration(training["seconds"]))
-    return {language: join([whole[language], texts[language]], language) for language in LANGUAGES}, figure
+    return {language: join([whole[language], texts[language]], language) for language in languages()}, figure
 
 
 def _design_cost(found: Mapping[str, Any]) -> SummaryPart:
@@ -219,7 +226,7 @@ def caveats(study: StudyResults) -> list[str]:
 
 def miniature_caveat(miniatures: Sequence[str]) -> dict[str, str]:
     """That results of miniature bases need not hold for large ones, in every language."""
-    return in_languages("miniatures", names={"en": " and ".join(miniatures), "ja": "、".join(miniatures)})
+    return in_languages("miniatures", names=named(miniatures))
 
 
 def comparison_text(result: Mapping[str, Any]) -> str:
