@@ -116,7 +116,7 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),
         "learning_curve": curve,
         "curve_plots": curve_plots((curve or {}).get("points") or []),
-        "translated": {language: told | {"commands": commands} for language, told in translated.items()},
+        "translated": {language: each | {"commands": commands} for language, each in translated.items()},
     }
 
 

@@ -139,7 +139,7 @@ def _translated(
 ) -> dict[str, Any]:
     """{"translated": what the page says of the result, by language}."""
     notices = [text for text in (*notice["texts"], notice["sale"]) if text] if notice else []
-    told = {
+    by_language = {
         language: [
             *(text[language] for text in notices),
             *points_of,
@@ -148,7 +148,7 @@ def _translated(
         ]
         for language, points_of in points.items()
     }
-    return {"translated": told}
+    return {"translated": by_language}
 
 
 def details(result: RunResults, with_copies: bool = True) -> list[str]:
