@@ -72,7 +72,7 @@ def test_demo_prints_a_listen_command_that_works(
     """The printed command works on the folder that the demo leaves, here with fake audio."""
     run = make_run(tmp_path / "run", seconds=1.0)
     fake_result = {"sentences": ["a", "b", "c"], "page": "p", "run": str(run), "designs": {"linear": {"mean": 0.5}}}
-    fake_result |= {"stages": []}
+    fake_result |= {"stages": [], "sentences_translated": {}}
     monkeypatch.setattr(demo, "poc", lambda *_: fake_result)
     monkeypatch.setattr(demo, "perform_corpus", lambda *_: None)
     with pytest.raises(SystemExit) as done:

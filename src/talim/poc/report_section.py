@@ -108,7 +108,7 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         if language != "en"
     }
     for language, section in translated.items():
-        section["begin"] += filter(None, [time.get(language)])
+        section["begin"] += filter(None, [time.get(language, time["en"])])
         section.update(commands=commands, next_steps=next_steps)
     return {
         "unfinished": "" if complete else UNFINISHED,
