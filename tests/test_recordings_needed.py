@@ -44,5 +44,5 @@ def test_statement_is_the_one_of_the_guide_and_of_the_app() -> None:
     guide = " ".join((ROOT / "docs" / "guides" / "prepare.md").read_text("utf-8").split())
     assert STATEMENT in guide.replace("`", "")
     for language in ("en", "ja"):
-        words = json.loads((ROOT / f"src/talim/app/static/words/{language}.json").read_text("utf-8"))
+        words = json.loads((ROOT / f"src/talim/words/{language}/app.json").read_text("utf-8"))
         assert str(TO_COMPARE) in words["recordings_intro"]

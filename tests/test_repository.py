@@ -395,7 +395,7 @@ def test_wheel_holds_the_package_and_no_research(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     inside = {name for name in names if name.startswith("talim/")}
     files = {path.relative_to(ROOT / "src").as_posix() for path in tracked() if PACKAGE in path.parents}
-    assert {"talim/py.typed", "talim/recipes/base.yaml", "talim/reporting/words/ja.json"} <= files
+    assert {"talim/py.typed", "talim/recipes/base.yaml", "talim/words/ja/report.json"} <= files
     assert files - inside == set()
     assert [name for name in names if name.split("/")[0] not in {"talim"} and ".dist-info/" not in name] == []
 

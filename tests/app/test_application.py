@@ -17,6 +17,7 @@ from fixtures.run_folder import make_run
 from talim.app.application import CHUNK_BYTES, PAGE_POLICY, REPORT_POLICY, create_app
 from talim.app.pages import PAGES
 from talim.app.workspace import MAX_FILE_BYTES, Workspace
+from talim.html.languages import FOLDER
 
 Put = Any
 
@@ -245,7 +246,7 @@ STATIC = Path(__file__).parents[2] / "src" / "talim" / "app" / "static"
 
 
 def words_of(language: str) -> dict[str, str]:
-    return json.loads((STATIC / "words" / f"{language}.json").read_text(encoding="utf-8"))
+    return json.loads((FOLDER / language / "app.json").read_text(encoding="utf-8"))
 
 
 def test_words_of_every_language_have_the_same_keys_and_places(client: TestClient) -> None:

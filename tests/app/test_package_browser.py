@@ -238,7 +238,7 @@ def test_listen_opens_a_blind_test_and_shows_its_result_on_a_phone_in_japanese(t
         assert run_form(page, "結果を計算する") == "talim ratings run-1"
         finished(page, "失敗しました。")
         assert "no votes yet" in page.inner_text("#job")
-        said = {"verdict": "real leads.", "sentences_ja": ["本物が最も好まれました。"]}
+        said = {"verdict": "real leads.", "sentences_translated": {"ja": ["本物が最も好まれました。"]}}
         (run / "listening" / "ratings.json").write_text(json.dumps(said), encoding="utf-8")
         page.reload()
         page.wait_for_selector("text=本物が最も好まれました。")

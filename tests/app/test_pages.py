@@ -92,7 +92,7 @@ def test_plan_shows_what_fits(reader: PageReader, work: Workspace) -> None:
 
 
 def test_decide_has_the_result_of_a_brief_in_japanese_where_it_is_there(reader: PageReader, work: Workspace) -> None:
-    for number, japanese in ((1, {"sentences_ja": ["4件中3件"]}), (2, {})):  # of an earlier version
+    for number, japanese in ((1, {"sentences_translated": {"ja": ["4件中3件"]}}), (2, {})):  # of an earlier version
         (work.folder / f"brief-{number}").mkdir()
         useful = {"sentences": ["3 of 4 accepted"], **japanese}
         (work.folder / f"brief-{number}" / "usefulness.json").write_text(json.dumps(useful))
@@ -114,7 +114,7 @@ def test_listen_has_the_open_pages_of_listeners_and_what_they_said(reader: PageR
     assert reader.read("listen")["test"]["links"] == []  # they are closed
     (run / "listening" / "ratings").mkdir(parents=True)
     (run / "listening" / "ratings" / "index.html").touch()
-    said = {"verdict": "a leads.", "sentences_ja": ["aが最も好まれました。"]}
+    said = {"verdict": "a leads.", "sentences_translated": {"ja": ["aが最も好まれました。"]}}
     (run / "listening" / "ratings.json").write_text(json.dumps(said))
     test = reader.read("listen")["test"]
     assert test["sentences"] == [{"text": "aが最も好まれました。", "lang": "ja"}]

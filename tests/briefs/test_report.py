@@ -26,9 +26,9 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     assert (linear["accepted"], conv["accepted"], conv["needs_editing"]) == (3, 0, 1)
     assert (linear["decision"]["answer"], result["answer"]) == ("go", "go")
     assert result["sentences"][-1] == "Go with linear by the decision rule of the brief."
-    assert result["sentences_ja"][0].startswith("linear：審査した4件のうち3件を採用（")
-    assert result["sentences_ja"][1].endswith("以上（採用なし）")
-    assert result["sentences_ja"][-1] == "課題の判定基準による結論：linearで進める（Go）。"
+    assert result["sentences_translated"]["ja"][0].startswith("linear：審査した4件のうち3件を採用（")
+    assert result["sentences_translated"]["ja"][1].endswith("以上（採用なし）")
+    assert result["sentences_translated"]["ja"][-1] == "課題の判定基準による結論：linearで進める（Go）。"
     assert result["brief"]["hash"] == opened.brief_hash
     page = Path(result["page"]).read_text(encoding="utf-8")
     # 2 h of training and 4 times 36 s of making at 2, 4 reviews of 10 s at 30, over 3 pieces of 2 s
@@ -41,7 +41,7 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     assert page.count("linear: its base, nano-musicgen, is a miniature, which cannot make usable music") == 1
     assert page.count("linear: 3 passed every automatic check.") == 1
     japanese = page.partition("<summary>日本語で読む</summary>")[2].partition("</details>")[0]
-    assert all(line in japanese for line in result["sentences_ja"])
+    assert all(line in japanese for line in result["sentences_translated"]["ja"])
     assert untranslated(page, ["linear", "conv", "slow flute", "nano-musicgen", "Apache-2.0"]) == []
     assert page.count("<table>") == 2 * japanese.count("<table>") > 8  # whatever the English has
     assert japanese.count("満たして") + japanese.count("まだ判断できません") == sum(
@@ -93,7 +93,7 @@ def test_few_candidates_are_told_with_how_many_would_decide(tmp_path: Path) -> N
     result = report.write_acceptance_report(tmp_path, opened.brief)
     assert [each["reviewed"] for each in result["contenders"]] == [2, 2]
     assert two["en"] in result["sentences"]
-    assert two["ja"] in result["sentences_ja"]
+    assert two["ja"] in result["sentences_translated"]["ja"]
     assert two["en"] in html.unescape(Path(result["page"]).read_text(encoding="utf-8"))
 
 

@@ -19,7 +19,7 @@ def test_usage_allowed_is_what_every_page_says() -> None:
     result = {"base": "b", "base_licence": "MIT", **CLEAR, "recordings": {"CC0-1.0": 3, "unknown": 2}}
     unknown = usage_rights.usage_allowed(result)
     assert (unknown["commercial"], unknown["reasons"]) == ("unknown", ["recordings under 'unknown'"])
-    assert [unknown["sentence"], unknown["sentence_ja"]] == [*commercial_use.sentence(result).values()]
+    assert [unknown["sentence"], unknown["sentence_translated"]["ja"]] == [*commercial_use.sentence(result).values()]
     result["base_licence"] = "CC-BY-NC-4.0"
     assert usage_rights.usage_allowed(result)["commercial"] == "forbidden"
     free = {"base": "b", "base_licence": "MIT", **CLEAR}

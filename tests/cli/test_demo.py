@@ -23,6 +23,7 @@ def test_result_has_the_designs_and_the_listening_test(
 ) -> None:
     result = {
         "sentences": ["Cost: little."],
+        "sentences_translated": {"ja": ["費用：わずか。"]},
         "page": "report/index.html",
         "designs": {"linear@all:2.7%": {"mean": 0.1234}, "conv@all:2.7%": {"mean": 0.2}},
         "listen": "talim listen out --invites 12",

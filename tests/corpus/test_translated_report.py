@@ -53,7 +53,7 @@ def page_of(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> 
 
 def told(corpus: Corpus, **changes: Any) -> dict[str, list[str]]:
     facts = {**corpus.summary, **changes}
-    found = translated_report(facts, report.problem_counts(facts, facts["source_levels"]))
+    found = translated_report("ja", facts, report.problem_counts(facts, facts["source_levels"]))
     return {row["title"]: [*row["sentences"], *row["steps"]] for row in found["sections"]}
 
 
@@ -176,19 +176,19 @@ def test_every_reason_for_leaving_a_file_out_is_translated(module: ModuleType, l
     reasons = sentences_of(Path(str(module.__file__)))
     assert len(reasons) >= least
     kept = ["DRM", "WAV", "FLAC", "Ogg", "ID3", "iCloud", "Windows", "MusicBrainz", "ID", "dBFS", "Hz", "talim prepare"]
-    assert {text for text in reasons if foreign_words(translated_reason(text), kept)} == set()
+    assert {text for text in reasons if foreign_words(translated_reason(text, "ja"), kept)} == set()
 
 
 def test_translated_reason_translates_the_parts_and_keeps_what_nobody_foresaw() -> None:
     broken = (
         "almost silent: no stretch of 1 s is above the silence threshold; incomplete: after 2.0 seconds its last frame"
     )
-    assert translated_reason(f"{broken} breaks off, so the end is missing") == (
+    assert translated_reason(f"{broken} breaks off, so the end is missing", "ja") == (
         "ほとんど無音（無音とみなす大きさを 1 秒続けて超えるところがない）。"
         "不完全なファイル：2.0 秒の後、最後のフレームが途中で切れていて、終わりがない"
     )
-    assert translated_reason("cannot be read: Permission denied") == "読めない：読み取りの許可がない"
-    assert translated_reason("a new kind of fault") == "a new kind of fault"
+    assert translated_reason("cannot be read: Permission denied", "ja") == "読めない：読み取りの許可がない"
+    assert translated_reason("a new kind of fault", "ja") == "a new kind of fault"
 
 
 def test_template_of_a_corpus_has_no_word_of_its_own_in_the_translation() -> None:
@@ -199,5 +199,5 @@ def test_template_of_a_corpus_has_no_word_of_its_own_in_the_translation() -> Non
 
 def test_heads_of_the_translation_are_on_the_english_page(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     page = page_of(corpus, monkeypatch)
-    found = translated_report(corpus.summary, report.problem_counts(corpus.summary, []))["heads"]
+    found = translated_report("ja", corpus.summary, report.problem_counts(corpus.summary, []))["heads"]
     assert [head for head in found if not re.search(rf">{re.escape(head)}</(?:h2|th)>", page)] == []

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.html import formatting
+from talim.html.languages import duration_in
 
 
 @pytest.mark.parametrize(
@@ -78,9 +79,9 @@ def test_format_duration_of_seconds_to_days(seconds: float, expected: str) -> No
     assert formatting.format_duration(seconds) == expected
 
 
-def test_format_duration_in_japanese_has_the_same_numbers() -> None:
+def test_duration_in_has_the_same_numbers() -> None:
     for seconds, expected in ((48, "48秒"), (252, "4分12秒"), (7500, "2時間5分"), (260_000, "3日")):
-        assert formatting.format_duration_in_japanese(seconds) == expected
+        assert duration_in("ja", seconds) == expected
 
 
 def test_format_bytes_counts_powers() -> None:

@@ -48,7 +48,7 @@ def test_rate_folder_two_sites_writes_json_and_page(make_test: Make, tmp_path: P
     assert "14 of 14 listeners included" in sentences(result)
     assert untranslated(page, [*TRUTH, "delhi", "ankara", "fad", "0" * 16]) == []
     assert page.count("<table>") == 2 * len(created.aspects)
-    assert result["sentences_ja"][-1] == "回答した14人のうち14人を集計しました。"
+    assert result["sentences_translated"]["ja"][-1] == "回答した14人のうち14人を集計しました。"
     scores.write_text('{"fad": 3}', encoding="utf-8")
     with pytest.raises(UsageError, match="expected"):
         rate_folder(folder, [tmp_path / "delhi.jsonl"], scores)

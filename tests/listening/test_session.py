@@ -12,10 +12,11 @@ from fixtures.listening_test_folder import protocol_of
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError, UsageError
-from talim.listening.session import STATIC, WORDS, consent_text, missing_keys, open_test, read_translations
+from talim.html.languages import FOLDER
+from talim.listening.session import WORDS, consent_text, missing_keys, open_test, read_translations
 
 Make = Callable[..., Path]
-SHIPPED = sorted((STATIC / WORDS).glob("*.json"))
+SHIPPED = sorted(FOLDER.glob("*/listen.json"))
 
 
 def leaves(value: object, index: str = "") -> dict[str, str]:
@@ -26,9 +27,9 @@ def leaves(value: object, index: str = "") -> dict[str, str]:
     return {index: str(value)}
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_builtin_translation_has_all_keys_and_placeholders(path: Path) -> None:
-    english, message = leaves(read_json(STATIC / WORDS / "en.json")), leaves(read_json(path))
+    english, message = leaves(read_json(FOLDER / "en" / "listen.json")), leaves(read_json(path))
     message = {index: text for index, text in message.items() if not index.startswith(".organiser.notes.")}
     assert english.keys() == message.keys()
     for index, text in english.items():
@@ -37,12 +38,12 @@ def test_builtin_translation_has_all_keys_and_placeholders(path: Path) -> None:
 
 
 def test_builtin_translations_are_english_and_japanese() -> None:
-    assert {path.stem for path in SHIPPED} >= {"en", "ja"}
+    assert {path.parent.name for path in SHIPPED} >= {"en", "ja"}
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_consent_says_who_keeps_the_answers_and_whether_they_are_published(language: str) -> None:
-    texts = read_json(STATIC / WORDS / f"{language}.json")
+    texts = read_json(FOLDER / language / "listen.json")
     for publish, key in ((False, "consent_unpublished"), (True, "consent_published")):
         paragraphs = consent_text(texts, protocol_of(contact="Anna, a@b.example", publish=publish))
         assert paragraphs[1].endswith(texts[key])
@@ -53,15 +54,15 @@ def test_consent_says_who_keeps_the_answers_and_whether_they_are_published(langu
 
 def test_consent_hash_is_that_of_the_text_as_it_was_read(make_test: Make) -> None:
     test = open_test(make_test(publish=True))
-    published = read_json(STATIC / WORDS / "en.json")["consent_published"]
+    published = read_json(FOLDER / "en" / "listen.json")["consent_published"]
     assert published in test.translations["en"]["consent_text"][1]
     assert test.consent_hash("en") != test.consent_hash("ja")
 
 
 def test_read_translations_additional_language_from_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"translate en\.json"):
+    with pytest.raises(UsageError, match=r"translate .*en/listen\.json"):
         read_translations(tmp_path, ("en", "tr"))
-    message = read_json(STATIC / WORDS / "en.json") | {"language": "Türkçe"}
+    message = read_json(FOLDER / "en" / "listen.json") | {"language": "Türkçe"}
     (tmp_path / WORDS).mkdir()
     (tmp_path / WORDS / "tr.json").write_text(json.dumps(message), encoding="utf-8")
     assert read_translations(tmp_path, ("en", "tr"))["tr"]["language"] == "Türkçe"

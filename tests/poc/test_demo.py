@@ -53,7 +53,8 @@ def test_demo_in_two_steps_writes_a_page(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(each["mean"] is not None for each in result["designs"].values())
     compared = demo.compare_designs_sentence(result["designs"])
     assert "conv@all:2.7% " in compared["en"]
-    told = messages.poc_message(result | {"sentences_ja": [*result["sentences_ja"], compared["ja"]]}, "ja")
+    said = {"ja": [*result["sentences_translated"]["ja"], compared["ja"]]}
+    told = messages.poc_message(result | {"sentences_translated": said}, "ja")
     words = re.sub(r"talim (poc|generate|listen|evaluate|brief) .*|talim \w+", "", told.replace(result["page"], ""))
     assert foreign_words(words, [*result["designs"], "nano-musicgen", "Apache-2.0"]) == []
     assert "which kind is best cannot be concluded" in Path(result["page"]).read_text(encoding="utf-8")
@@ -71,7 +72,7 @@ def test_demo_prints_a_listen_command_that_works(
     """The printed command works on the folder that the demo leaves, here with fake audio."""
     run = make_run(tmp_path / "run", seconds=1.0)
     fake_result = {"sentences": ["a", "b", "c"], "page": "p", "run": str(run), "designs": {"linear": {"mean": 0.5}}}
-    fake_result |= {"stages": []}
+    fake_result |= {"stages": [], "sentences_translated": {}}
     monkeypatch.setattr(demo, "poc", lambda *_: fake_result)
     monkeypatch.setattr(demo, "perform_corpus", lambda *_: None)
     with pytest.raises(SystemExit) as done:

@@ -9,9 +9,9 @@ import pytest
 from fixtures.fake_pipeline import fake_runs, short_options
 
 from talim import recipe as recipes
+from talim.html.languages import words
 from talim.poc.learning_curve import curve_texts
 from talim.poc.pipeline import poc
-from talim.reporting.catalogue import words
 
 
 def point(fraction: float, recordings: int, *reductions: float) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def test_learning_curve_trains_on_a_quarter_and_a_half(
     assert [p["recordings"] for p in points] == [round(total / 4), round(total / 2), total]
     assert points[0]["mean"] < points[1]["mean"] < points[2]["mean"]
     assert "more recordings would likely help" in result["learning_curve"]["sentence"]
-    assert "録音を増やすと、おそらく役立ちます" in result["learning_curve"]["sentence_ja"]
+    assert "録音を増やすと、おそらく役立ちます" in result["learning_curve"]["sentence_translated"]["ja"]
     assert fakes.trained[-2:] == ["0.25", "0.5"]
     quarter = recipes.load([Path(result["run"]) / "curve" / "0.25" / "recipe.yaml"])
     assert quarter.training.train_fraction == 0.25
@@ -67,7 +67,10 @@ def test_learning_curve_skipped_has_a_reason(
     fake_runs(monkeypatch, lambda recipe: 0.5)
     one = {"designs": ("linear@all:2.7%",)}
     result = poc(short_takes, tmp_path / "a", short_options(**one))
-    off = {"sentence": "The learning curve was switched off.", "sentence_ja": words("ja")["poc_curve_off"]}
+    off = {
+        "sentence": "The learning curve was switched off.",
+        "sentence_translated": {"ja": words("ja")["poc_curve_off"]},
+    }
     assert result["learning_curve"] == {"points": [], **off}
     few = make_recordings(tmp_path / "few", count=4, seconds=2.5)
     result = poc(few, tmp_path / "b", short_options(learning_curve=True, held_out_fraction=0.5, **one))

@@ -40,7 +40,7 @@ def test_poc_designs_over_the_memory_limit_stop_before_training(
     assert result["run"] is None
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "Proof of concept, stopped early" in page
-    japanese = result["stages"][0]["stopped_ja"]
+    japanese = result["stages"][0]["stopped_translated"]["ja"]
     assert japanese in page
     assert foreign_words(japanese, ["linear@all:2.7%", "talim plan"]) == []
     assert result["stopped"] in page.replace("&#39;", "'")
@@ -132,7 +132,7 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     assert "and evaluation takes 60 s, of that 36 s generating music; give --hours " in stopped
     assert "fewer designs (--design), which shortens training and evaluation alike or smaller training steps" in stopped
     assert "--set training.batch_size=4" in stopped
-    japanese = at_a_price["stages"][0]["stopped_ja"]
+    japanese = at_a_price["stages"][0]["stopped_translated"]["ja"]
     assert "、この計算機の1時間を2.00として" in japanese
     assert foreign_words(japanese) == []
     needed = float(stopped.partition("give --hours ")[2].split()[0])
@@ -280,7 +280,7 @@ def test_poc_unmet_quality_gate_stops_with_a_reason(
     assert result["stopped"] in Path(result["page"]).read_text(encoding="utf-8")
     assert result["stopped"] in messages.poc_message(result).splitlines()
     japanese = messages.poc_message(result, "ja")
-    assert f"\n{result['stopped_ja']}\nこれまでの全体の時間：" in japanese
+    assert f"\n{result['stopped_translated']['ja']}\nこれまでの全体の時間：" in japanese
     assert "省いた学習曲線を測定する場合の時間：" in japanese
     shown = re.sub(r"talim \w+( [\x20-\x7e]+)?", "", japanese.replace(result["page"], ""))
     assert foreign_words(shown, [*result["designs"], "nano-musicgen", "Apache-2.0", "none"]) == []  # of no device

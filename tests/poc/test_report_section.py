@@ -63,7 +63,8 @@ def test_write_report_of_a_stopped_one_says_once_how_to_hold_out_more(finished: 
     write_json(scores, read_json(scores) | {"scores": [row], "split": split, "corpus": {"recordings": 9}})
     page = report_section.write_report(finished).read_text(encoding="utf-8")
     assert page.count(advice) == 1
-    decided["stages"][1] |= {"stopped": f"Stopped here because of one; next: add recordings, so that {advice}."}
+    stopped = f"Stopped here because of one; next: add recordings, so that {advice}."
+    decided["stages"][1] |= {"stopped": stopped, "stopped_translated": {"ja": "ここで止まりました。"}}
     write_json(finished / "stages.json", decided)
     page = report_section.write_report(finished).read_text(encoding="utf-8")
     assert page.count(advice) == 1

@@ -110,7 +110,8 @@ def test_check_folders_missing_or_nested_raise(tmp_path: Path) -> None:
         state.check_folders(tmp_path, tmp_path / "out")
 
 
-STAGE = {"name": "cost", "title": "Cost", "gate": {}, "passed": True, "sentences": [], "stopped": "", "stopped_ja": ""}
+STAGE = {"name": "cost", "title": "Cost", "gate": {}, "passed": True, "sentences": []}
+STAGE |= {"stopped": "", "stopped_translated": {}}
 LISTS = {"stages": [STAGE], "designs": [], "continuations": [], "chosen": None}
 DECIDED = LISTS | dict.fromkeys(state.OTHERS)
 

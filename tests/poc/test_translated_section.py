@@ -11,11 +11,12 @@ from fixtures.japanese_block import foreign_words, untranslated
 from fixtures.run_folder import SCORES, make_run
 
 from talim.atomic_io import write_json
+from talim.html.languages import words
 from talim.html.render import TEMPLATES, render
 from talim.poc import report_section
 from talim.poc.gates import GateThresholds, gate_summary
 from talim.poc.learning_curve import curve_texts
-from talim.reporting.catalogue import counted, in_languages, words
+from talim.reporting.catalogue import counted, in_languages
 
 COMMANDS = ["talim poc", "talim brief", "talim listen", "talim evaluate", "talim plan"]
 NAMES = ["linear@all:2.7%", "conv@all:2.7%", "full@all", "gates.json", *COMMANDS]
@@ -32,7 +33,7 @@ def decided(passed: bool | None = True, **changes: Any) -> dict[str, Any]:
     gates = gate_summary(GateThresholds(), 1.0, 8e9)
     stages = [
         {"name": name, "title": name, "gate": gates[name], "passed": passed, "sentences": ["English."]}
-        | {"stopped": "", "stopped_ja": ""}
+        | {"stopped": "", "stopped_translated": {}}
         for name in ("cost", "quality", "task")
     ]
     designs = [
@@ -41,12 +42,18 @@ def decided(passed: bool | None = True, **changes: Any) -> dict[str, Any]:
         for name, mean, ends in (("linear@all:2.7%", 0.2, [0.1, 0.3]), ("conv@all:2.7%", 0.1, None))
     ]
     rows = [{"fraction": f, "recordings": n, **POINT, "per_recording": {"a": 0.1 * n}} for f, n in ((0.5, 4), (1, 8))]
-    curve = {"points": rows, "sentence": "English.", "sentence_ja": curve_texts(rows, 0.1)["ja"]}
+    curve = {"points": rows, "sentence": "English.", "sentence_translated": curve_texts(rows, 0.1)}
     found = {"stages": stages, "designs": designs, "chosen": {"design": "linear@all:2.7%", "run": "a"}}
     found |= {"continuations": [{"name": "extend", "gate": gates["extend"], "passed": None, "sentences": ["English."]}]}
     found |= {"learning_curve": curve, "tuning": {"note": ""}, "next_steps": STEPS}
-    found |= dict.fromkeys(("plan", "time_note", "time_note_ja", "licence_use_note", "limitations"), "")
-    found |= {"price_per_hour": None, "prepare_seconds": 0.0, "spent": None, "larger_base": {}}
+    found |= dict.fromkeys(("plan", "time_note", "licence_use_note", "limitations"), "")
+    found |= {
+        "price_per_hour": None,
+        "prepare_seconds": 0.0,
+        "spent": None,
+        "larger_base": {},
+        "time_note_translated": {},
+    }
     return found | changes
 
 
@@ -70,7 +77,7 @@ def test_translated_section_of_a_full_fixture_leaves_no_english(tmp_path: Path) 
         "検証用の録音が1本しかないため",
     ):
         assert text.replace("\u202f", " ") in page.replace("\u202f", " "), text
-    japanese = page[page.index('class="ja whole"') : page.index("</details>")]
+    japanese = page[page.index('class="ja translated whole"') : page.index("</details>")]
     assert japanese.count("<tr>") == 3
     commands = (report_section.report_section(tmp_path) or {})["commands"]
     assert "この段階を決めるのは人です。コマンド：</p>\n<pre><code>" + commands[0] in japanese  # as in English
@@ -80,20 +87,20 @@ def test_translated_section_of_a_full_fixture_leaves_no_english(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["cost", "quality"])
 def test_translated_section_of_a_stopped_or_unfinished_one_says_so_first(tmp_path: Path, name: str) -> None:
     skipped = in_languages("poc_curve_few", count=counted(2, "training recording"))
-    curve = {"points": [], "sentence": skipped["en"], "sentence_ja": skipped["ja"]}
+    curve = {"points": [], "sentence": skipped["en"], "sentence_translated": skipped}
     values = decided(passed=False, learning_curve=curve, continuations=[])
     reason = in_languages("stop_here", reason=in_languages("stop_next", why=TOO_FEW, next=in_languages("stop_smaller")))
-    stopped = {"stopped": reason["en"], "stopped_ja": reason["ja"]}
+    stopped = {"stopped": reason["en"], "stopped_translated": reason}
     values["stages"] = [row | (stopped if row["name"] == name else {}) for row in values["stages"][:2]]
     page = page_of(tmp_path, values)
-    begin = page[page.index('class="ja whole"') : page.index("<h3>実現可能性")]
+    begin = page[page.index('class="ja translated whole"') : page.index("<h3>実現可能性")]
     assert f"<p>ここで止まりました。{TOO_FEW['ja']}。次にできること：方式を小さくする。</p>" in begin
     assert "学習用の録音2本は、四つに分けられないためです。" in page
     assert untranslated(page, NAMES) == []
     values = decided(designs=[], chosen=None, learning_curve=None, continuations=[])
     values["stages"] = values["stages"][:1]
     page = page_of(tmp_path, values)
-    assert words("poc.ja")["unfinished"] in page
+    assert words("ja", "poc")["unfinished"] in page
     assert untranslated(page, NAMES) == []
 
 
@@ -102,19 +109,31 @@ def test_next_steps_of_a_passed_proof_are_on_the_page_in_both_languages_until_th
     values = decided(next_steps=[*STEPS, {"name": report_section.NEXT_BASE, **larger, "command": "talim poc larger"}])
     page = page_of(tmp_path, values)
     assert untranslated(page, NAMES) == []
-    japanese = page[page.index('class="ja whole"') : page.index("</details>")]
+    japanese = page[page.index('class="ja translated whole"') : page.index("</details>")]
     for step in STEPS:
         assert f"<p>{step['ja']}</p>\n<pre><code>{step['command']}" in japanese
         assert page.count(f"<p>{step['en']}</p>\n<pre><code>{step['command']}") == 1
     assert "talim poc larger" not in page  # the page of a miniature's run names it at its top
-    write_json(tmp_path / "listening" / "ratings.json", {"sentences_ja": []})
+    write_json(tmp_path / "listening" / "ratings.json", {"sentences_translated": {}})
     page = page_of(tmp_path, values)
     assert STEPS[0]["ja"] not in page
     assert STEPS[1]["ja"] in page
 
 
+def test_translated_section_in_a_language_added_since_has_in_english_what_was_stored_without_it(tmp_path: Path) -> None:
+    values = decided(learning_curve={"points": [], "sentence": "A curve.", "sentence_translated": {}})
+    for row in values["stages"]:
+        row["gate"] = {key: text for key, text in row["gate"].items() if key != "ja"}
+        row |= {"stopped": "Stopped.", "stopped_translated": {}}
+    values["next_steps"] = [{"name": "listen", "en": "Listen:", "command": "talim listen my-poc"}]
+    page = page_of(tmp_path, values | {"time_note": "It took long.", "time_note_translated": {}})
+    japanese = page[page.index('class="ja translated whole"') : page.index("</details>")]
+    told = ["<p>Listen:</p>", "<p>Stopped.</p>", "<p>It took long.</p>", "<p>A curve.</p>"]
+    assert [text for text in [*told, values["stages"][0]["gate"]["reason"]] if text not in japanese] == []
+
+
 def test_japanese_gates_have_the_parts_and_values_of_the_english_ones() -> None:
-    english, japanese = (words(name)["gates"] for name in ("poc", "poc.ja"))
+    english, japanese = (words(language, "poc")["gates"] for language in ("en", "ja"))
     assert {stage: [*parts] for stage, parts in english.items()} == {s: [*parts] for s, parts in japanese.items()}
     for stage, parts in english.items():
         for name, text in parts.items():
@@ -130,5 +149,5 @@ def test_reasons_to_stop_have_no_english_word_in_japanese() -> None:
 
 def test_template_of_the_stages_has_no_word_of_its_own_in_the_translation() -> None:
     text = (TEMPLATES / "stages.html").read_text("utf-8")
-    (body,) = re.findall(r"{% macro translated\(told\) %}(.*?){% endmacro %}", text, re.DOTALL)
+    (body,) = re.findall(r"{% macro told_stages\(told, language\) %}(.*?){% endmacro %}", text, re.DOTALL)
     assert re.findall("[A-Za-z]+", re.sub(r"<[^>]*>|{{.*?}}|{%.*?%}", " ", re.sub(r"{[{%].*?[%}]}", "", body))) == []

@@ -13,9 +13,14 @@ from fixtures.japanese_block import foreign_words
 
 from talim.atomic_io import write_jsonl
 from talim.evaluation import continuation
+from talim.html.languages import words
 from talim.html.render import render
-from talim.reporting.catalogue import words
-from talim.reporting.continuation_section import NAMES, continuation_section, continuation_sentence, japanese_sentences
+from talim.reporting.continuation_section import (
+    NAMES,
+    continuation_section,
+    continuation_sentence,
+    translated_sentences,
+)
 from talim.reporting.run_results import RunResults
 
 
@@ -113,7 +118,7 @@ def test_section_of_a_run_without_continuations_says_why_or_is_left_out(tmp_path
     assert continuation_sentence(scores) == {}
 
 
-def test_japanese_sentences_leave_no_english() -> None:
+def test_translated_sentences_leave_no_english() -> None:
     better = [row(name) for name in NAMES]
     cases = [
         results(better, clips=1),
@@ -127,12 +132,14 @@ def test_japanese_sentences_leave_no_english() -> None:
         ),
     ]
     for scores in cases:
-        told = " ".join(japanese_sentences(scores))
+        told = " ".join(translated_sentences(scores, "ja"))
         assert told
         assert foreign_words(told.replace("talim evaluate", ""), ["b"]) == [], told
-    assert "良くなったもの：主音を与えたときの、録音の旋法の確率は70" in " ".join(japanese_sentences(cases[0]))
-    assert "悪くなったもの：旋法の各音の、あるべき高さからのずれは12セント" in " ".join(japanese_sentences(cases[1]))
-    assert japanese_sentences({}) == []
+    assert "良くなったもの：主音を与えたときの、録音の旋法の確率は70" in " ".join(translated_sentences(cases[0], "ja"))
+    assert "悪くなったもの：旋法の各音の、あるべき高さからのずれは12セント" in " ".join(
+        translated_sentences(cases[1], "ja")
+    )
+    assert translated_sentences({}, "ja") == []
 
 
 def test_reasons_are_those_that_an_evaluation_writes() -> None:

@@ -14,7 +14,7 @@ from talim.reporting.human_ratings import load_ratings
 
 RATINGS = {"name": "makam", "verdict": "conv leads.", "listeners": {"answered": 9, "counted": 8}}
 USEFUL = {"brief": {"name": "jingle"}, "sentences": ["conv: 3 of 8 accepted.", "Go on, by the rule of the brief."]}
-USEFUL |= {"sentences_ja": ["conv：8件中3件"]}
+USEFUL |= {"sentences_translated": {"ja": ["conv：8件中3件"]}}
 
 
 def test_load_ratings_finds_both_with_links(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_load_ratings_finds_both_with_links(tmp_path: Path) -> None:
     assert ratings.link == "../listening/ratings/index.html"
     assert (useful.title, useful.link) == ("Usefulness: jingle", "")
     assert useful.sentences[-1].startswith("Go on")
-    assert (ratings.japanese, useful.japanese) == ((), ("conv：8件中3件",))
+    assert (ratings.translated, useful.translated) == ({}, {"ja": ("conv：8件中3件",)})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fixtures.run_folder import make_run
 
 from talim.corpus.metadata import MOST_UNMATCHED
 from talim.experiments.preliminary_rules import RATE
+from talim.html import languages
 from talim.reporting import messages
 
 SUMMARY: dict[str, Any] = {
@@ -133,20 +135,20 @@ def test_poc_message_ends_with_page_and_music() -> None:
 def test_poc_message_in_japanese_leaves_nothing_out_and_nothing_in_english() -> None:
     result = {
         "sentences": ["Cost: little."],
-        "sentences_ja": ["費用：わずか。"],
+        "sentences_translated": {"ja": ["費用：わずか。"]},
         "next_step": "English.",
         "next_steps": [
             {"en": "Next: listen:", "ja": "次は聴く：", "command": "talim listen x"},
             {"ja": "次は弾く。", "command": ""},
         ],
         "tuning": {"note": "English.", "families": [{"family": "linear", "chosen": {RATE: 0.001}}]},
-        "learning_curve": {"sentence": "English.", "sentence_ja": "増やすと役立つ。"},
+        "learning_curve": {"sentence": "English.", "sentence_translated": {"ja": "増やすと役立つ。"}},
         "continuations": [{"name": "extend", "passed": None, "sentences": ["English."]}],
         "stages": [{"name": name, "title": "English", "passed": name == "cost"} for name in ("cost", "quality")],
         "stopped": "Stopped here.",
-        "stopped_ja": "ここで止まりました。",
+        "stopped_translated": {"ja": "ここで止まりました。"},
         "time_note": "It took long.",
-        "time_note_ja": "全段階の時間：8分。",
+        "time_note_translated": {"ja": "全段階の時間：8分。"},
         "make_music": ["talim generate"],
         "page": "p.html",
         "listen": "talim listen",
@@ -169,6 +171,25 @@ def test_poc_message_in_japanese_leaves_nothing_out_and_nothing_in_english() -> 
     assert "学習率は初めの設定のままです。" in kept
     earlier = messages.poc_message({"sentences": ["Cost: little."], "page": "p.html"}, "ja")  # of an earlier version
     assert earlier.startswith("Cost: little.")
+
+
+def test_poc_message_in_a_language_without_words_for_stages_has_these_in_english(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(languages.FOLDER / "en", tmp_path / "en")
+    (tmp_path / "la").mkdir()
+    (tmp_path / "la" / "report.json").write_text('{"message_page": "Pagina: {page}"}')
+    monkeypatch.setattr(languages, "FOLDER", tmp_path)
+    result = {
+        "sentences": ["Cost: little."],
+        "sentences_translated": {"la": ["Pretium parvum."]},
+        "next_steps": [{"en": "Next:", "command": "talim listen x"}],
+        "tuning": {"note": "Chosen.", "families": []},
+        "continuations": [{"name": "extend", "passed": None, "sentences": ["Continued."]}],
+        "page": "p.html",
+    }
+    lines = ["Pretium parvum.", "Next: talim listen x", "Chosen.", "Continued.", "Pagina: p.html"]
+    assert messages.poc_message(result, "la").splitlines() == lines
 
 
 def test_report_message_ends_with_what_to_type_next(tmp_path: Path) -> None:

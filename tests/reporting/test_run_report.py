@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from fixtures.run_folder import COST, FACTS, RECIPE, SCORES, log_rows, make_run
 
 from talim.backbones import registry
 from talim.errors import TalimError
+from talim.html import languages
 from talim.reporting import audio_examples, run_report, sentences
 from talim.reporting.run_report import write_report
 from talim.reporting.run_results import RunResults
@@ -374,7 +376,7 @@ def test_write_report_shows_listening_tests_escaped(tmp_path: Path) -> None:
 
 def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(tmp_path: Path) -> None:
     page = run_page(tmp_path)
-    inside = page.partition('<details class="ja" lang="ja">')[2].partition("</details>")[0]
+    inside = page.partition('<details class="ja translated" lang="ja"')[2].partition("</details>")[0]
     assert "<summary>日本語</summary>" in inside
     assert "費用：" in inside
     assert "費用：" not in page.replace(inside, "")
@@ -387,10 +389,27 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
 def test_write_report_has_the_table_of_generated_audio_in_japanese_too(tmp_path: Path) -> None:
     row = {"name": "adherence_tempo", "direction": "higher_is_better", "value": 0.67, "baseline": 1.0}
     page = page_of(make_run(tmp_path / "run", seconds=0, scores=SCORES | {"scores": [row]}))
-    inside = page.partition('<details class="ja" lang="ja">')[2].partition("</details>")[0]
+    inside = page.partition('<details class="ja translated" lang="ja"')[2].partition("</details>")[0]
     assert '<th scope="row">指定したテンポとの一致</th>' in inside
     assert inside.count("判断できない") > 0
     assert "cannot be told</td>" in page.replace(inside, "")
+
+
+def test_page_is_in_every_language_that_has_a_folder_of_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for code in ("en", "ja"):
+        shutil.copytree(languages.FOLDER / code, tmp_path / "words" / code)
+    own = {"language": "Lingua ficta", "read": "Lege", "point_quality": "Qualitas: {learning}{samples}", "comma": " ; "}
+    (tmp_path / "words" / "la").mkdir()
+    (tmp_path / "words" / "la" / "report.json").write_text(json.dumps(own))
+    monkeypatch.setattr(languages, "FOLDER", tmp_path / "words")
+    page = page_of(make_run(tmp_path / "run", seconds=0))
+    (block,) = re.findall(r'<details class="la translated" lang="la"[^>]*>(.*?)</details>', page, re.DOTALL)
+    assert "<summary>Lingua ficta</summary>" in block
+    assert "Qualitas: " in block
+    assert "Quality: " not in block
+    assert "Cost: " in block  # what has no translation is in English
+    assert '<a href="#la" lang="la">Lingua ficta</a>' in page
+    assert '<details class="ja translated" lang="ja"' in page
 
 
 def test_loss_plots_of_one_step_say_its_loss_and_no_way_from_it_to_itself(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from research.validation.simulated_studies import SimulatedEffect
 from talim.experiments import controls
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import read_study
+from talim.html.languages import words
 from talim.reporting import study_sentences
-from talim.reporting.catalogue import words
 from talim.reporting.study_summary import study_summary
 
 PLAN = replace(SMALL, designs=("linear@all:0.53%", "conv@all:2.7%", "full@all"))
@@ -98,7 +98,7 @@ def test_summary_of_designs_that_depend_on_the_genre_names_one_for_each(tmp_path
 def test_japanese_names_of_controls_are_those_of_all_controls() -> None:
     names = {controls.UNIGRAM, controls.LAST_TOKEN, controls.CURVE, controls.RATE}
     names |= {controls.INSERTED, controls.EQUAL, controls.SEPARATION}
-    assert words("study.ja")["controls"].keys() == names
+    assert words("ja", "study")["controls"].keys() == names
 
 
 def test_controls_text_counts_and_names() -> None:

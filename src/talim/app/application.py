@@ -6,7 +6,6 @@ import hmac
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
@@ -22,9 +21,10 @@ from talim.app.growing_file import follow
 from talim.app.jobs import RUNNING, BusyError, Job, JobRunner
 from talim.app.pages import PAGES, PageReader
 from talim.app.workspace import Workspace
-from talim.atomic_io import finished_path, read_json
+from talim.atomic_io import finished_path
 from talim.design.expression import Design
 from talim.errors import TalimError
+from talim.html.languages import languages, words
 from talim.listening.app import LOOPBACK
 from talim.listening.error_responses import add_error_handlers
 from talim.listening.middleware import POLICY, KnownLinks, RateLimits, SecurityMiddleware, TokenBucket
@@ -82,13 +82,6 @@ class TableChange(StrictModel):
     rows: dict[str, dict[str, str]]
 
 
-@cache
-def words() -> Mapping[str, dict[str, str]]:
-    """The texts of the app by language, English first: a further file of static/words is a further language."""
-    files = sorted((STATIC / "words").glob("*.json"), key=lambda path: (path.stem != "en", path.stem))
-    return {path.stem: read_json(path) for path in files}
-
-
 def create_app(
     work: Workspace, limits: RateLimits = LIMITS, hosts: frozenset[str] | None = LOOPBACK
 ) -> SecurityMiddleware:
@@ -128,7 +121,7 @@ def _authorised(
 @_public.get("/api/words")
 def texts() -> Mapping[str, dict[str, str]]:
     """All texts; public, as one of them says that the token is missing."""
-    return words()
+    return {code: words(code, "app") for code in languages("app")}
 
 
 @_public.get("/files/{key}/{name:path}")

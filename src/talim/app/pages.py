@@ -104,7 +104,7 @@ class PageReader:
         }
 
     def _skipped(self, row: Mapping[str, str]) -> dict[str, str]:
-        reason = translated_reason(row["reason"]) if self.language == "ja" else row["reason"]
+        reason = translated_reason(row["reason"], self.language)
         return {"file": row["file"], "reason": reason, "lang": "en" if reason == row["reason"] else self.language}
 
     # Plan
@@ -230,11 +230,10 @@ class PageReader:
 
     def _said(self, folder: Path) -> list[dict[str, str]]:
         """What people said of what is in a folder, in the page's language where there is a sentence in it."""
-        japanese = self.language == "ja"
         return [
-            {"text": text, "lang": "ja" if japanese and each.japanese else "en"}
+            {"text": text, "lang": self.language if each.translated.get(self.language) else "en"}
             for each in human_ratings.load_ratings(folder, folder)
-            for text in (japanese and each.japanese) or each.sentences
+            for text in each.translated.get(self.language) or each.sentences
         ]
 
     # Make

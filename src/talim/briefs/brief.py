@@ -19,6 +19,7 @@ from pydantic import (
 from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels
 from talim.errors import TalimError, UsageError
+from talim.html.languages import languages
 from talim.listening.protocol import short_hash
 from talim.strict_yaml import StrictModel, build, read_yaml
 from talim.traditions import tradition as traditions
@@ -123,7 +124,7 @@ class Brief(StrictModel):
     )
     minimum_seconds: float = Field(default=5.0, ge=0, le=60, description="played before a review")
     accepted_by: Literal["majority", "all", "any"] = "majority"
-    languages: tuple[str, ...] = Field(default=("en", "ja"), min_length=1)
+    languages: tuple[str, ...] = Field(default_factory=lambda: languages("review"), min_length=1)
     prices: CostRates = Field(default_factory=CostRates)
     status_quo: StatusQuo | None = None
     indicators: tuple[Indicator, ...] = ()
@@ -133,7 +134,7 @@ class Brief(StrictModel):
     @field_validator("title", mode="before")
     @classmethod
     def _one_title_for_all_languages(cls, value: Any) -> Any:
-        return {"en": value, "ja": value} if isinstance(value, str) else value
+        return dict.fromkeys(languages("review"), value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Brief:

@@ -12,6 +12,7 @@ from talim.briefs.acceptance import IntervalEstimate, mean_ci, mean_difference_c
 from talim.briefs.brief import Brief
 from talim.errors import UsageError
 from talim.html.formatting import format_money
+from talim.html.languages import to_fields
 from talim.reporting.catalogue import Texts, in_languages
 
 INDICATORS = "indicators.csv"
@@ -22,7 +23,7 @@ Decision = Literal["go", "no-go", "open"]
 def apply_decision_rule(measured: Mapping[str, Any], indicators: Mapping[str, Any], brief: Brief) -> dict[str, Any]:
     """{"answer": go, no-go or open, "conditions": [{"condition", "met": True, False or None (undecided), "interval"}]}.
 
-    "condition_ja" is the condition in Japanese.
+    "condition_translated" is the condition by language.
 
     Go if every condition is met, no-go if one is not met; a condition is undecided if its interval contains the bound.
     Without conditions the answer is open.
@@ -59,7 +60,7 @@ def _condition(text: Texts, interval: IntervalEstimate, bound: float, better: st
         met = True if worst is not None and _meets_bound(worst, bound, better) else None
         if best is not None and not _meets_bound(best, bound, better):
             met = False
-    return {"condition": text["en"], "condition_ja": text["ja"], "met": met, "interval": dict(interval)}
+    return {**to_fields("condition", text), "met": met, "interval": dict(interval)}
 
 
 def _meets_bound(value: float, bound: float, better: str) -> bool:

@@ -20,12 +20,11 @@ from talim.briefs.review_store import DATABASE, ReviewStore
 from talim.errors import TalimError
 from talim.html import plots
 from talim.html.formatting import format_amount, format_change, format_ci, format_money, format_number, format_percent
+from talim.html.languages import from_fields, languages, to_fields
+from talim.html.languages import words as catalogue
 from talim.html.render import render
 from talim.listening.database import sqlite_url
-from talim.listening.session import read_translations
 from talim.reporting.catalogue import (
-    COMMAS,
-    LANGUAGES,
     Texts,
     counted,
     duration,
@@ -33,6 +32,7 @@ from talim.reporting.catalogue import (
     interval_ends,
     join,
     listed,
+    named,
     translator,
 )
 from talim.version import __version__
@@ -117,7 +117,7 @@ def assemble_result(
         "answer": overall_decision(contenders),
     }
     lines = summary_lines(result, brief)
-    return result | {"sentences": [line["en"] for line in lines], "sentences_ja": [line["ja"] for line in lines]}
+    return result | to_fields("sentences", {code: [line[code] for line in lines] for code in languages()})
 
 
 def few_candidates(count: int, brief: Brief) -> Texts:
@@ -133,11 +133,11 @@ def few_candidates(count: int, brief: Brief) -> Texts:
 def checks_passed(rows: Sequence[Mapping[str, Any]]) -> Texts:
     """How many candidates passed every check that could be made, and which checks of how many could not be."""
     passed = acceptance.none_failed(rows)
-    names = {language: read_translations(Path(), (language,), WORDS)[language]["checks"] for language in LANGUAGES}
+    names = {language: catalogue(language, WORDS)["checks"] for language in languages()}
     unchecked = [
         in_languages(
             "brief_check_unchecked_melody" if name == "mode" else "brief_check_unchecked",
-            check={language: names[language].get(name, name).lower() for language in LANGUAGES},
+            check={language: names[language].get(name, name).lower() for language in languages()},
             count=counts["not_checked"],
         )
         for name, counts in acceptance.check_counts(rows).items()
@@ -177,14 +177,14 @@ def decision_texts(result: Mapping[str, Any]) -> Texts:
     """The decision by language, with the names of the contenders that are a go."""
     names = [c["name"] for c in result["contenders"] if c["decision"]["answer"] == "go"]
     if names and len(result["contenders"]) > 1:
-        return in_languages("brief_go_with", names={"en": " and ".join(names), "ja": "、".join(names)})
+        return in_languages("brief_go_with", names=named(names))
     return in_languages(f"brief_{result['answer']}")
 
 
 def condition_texts(row: Mapping[str, Any]) -> Texts:
     """A condition of the decision rule and whether it is met, by language."""
-    condition = {"en": row["condition"], "ja": row["condition_ja"]}
-    return in_languages("brief_condition", met=in_languages(MET[row["met"]]), condition=condition)
+    met = in_languages(MET[row["met"]])
+    return in_languages("brief_condition", met=met, condition=from_fields(row, "condition"))
 
 
 def context(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -195,13 +195,13 @@ def context(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str,
         "brief": brief,
         "title": brief.title.get("en", brief.name),
         "amount": format_amount,
-        "pages": {language: _page(result, brief, rows, language) for language in LANGUAGES},
+        "pages": {language: _page(result, brief, rows, language) for language in languages()},
     }
 
 
 def _page(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any]:
     """What the template says of the result in one language."""
-    t, words = translator(language), read_translations(Path(), (language,), WORDS)[language]
+    t, words_of, words = translator(language), catalogue(language), catalogue(language, WORDS)
     agreement = t("brief_page_no_agreement") if result["agreement"] is None else _number(result["agreement"])
     counts = [counted(result[f"{noun}s"], noun)[language] for noun in ("reviewer", "review")]
     reason_words = words["reason_words"] | {
@@ -215,8 +215,8 @@ def _page(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, A
     return {
         "t": t,
         "id": "" if language == "en" else f"{language}-",
-        "answer": f"{answer}." if language == "en" else answer,
-        "lines": result["sentences_ja"] if language == "ja" else [few["en"]] if few else [],
+        "answer": t("brief_page_decided", answer=answer),
+        "lines": result["sentences_translated"].get(language, [few["en"]] if few else []),
         "deck": _deck(brief, language),
         "condition": lambda row: condition_texts(row)[language],
         "plot": _acceptance_plot(result["contenders"], t),
@@ -226,7 +226,7 @@ def _page(result: Mapping[str, Any], brief: Brief, rows: Sequence[Mapping[str, A
         "cost": lambda estimate: cost_texts(estimate, result["currency"])[language],
         "reviews": join(
             [
-                f"{', '.join(counts)}." if language == "en" else f"{counts[0]}、{counts[1]}。",
+                t("brief_page_counts", counts=words_of["comma"].join(counts)),
                 t("brief_page_agreement", alpha=agreement),
                 t("brief_page_intervals"),
             ],
@@ -284,7 +284,7 @@ def _prices(result: Mapping[str, Any], brief: Brief, language: str) -> str:
     hours = {one["name"]: one["hours"] for one in result["contenders"]}
     untimed = [name for name, each in hours.items() if each["evaluation"] is None and each["proof"] is None]
     sentences.append(t("brief_page_not_counted"))
-    sentences.append(t("brief_page_untimed", names=COMMAS[language].join(untimed)) if untimed else "")
+    sentences.append(t("brief_page_untimed", names=catalogue(language)["comma"].join(untimed)) if untimed else "")
     note = (result["status_quo"] or {}).get("note")
     return join([*sentences, t("brief_page_source", note=note) if note else ""], language)
 
@@ -299,8 +299,7 @@ def _hours(contender: Mapping[str, Any], language: str) -> str:
 
 def _commercial(rights: Mapping[str, Any], name: str, language: str) -> str:
     """Whether music of a contender may be used commercially, and why, in one language."""
-    sentence = {"en": rights["sentence"], "ja": rights["sentence_ja"]}
-    return in_languages("brief_page_commercial", name=name, sentence=sentence)[language]
+    return in_languages("brief_page_commercial", name=name, sentence=from_fields(rights, "sentence"))[language]
 
 
 def _consent(rights: Mapping[str, Any], language: str) -> str:

@@ -21,7 +21,7 @@ from talim.listening.database import sqlite_url
 from talim.listening.participant_store import RequestRejectedError
 from talim.listening.session import ServedSession, read_secrets, read_translations
 
-WORDS = "words/review"
+WORDS = "review"
 COMMA = ", "  # between the parts of a list; a phrase of its own
 
 

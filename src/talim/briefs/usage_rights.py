@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import read_json
+from talim.html.languages import to_fields
 from talim.reporting import commercial_use
 from talim.run import Run
 from talim.strict_yaml import read_yaml
@@ -31,15 +32,13 @@ def run_rights(run: Run) -> dict[str, Any]:
 
 
 def usage_allowed(rights: Mapping[str, Any]) -> dict[str, Any]:
-    """{"commercial": allowed, forbidden or unknown, "reasons", "sentence", "sentence_ja"}, by `commercial_use`."""
+    """{"commercial": allowed, forbidden or unknown, "reasons", "sentence", "sentence_translated"}.
+
+    By `commercial_use`.
+    """
     use, reasons = commercial_use.judge(rights)
-    text = commercial_use.sentence_of(reasons)
-    return {
-        "commercial": use,
-        "reasons": [reason["en"] for reason in reasons],
-        "sentence": text["en"],
-        "sentence_ja": text["ja"],
-    }
+    sentence = to_fields("sentence", commercial_use.sentence_of(reasons))
+    return {"commercial": use, "reasons": [reason["en"] for reason in reasons], **sentence}
 
 
 def corpus_of(run: Run) -> Path | None:

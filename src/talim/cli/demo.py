@@ -25,13 +25,14 @@ def demo(
     early_checks.check_loadable(base)
     early_checks.check_name(out)
     from talim import progress
+    from talim.html.languages import from_fields, to_fields
     from talim.poc.demo import compare_designs_sentence, demo_options
     from talim.poc.demo import demo as run_demo
     from talim.reporting import messages
 
     result = run_demo(out, progress.default(), demo_options(base))
     compared = compare_designs_sentence(result["designs"])
-    for key, text in (("sentences", compared["en"]), ("sentences_ja", compared["ja"])):
-        result = result | {key: [*result.get(key, []), text]}
+    lines = from_fields(result, "sentences")
+    result |= to_fields("sentences", {code: [*lines.get(code, []), text] for code, text in compared.items()})
     # a gate that is not met is shown, too: it is a demonstration
     show_in(language, result, json_, lambda code: messages.poc_message(result, code))

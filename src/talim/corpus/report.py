@@ -16,10 +16,11 @@ from talim.corpus.labels import UNKNOWN_NAMES
 from talim.corpus.manifest import UNKNOWN, Clip, Corpus
 from talim.corpus.metadata import UNMATCHED
 from talim.corpus.split_groups import LEAKAGE_KEYS
-from talim.corpus.translated_report import MAX_REASONS, WORDS, translated_report
+from talim.corpus.translated_report import MAX_REASONS, NAME, translated_report
 from talim.errors import TalimError
 from talim.html.audio_player import DecodedAudio, audio_player, read_audio
 from talim.html.formatting import format_counted, format_duration, format_number, format_percent
+from talim.html.languages import languages, words
 from talim.html.render import TEMPLATES, render
 from talim.html.spectrogram import spectrogram
 from talim.licences import allows_commercial_use, licence_remark, refuses_consent
@@ -65,9 +66,10 @@ def write(corpus: Corpus) -> Path:
 
 
 def _stamp(corpus: Corpus) -> str:
-    """A hash of everything that the page shows, of its template, and of its Japanese."""
+    """A hash of everything that the page shows, of its template, and of its translations."""
     facts = json.dumps(corpus.summary, sort_keys=True, ensure_ascii=False)
-    files = (TEMPLATES / "corpus.html", TEMPLATES / "page.css", WORDS)
+    facts += json.dumps([words(language, NAME) for language in languages(NAME)])
+    files = (TEMPLATES / "corpus.html", TEMPLATES / "page.css")
     templates = "".join(path.read_text("utf-8") for path in files)
     return hashlib.sha256(f"{__version__} {corpus.hash} {facts} {templates}".encode()).hexdigest()[:32]
 
@@ -95,7 +97,9 @@ def template_values(corpus: Corpus) -> dict[str, Any]:
         "amount": format_duration(facts["seconds"]),
         "deck": subtitle(facts),
         "cautions": caveats(facts, counts),
-        "translated": translated_report(facts, counts),
+        "translated": {
+            language: translated_report(language, facts, counts) for language in languages(NAME) if language != "en"
+        },
         "max_reasons": MAX_REASONS,
         "figures": [
             (format_duration(facts["seconds"]), f"of music in {format_counted(facts['clips'], 'clip')}"),

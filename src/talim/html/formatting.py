@@ -119,14 +119,6 @@ def format_duration(seconds: float | None) -> str:
     return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
-def format_duration_in_japanese(seconds: float) -> str:
-    """`48秒`, `4分12秒`, `2時間5分`, `3日`, as `format_duration`."""
-    text = format_duration(seconds)
-    for unit, name in (("days", "日"), ("h", "時間"), ("min", "分"), ("s", "秒")):
-        text = text.replace(f" {unit}", name)
-    return text.replace(" ", "")
-
-
 def format_bytes(value: float) -> str:
     """Bytes in kB, MB or GB."""
     for unit, factor in (("GB", GB), ("MB", 1e6), ("kB", 1e3)):

@@ -11,8 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from talim.html.formatting import format_counted
+from talim.html.languages import languages, words
 
-_HEADING = re.compile(r'<h2 id="((?!ja-)[^"]+)">(.*?)</h2>', re.DOTALL)
+_HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>', re.DOTALL)
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -23,7 +24,12 @@ def render(template: str, **values: Any) -> str:
 
 def headings(content: str) -> list[tuple[str, str]]:
     """The anchor and title of each section of a page, from its rendered HTML: its table of contents."""
-    return [(anchor, Markup(title).striptags().rstrip(".")) for anchor, title in _HEADING.findall(content)]
+    translated = tuple(f"{language}-" for language in languages() if language != "en")
+    return [
+        (anchor, Markup(title).striptags().rstrip("."))
+        for anchor, title in _HEADING.findall(content)
+        if not anchor.startswith(translated)
+    ]
 
 
 @cache
@@ -35,6 +41,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["counted"] = format_counted
+    environment.globals |= {"counted": format_counted, "languages": languages, "words": words}
     environment.filters["headings"] = headings
     return environment

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from talim.html.languages import languages, words
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "protocol.yaml"
@@ -89,7 +90,9 @@ class Protocol(StrictModel):
     """A listening test. The same file at several sites is the same test, and votes can be merged."""
 
     name: str = Field(pattern=_NAME)
-    title: dict[str, str] = Field(default_factory=lambda: {"en": "A listening test", "ja": "聴取テスト"})
+    title: dict[str, str] = Field(
+        default_factory=lambda: {code: words(code, "listen")["test"] for code in languages("listen")}
+    )
     contact: str = Field(default="", max_length=200, description="contact shown to listeners")
     publish: bool = Field(default=False, description="whether the answers may be published; listeners are told which")
     kind: Literal["pairwise", "mushra"] = "pairwise"
@@ -101,7 +104,7 @@ class Protocol(StrictModel):
     )
     trials: TrialCounts = Field(default_factory=TrialCounts)
     groups: tuple[str, ...] = Field(default=("expert", "musician", "general"), min_length=1)
-    languages: tuple[str, ...] = Field(default=("en", "ja"), min_length=1)
+    languages: tuple[str, ...] = Field(default_factory=lambda: languages("listen"), min_length=1)
     loudness_lufs: float = Field(default=-23.0, ge=-40, le=-10, description="of every stimulus, BS.1770")
     seconds: float = Field(default=15.0, gt=0.5, le=120, description="maximum length of each stimulus")
     seed: int = Field(default=0, ge=0, lt=2**31, description="determines orders and sides")

@@ -10,13 +10,14 @@ import numpy as np
 
 from talim.errors import TalimError
 from talim.experiments.effects import holm_adjusted
+from talim.html.languages import languages
 from talim.listening import bradley_terry
 from talim.listening.agreement import intra_rater_agreement, krippendorff_alpha, rank_correlation, rating_matrix
 from talim.listening.assignment import LOW_QUALITY_ANCHOR
 from talim.listening.bradley_terry import BradleyTerryFit
 from talim.listening.exclusions import ExclusionResult, VoteRow, exclude_listeners, exclusion_words, left_out_sentences
 from talim.listening.protocol import ANCHOR, Protocol
-from talim.reporting.catalogue import LANGUAGES, counted, in_languages
+from talim.reporting.catalogue import counted, in_languages
 from talim.reporting.human_ratings import ENOUGH_LISTENERS, MIN_LISTENERS
 
 ALL_LISTENERS = "all"
@@ -39,7 +40,7 @@ class NoVotesCountError(TalimError):
         self.texts = in_languages(
             "listening_nobody",
             who=who | {"en": f"{who['en']} {'has' if listeners == 1 else 'have'}"},
-            reasons={language: "; ".join(text[language] for text in reasons) for language in LANGUAGES}
+            reasons={language: "; ".join(text[language] for text in reasons) for language in languages()}
             if reasons
             else in_languages("listening_nothing_compared"),
         )

@@ -16,6 +16,7 @@ from talim.atomic_io import read_json, write_json, write_text
 from talim.errors import TalimError, UsageError
 from talim.html import plots
 from talim.html.formatting import format_ci, format_counted, format_number, format_percent
+from talim.html.languages import languages, words
 from talim.html.render import render
 from talim.listening import export, ratings
 from talim.listening import protocol as protocols
@@ -24,17 +25,7 @@ from talim.listening.draft_protocol import protocol_folder
 from talim.listening.exclusions import exclusion_words, left_out_sentences
 from talim.listening.protocol import ANCHOR, Protocol
 from talim.listening.verdict import rank_conditions, verdict_sentences
-from talim.reporting.catalogue import (
-    COMMAS,
-    LANGUAGES,
-    Texts,
-    counted,
-    in_languages,
-    interval_ends,
-    join,
-    translator,
-    words,
-)
+from talim.reporting.catalogue import Texts, counted, in_languages, interval_ends, join, translator
 from talim.version import __version__
 
 _number = partial(format_number, digits=2)
@@ -68,10 +59,14 @@ def rate_folder(
         error.args = (f"{error}. Page: {page}{old}",)
         raise
     first = next(iter(result["groups"][ratings.ALL_LISTENERS].values()))
-    said = {each: verdict_sentences(first, shown_names(protocol, each), each) for each in LANGUAGES}
+    said = {each: verdict_sentences(first, shown_names(protocol, each), each) for each in languages()}
     result["verdict"] = " ".join(said["en"])
     left_out = left_out_sentences(result["excluded"], protocol)
-    result["sentences_ja"] = [*said["ja"], _counted_texts(result)["ja"], *(text["ja"] for text in left_out)]
+    result["sentences_translated"] = {
+        code: [*said[code], _counted_texts(result)[code], *(text[code] for text in left_out)]
+        for code in languages()
+        if code != "en"
+    }
     write_json(table, result)
     write_text(page, render("ratings.html", **context(result, said, protocol)))
     return result | {"page": str(page)}
@@ -135,7 +130,7 @@ def context(result: dict[str, Any], said: Mapping[str, Sequence[str]], protocol:
     return {
         "version": __version__,
         "result": result,
-        "pages": {language: _page(result, said[language], protocol, language) for language in LANGUAGES},
+        "pages": {language: _page(result, said[language], protocol, language) for language in languages()},
         "percent": format_percent,
         "small": partial(format_number, digits=3),
         "number": _number,
@@ -145,7 +140,7 @@ def context(result: dict[str, Any], said: Mapping[str, Sequence[str]], protocol:
 def _page(result: dict[str, Any], said: Sequence[str], protocol: Protocol, language: str) -> dict[str, Any]:
     """What the template says of the result in one language."""
     t = translator(language)
-    built_in = read_json(Path(__file__).parent / "static" / "words" / f"{language}.json")
+    built_in = words(language, "listen")
     own = {aspect.name: aspect.label.get(language) for aspect in protocol.aspects}
     labels = {name: own[name] or built_in["aspects"].get(name, {}).get("label", name) for name in own}
     by_aspect = (result.get("groups") or {}).get(ratings.ALL_LISTENERS) or {}
@@ -200,7 +195,7 @@ def _page(result: dict[str, Any], said: Sequence[str], protocol: Protocol, langu
         "test": t(
             "ratings_page_test",
             test=result["test"],
-            sites=COMMAS[language].join(f"{site} ({number})" for site, number in sites.items()),
+            sites=words(language)["comma"].join(f"{site} ({number})" for site, number in sites.items()),
         ),
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from talim.atomic_io import read_json
 from talim.errors import TalimError, UsageError
+from talim.html import languages
 from talim.listening import protocol as protocols
 from talim.listening.database import sqlite_url
 from talim.listening.export import DATABASE
@@ -144,18 +145,19 @@ def consent_text(texts: Mapping[str, Any], protocol: Protocol) -> list[str]:
     return [text.replace("{contact}", contact).replace("{published}", published) for text in texts["consent_text"]]
 
 
-def read_translations(folder: Path, languages: tuple[str, ...], builtin: str = WORDS) -> dict[str, dict[str, Any]]:
-    """The texts of a page by language: FOLDER/words/LANGUAGE.json, else the built-in ones in static/`builtin`.
+def read_translations(folder: Path, codes: tuple[str, ...], builtin: str = "listen") -> dict[str, dict[str, Any]]:
+    """The texts of a page by language: FOLDER/words/LANGUAGE.json, else the built-in ones of `html.languages`.
 
     UsageError for a language without a file, TalimError for keys that a translation lacks.
     """
-    english = read_json(STATIC / builtin / "en.json")
+    original = languages.FOLDER / languages.ENGLISH / f"{builtin}.json"
+    english = read_json(original)
     translations = {}
-    for language in languages:
-        candidates = [folder / WORDS / f"{language}.json", STATIC / builtin / f"{language}.json"]
+    for language in codes:
+        candidates = [folder / WORDS / f"{language}.json", languages.FOLDER / language / f"{builtin}.json"]
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
-            raise UsageError(f"no texts for language {language}: translate en.json into {candidates[0]}")
+            raise UsageError(f"no texts for language {language}: translate {original} into {candidates[0]}")
         translations[language] = read_json(path)
         if missing := missing_keys(english, translations[language]):
             raise TalimError(f"{path}: lacks {', '.join(missing)}")

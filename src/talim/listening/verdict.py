@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from talim.html.formatting import format_number, format_percent
-from talim.reporting.catalogue import COMMAS, counted, translator
+from talim.html.languages import words
+from talim.reporting.catalogue import counted, translator
 
 _COUNTS = ("", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 MAX_SENTENCES = 8  # of a verdict; the table of pairs holds the rest
@@ -80,7 +81,7 @@ class _Verdict:
         if not pairs or len(pairs) == len(self.rating["pairs"]):
             return []
         more = t("listening_more", count=len(pairs) - MAX_PAIRS) if len(pairs) > MAX_PAIRS else ""
-        return [t("listening_unrated", pairs=COMMAS[self.language].join(pairs[:MAX_PAIRS]), more=more)]
+        return [t("listening_unrated", pairs=words(self.language)["comma"].join(pairs[:MAX_PAIRS]), more=more)]
 
     def _no_pair_separated(self) -> str:
         if len(self.names) == 2:
@@ -141,7 +142,7 @@ class _Verdict:
         shown = [self.shown[name] for name in names]
         if len(shown) == 1:
             return shown[0]
-        return self.t("listening_and", names=COMMAS[self.language].join(shown[:-1]), last=shown[-1])
+        return self.t("listening_and", names=words(self.language)["comma"].join(shown[:-1]), last=shown[-1])
 
     def _count(self, number: int) -> str:
         if self.language == "en" and number < len(_COUNTS):

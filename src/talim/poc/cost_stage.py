@@ -28,7 +28,6 @@ from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
 CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a learning curve takes too much time from the designs
-_MARKS = {"en": "; ", "ja": "。"}  # between parts of an advice
 RATIOS = {"memory": "memory_bytes", "flops": "flops_per_step", "disk": "file_bytes"}
 TRACED = ("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step")
 
@@ -141,7 +140,9 @@ def plan_runs(
         plan["short_steps"] = int(training.steps * rate_search.STEPS_FRACTION)
     if not fitting:
         advice = fitting_advice(by_design, rows, corpus, options, limit, progress)
-        joined = {language: mark.join(each[language] for each in advice) for language, mark in _MARKS.items()}
+        joined = {
+            language: mark.join(each[language] for each in advice) for language, mark in in_languages("advice").items()
+        }
         plan["stopped"] = in_languages("stop_memory", memory=format_memory(limit), advice=joined)
     else:
         try:

@@ -9,12 +9,13 @@ from talim.backbones import registry
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.html.formatting import format_memory
+from talim.html.languages import languages, words
 from talim.licences import allows_commercial_use
 from talim.planning.training_job import training_job
 from talim.poc.options import PocOptions
 from talim.progress import Progress
 from talim.recipe import Recipe
-from talim.reporting.catalogue import LANGUAGES, Texts, either, in_languages, words
+from talim.reporting.catalogue import Texts, either, in_languages
 
 MAX_TRACED = 6  # changes that are tried: a trace of a large base takes half a minute
 
@@ -59,7 +60,7 @@ def _fitting_change(
             needed = machine.needed_bytes(traces.trace(candidate), base.family, candidate.precision)
             if needed <= limit_bytes:
                 text = as_settings(config, candidate.to_json())
-                other = {"en": OTHER_DESIGN, "ja": words("poc.ja")["other_design"]}
+                other = {code: words(code, "poc").get("other_design", OTHER_DESIGN) for code in languages()}
                 other = other if candidate.design != config.design else ""
                 return in_languages("fit_settings", settings=text, memory=format_memory(needed), other=other)
     except TalimError as error:
@@ -107,7 +108,7 @@ def smaller_bases(options: PocOptions) -> list[str]:
 
 def _base_options(names: Sequence[str]) -> list[Texts]:
     """Each base as the option to type; a miniature is called one."""
-    texts: dict[str, Texts] = {name: dict.fromkeys(LANGUAGES, f"--base {name}") for name in names}
+    texts: dict[str, Texts] = {name: dict.fromkeys(languages(), f"--base {name}") for name in names}
     return [in_languages("fit_miniature", base=texts[n]) if registry.is_miniature(n) else texts[n] for n in names]
 
 
@@ -121,5 +122,5 @@ def _gpu_advice(options: PocOptions, design: str, memory_bytes: float) -> Texts:
     least = min(gpu_profile(name).usable_bytes for name in enough)
     named = [name for name in enough if gpu_profile(name).usable_bytes == least][:3]
     command = f"talim plan --base {options.base} --design {design} --gpu {named[0]} --price-per-hour 0.5"
-    gpus = either([dict.fromkeys(LANGUAGES, name) for name in named])
+    gpus = either([dict.fromkeys(languages(), name) for name in named])
     return in_languages("fit_gpu", gpus=gpus, command=command)

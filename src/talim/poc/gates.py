@@ -10,8 +10,9 @@ from pydantic import Field
 
 from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
-from talim.html.formatting import GB, format_counted
-from talim.reporting.catalogue import duration, words
+from talim.html.formatting import GB
+from talim.html.languages import languages, words
+from talim.reporting.catalogue import counted, duration
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "gates.json"
@@ -99,19 +100,21 @@ def saved_gates(out: Path, given: Path | None) -> GateThresholds:
 
 
 def gate_summary(gates: GateThresholds, hours: float | None, memory_bytes: float) -> dict[str, Any]:
-    """{"thresholds": numbers, and for each stage as text "measured", "threshold", "reason"; under "ja" in Japanese}."""
+    """{"thresholds": numbers, and for each stage as text "measured", "threshold", "reason"; with those by language}."""
     values = {"memory_gb": memory_bytes / GB, **vars(gates.quality), **vars(gates.task)}
-    steps = {"en": "", "ja": ""}
+    steps = dict.fromkeys(languages("poc"), "")
     if hours is not None:
-        within, japanese = duration(hours * 3600)["en"], words("poc.ja")["steps"]
-        steps["en"] = f", and at least {format_counted(gates.cost.min_steps, 'step')} of each within {within}"
-        steps["ja"] = japanese.format(steps=gates.cost.min_steps)
-    english, translated = (
-        {
-            stage: {name: text.format(**values, steps=steps[language]) for name, text in parts.items()}
-            for stage, parts in words(catalogue)["gates"].items()
+        within, least = duration(hours * 3600), counted(gates.cost.min_steps, "step")
+        steps = {code: words(code, "poc")["steps"].format(steps=least[code], within=within[code]) for code in steps}
+    by_language = {
+        code: {
+            stage: {name: text.format(**values, steps=steps[code]) for name, text in parts.items()}
+            for stage, parts in words(code, "poc")["gates"].items()
         }
-        for language, catalogue in (("en", "poc"), ("ja", "poc.ja"))
-    )
-    texts = {stage: parts | {"ja": translated[stage]} for stage, parts in english.items()}
+        for code in steps
+    }
+    english = by_language.pop("en")
+    texts = {
+        stage: parts | {code: said[stage] for code, said in by_language.items()} for stage, parts in english.items()
+    }
     return {"thresholds": gates.model_dump(mode="json"), **texts}

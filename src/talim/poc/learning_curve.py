@@ -11,6 +11,7 @@ from talim.atomic_io import read_json
 from talim.evaluation.intervals import mean_interval
 from talim.experiments.trial import train_and_evaluate
 from talim.html.formatting import format_number
+from talim.html.languages import to_fields
 from talim.poc.runs import PocContext, validation_reduction_of
 from talim.recipe import Recipe
 from talim.reporting.catalogue import Texts, counted, duration, in_languages, interval_in_languages
@@ -23,7 +24,7 @@ TIME_SAFETY_FACTOR = 1.1  # equal runs do not all take the same time
 
 
 def learning_curve(context: PocContext, recipe: Recipe, run: Run, tolerance_fraction: float) -> dict[str, Any]:
-    """{"points", "sentence", "sentence_ja"}: validation loss reduction by number of recordings, in runs of equal steps.
+    """{"points", "sentence", "sentence_translated"}: validation loss reduction by number of recordings, equal steps.
 
     Without points if the curve is switched off, there are too few recordings, or the time budget is too small.
     """
@@ -53,7 +54,7 @@ def _skipped(reason: Texts) -> dict[str, Any]:
 
 
 def _curve(points: Sequence[Mapping[str, Any]], texts: Texts) -> dict[str, Any]:
-    return {"points": points, "sentence": texts["en"], "sentence_ja": texts["ja"]}
+    return {"points": points, **to_fields("sentence", texts)}
 
 
 def _point(context: PocContext, recipe: Recipe, full_run: Run, run: Run, fraction: float) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from talim.corpus.prepare import prepare
 from talim.errors import UsageError
 from talim.experiments.trial import free_memory
 from talim.html.formatting import format_counted, format_duration
+from talim.html.languages import ENGLISH, NOTHING, to_fields, words
 from talim.licences import allows_commercial_use
 from talim.poc import (
     budget,
@@ -58,7 +59,7 @@ from talim.reporting import (
     run_results,
     sentences,
 )
-from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, words
+from talim.reporting.catalogue import Texts, counted, in_languages
 from talim.reporting.commands import quoted
 from talim.reporting.run_report import larger_base
 from talim.reporting.sample_changes import hold_out_more
@@ -147,8 +148,7 @@ def _run_stages(
         "licence_use_note": _licence_use_note(options, context.corpus),
         "price_per_hour": options.price_per_hour,
         "prepare_seconds": context.prepare_seconds,
-        "time_note": "",
-        "time_note_ja": "",
+        **to_fields("time_note", NOTHING),
         "spent": None,
         "next_steps": [],
         "stages": [],
@@ -179,7 +179,7 @@ def _run_stages(
         "chosen": {"design": choice.design, "run": run.folder.name},
         "larger_base": _larger_base(context, decided, before, planned[choice.design]),
         "tuning": tuning,
-        "limitations": words("poc")["limitations"] if len(runs) > 1 else "",
+        "limitations": words("en", "poc")["limitations"] if len(runs) > 1 else "",
     }
     lines = quality_stage.quality_summary(runs, failures, choice) + shortened
     passed = quality_stage.gate_passed(run, thresholds)
@@ -233,9 +233,9 @@ def _decide(
     stop_reason: Texts,
 ) -> None:
     """Add a stage's decision (None: open) to `decided`, and save it if DIR/stages.json has fewer stages."""
-    stopped = in_languages("stop_here", reason=stop_reason) if stop_reason else dict.fromkeys(LANGUAGES, "")
+    stopped = in_languages("stop_here", reason=stop_reason) if stop_reason else NOTHING
     stage = {"name": name, "title": gates.STAGE_TITLES[name], "gate": gate_summary[name], "passed": passed}
-    decided["stages"].append(stage | {"sentences": lines, "stopped": stopped["en"], "stopped_ja": stopped["ja"]})
+    decided["stages"].append(stage | {"sentences": lines, **to_fields("stopped", stopped)})
     path = context.out / state.STAGES
     if not path.is_file() or len(state.read_stages(path)["stages"]) < len(decided["stages"]):
         write_json(path, decided)
@@ -274,18 +274,17 @@ def _licence_use_note(options: PocOptions, corpus: Corpus) -> str:
     return f"For commercial use: {note}. Judged: {commercial_use.sentence(rights)['en']}. This is not legal advice."
 
 
-def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) -> dict[str, str]:
-    """{"time_note", "time_note_ja"}: time of the whole so far, beside the budget, its price, and that of a learning
-    curve that a gate has left out. Empty where neither a budget nor a price is given.
+def _time_note(context: PocContext, what: str, left_out_seconds: float = 0.0) -> dict[str, Any]:
+    """{"time_note", "time_note_translated"}: time of the whole so far, beside the budget, its price, and that of a
+    learning curve that a gate has left out. Empty where neither a budget nor a price is given.
     """
     hours, price = context.options.hours, context.options.price_per_hour
     if hours is None and price is None:
-        return {"time_note": "", "time_note_ja": ""}
+        return to_fields("time_note", NOTHING)
     texts = [state.time_note(what, context.used_seconds, price, hours)]
     if left_out_seconds:
         texts.append(state.time_note("curve", left_out_seconds, price))
-    note = catalogue.sentences(texts)
-    return {"time_note": note["en"], "time_note_ja": note["ja"]}
+    return to_fields("time_note", catalogue.sentences(texts))
 
 
 def _spent(context: PocContext, decided: Mapping[str, Any], runs: Iterable[Run]) -> dict[str, Any]:
@@ -341,19 +340,17 @@ def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
         page = report_section.write_report(out)
         context.stage_cache.mark_done("report", key)
     next_steps = report_section.open_steps(out, decided)
-    summary = poc_summary(run, context.options.price_per_hour, decided) if run else {}
+    summary = poc_summary(run, context.options.price_per_hour, decided) if run else {ENGLISH: []}
     return {
         "page": str(page),
-        "sentences": summary.get("en", []),
-        "sentences_ja": summary.get("ja", []),
+        **to_fields("sentences", summary),
         "next_step": in_lines(next_steps),
         "make_music": report_section.make_music_commands(run.folder) if run else [],
-        "time_note": decided["time_note"],
-        "time_note_ja": decided["time_note_ja"],
+        **{key: decided[key] for key in ("time_note", "time_note_translated")},
         "spent": decided["spent"],  # None where nothing was trained
         "stages": decided["stages"],
         "stopped": _stopped(decided),
-        "stopped_ja": next((row["stopped_ja"] for row in decided["stages"] if row["stopped"]), ""),
+        "stopped_translated": next((row["stopped_translated"] for row in decided["stages"] if row["stopped"]), {}),
         "next_steps": next_steps,
         "designs": {row["design"]: {"mean": row["loss_reduction"], "ci95": row["ci95"]} for row in decided["designs"]},
         "learning_curve": decided["learning_curve"],
@@ -407,7 +404,7 @@ def suggested_next_steps(
     continued: Sequence[str] = (),
     larger_hours: float | None = None,
 ) -> list[dict[str, str]]:
-    """What to do next after a design that passed its gate: {"name", "en", "ja", "command"}; nothing that was done.
+    """What to do next after a design that passed its gate: {"name", "command", a text by language}, not what is done.
 
     `continued` are the continuations that have run. `larger_hours` are those of a full training of the larger base.
     """
@@ -457,5 +454,5 @@ def _next_base(
     parts = [sentences.carry_over_sentence(result, larger.hub_id), in_languages("next_larger_base", base=larger.hub_id)]
     if full is not None:
         parts.append(commands.full_training_text(full, hours, options.price_per_hour))
-    texts = {language: join([text[language] for text in parts], language) for language in LANGUAGES}
-    return {"name": report_section.NEXT_BASE, **texts, "command": poc_command(folder, beside, given)}
+    command = poc_command(folder, beside, given)
+    return {"name": report_section.NEXT_BASE, **catalogue.sentences(parts), "command": command}

@@ -12,6 +12,7 @@ from talim.evaluation.predictor_comparison import may_be_chance
 from talim.experiments.preliminary_rules import RATE
 from talim.experiments.recommend import DesignChoice, choose_design
 from talim.html.formatting import format_ci, format_counted, format_number, format_setting
+from talim.html.languages import languages
 from talim.poc import budget
 from talim.poc.gates import GateThresholds
 from talim.poc.options import STEPS, PocOptions
@@ -19,7 +20,6 @@ from talim.poc.rate_search import MIN_STEPS
 from talim.poc.runs import ends_below_predictors, held_out_loss_of, loss_reduction_of, validation_reduction_of
 from talim.recordings_needed import GOOD_SECONDS, HELD_OUT_TO_COMPARE, too_few_for_interval
 from talim.reporting.catalogue import (
-    LANGUAGES,
     Texts,
     counted,
     either,
@@ -145,7 +145,7 @@ def stop_reason(
         why = in_languages("stop_not_shown", each=each, least=f"{least:g}")
     if is_calibration:
         sentences = calibration_sentence(losses) or not_shown_sentence(losses)
-        why = {language: _as_clause(sentences[language]) for language in LANGUAGES}
+        why = {language: _as_clause(sentences[language]) for language in languages()}
     if is_short:
         few = count < HELD_OUT_TO_COMPARE
         return _then(why, _both(_hold_out_more(corpus, HELD_OUT_TO_COMPARE), longer) if few else longer)

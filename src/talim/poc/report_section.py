@@ -13,14 +13,15 @@ from talim.errors import TalimError, UsageError
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import is_study
 from talim.html import formatting, plots
+from talim.html.languages import NOTHING, from_fields, languages, to_fields
 from talim.html.render import render
 from talim.inside_folder import resolve_inside
 from talim.poc import task_stage
 from talim.poc.state import read_stages, unfinished_note
-from talim.poc.translated_section import LANGUAGE, translated_section
+from talim.poc.translated_section import translated_section
 from talim.recordings_needed import too_few_for_interval
 from talim.reporting import human_ratings, run_report
-from talim.reporting.catalogue import Texts, recording_values, shown_ends
+from talim.reporting.catalogue import recording_values, shown_ends
 from talim.reporting.messages import ANSWERS
 from talim.reporting.run_results import find_runs, read_result
 from talim.reporting.sentences import NOT_MEASURED
@@ -92,7 +93,7 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     decided = read_stages(path)
     stages = [_update_task_stage(row, folder) if row["name"] == "task" else row for row in decided["stages"]]
     continuations = [
-        row | {"title": CONTINUATION_TITLES.get(row["name"], row["name"]), "stopped": "", "stopped_ja": ""}
+        row | {"title": CONTINUATION_TITLES.get(row["name"], row["name"]), **to_fields("stopped", NOTHING)}
         for row in decided["continuations"]
     ]
     curve = decided["learning_curve"]
@@ -100,9 +101,15 @@ def report_section(folder: Path) -> dict[str, Any] | None:
     complete = stopped or any(row["name"] == LAST_STAGE for row in stages)
     commands = _review_commands(folder, decided)
     next_steps = [step for step in open_steps(folder, decided) if step["name"] != NEXT_BASE]
-    time = _time_note(decided) if complete else unfinished_note(folder, decided)
-    translated = translated_section(folder, decided, [*stages, *continuations], not complete)
-    translated["begin"] += filter(None, [time[LANGUAGE]])
+    time = from_fields(decided, "time_note") if complete else unfinished_note(folder, decided)
+    translated = {
+        language: translated_section(language, folder, decided, [*stages, *continuations], not complete)
+        for language in languages("poc")
+        if language != "en"
+    }
+    for language, section in translated.items():
+        section["begin"] += filter(None, [time.get(language, time["en"])])
+        section.update(commands=commands, next_steps=next_steps)
     return {
         "unfinished": "" if complete else UNFINISHED,
         "time_note": time["en"],
@@ -117,13 +124,8 @@ def report_section(folder: Path) -> dict[str, Any] | None:
         "reduction_plots": loss_reduction_plots(decided["designs"], decided["chosen"]),
         "learning_curve": curve,
         "curve_plots": curve_plots((curve or {}).get("points") or []),
-        "translated": translated | {"commands": commands, "next_steps": next_steps},
+        "translated": translated,
     }
-
-
-def _time_note(decided: Mapping[str, Any]) -> Texts:
-    """What the whole took, by language."""
-    return {"en": decided["time_note"], LANGUAGE: decided[f"time_note_{LANGUAGE}"]}
 
 
 def open_steps(folder: Path, decided: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -30,7 +30,7 @@ PLAN_FILES = (*JUDGED, GATES, STAGES, RECORD, PLAN)  # they move with the plan; 
 LISTS = {  # of DIR/stages.json, with what is read of each row
     "stages": {
         **{"name": str, "title": str, "gate": dict, "passed": bool | None, "sentences": list},
-        **{"stopped": str, "stopped_ja": str},
+        **{"stopped": str, "stopped_translated": dict},
     },
     "designs": {"design": str, "run": str, "loss_reduction": float | int | None, "ci95": list | None, "ratios": dict},
     "continuations": {"name": str, "gate": dict, "passed": bool | None},
@@ -43,7 +43,7 @@ OTHERS = (  # of DIR/stages.json
         "price_per_hour",
         "prepare_seconds",
         "time_note",
-        "time_note_ja",
+        "time_note_translated",
         "spent",
     ),
     *("spent", "larger_base", "learning_curve", "tuning", "next_steps"),

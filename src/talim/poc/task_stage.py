@@ -108,7 +108,9 @@ def human_decision(folder: Path, language: str = "en") -> tuple[bool | None, lis
     answers = [str(brief.get("answer")) for brief in briefs if isinstance(brief, dict)]
     ratings = human_ratings.load_ratings(folder, folder / "x")
     sentences = [
-        sentence for rating in ratings for sentence in (rating.sentences if language == "en" else rating.japanese)
+        sentence
+        for rating in ratings
+        for sentence in (rating.sentences if language == "en" else rating.translated.get(language) or rating.sentences)
     ]
     if "go" in answers:
         return True, sentences

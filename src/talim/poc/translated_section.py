@@ -8,37 +8,29 @@ from typing import Any
 
 from talim.evaluation.predictor_comparison import may_be_chance
 from talim.html.formatting import format_ci, format_count, format_memory, format_number, format_percent
+from talim.html.languages import from_fields, words
 from talim.poc import task_stage
-from talim.reporting.catalogue import (
-    duration,
-    interval_ends,
-    interval_in_languages,
-    measure_interval,
-    recording_values,
-    words,
-)
+from talim.reporting.catalogue import duration, interval_ends, interval_in_languages, measure_interval, recording_values
 from talim.reporting.messages import ANSWERS
 from talim.reporting.predictor_sentences import standing_sentences
 from talim.reporting.run_results import RunResults, read_result
 
-LANGUAGE = "ja"  # words/poc.LANGUAGE.json
-
 
 def translated_section(
-    folder: Path, decided: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], unfinished: bool
+    language: str, folder: Path, decided: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], unfinished: bool
 ) -> dict[str, Any]:
     """The values of the template but for the commands: {"begin", "stages", "table", "curve", "curve_title", "people"}.
 
     `stages` are those of stages.json with the present answers of people, and the continuations.
     """
-    texts = words(f"poc.{LANGUAGE}")
+    texts = words(language, "poc")
     chosen = decided["chosen"]
     result = read_result(folder / chosen["run"]) if chosen and (folder / chosen["run"]).is_dir() else None
-    stopped = [row["stopped_ja"] for row in stages if row["stopped_ja"]]
+    stopped = [text for row in stages if (text := from_fields(row, "stopped").get(language, row["stopped"]))]
     sentences = {
         "cost": _cost_sentences(texts, decided["designs"]),
-        "quality": [] if result is None else _quality_sentences(texts, result, chosen["design"]),
-        "task": _task_sentences(texts, folder, result),
+        "quality": [] if result is None else _quality_sentences(language, result, chosen["design"]),
+        "task": _task_sentences(language, folder, result),
     }
     curve = decided["learning_curve"]
     return {
@@ -48,14 +40,15 @@ def translated_section(
                 "name": row["name"],
                 "title": texts["titles"].get(row["name"], row["name"]),
                 "answer": texts["answers"][ANSWERS[row["passed"]]],
-                "gate": texts["gate"].format(**row["gate"][LANGUAGE]),
+                "gate": texts["gate"].format(**row["gate"].get(language, row["gate"])),
                 "sentences": sentences.get(row["name"], []),
             }
             for row in stages
         ],
-        "table": _table(texts, decided["designs"], (chosen or {}).get("design")),
+        "table": _table(language, decided["designs"], (chosen or {}).get("design")),
+        "heading": texts["heading"],
         "curve_title": texts["curve"],
-        "curve": curve and curve["sentence_ja"],
+        "curve": curve and from_fields(curve, "sentence").get(language, curve["sentence"]),
         "people": texts["people"],
     }
 
@@ -65,55 +58,55 @@ def _cost_sentences(texts: Mapping[str, Any], designs: Sequence[Mapping[str, Any
     return [texts["trained"].format(designs=len(designs), steps=format_count(steps))] if steps else []
 
 
-def _quality_sentences(texts: Mapping[str, Any], result: RunResults, design: str) -> list[str]:
+def _quality_sentences(language: str, result: RunResults, design: str) -> list[str]:
     """The selected design, its loss reduction on held-out recordings, and how it stands beside predictors."""
-    reduction = result.losses.get("loss_reduction") or {}
+    texts, reduction = words(language, "poc"), result.losses.get("loss_reduction") or {}
     lines = []
     if reduction.get("mean") is not None:
-        interval = measure_interval(reduction)[LANGUAGE]
+        interval = measure_interval(reduction)[language]
         key = "selected_by_chance" if may_be_chance(reduction) else "selected"
         lines.append(texts[key].format(design=design, value=format_number(reduction["mean"]), interval=interval))
-        lines.append(standing_sentences(result.losses).get(LANGUAGE, ""))
+        lines.append(standing_sentences(result.losses).get(language, ""))
     return [line for line in [*lines, texts["limitations"]] if line]
 
 
-def _task_sentences(texts: Mapping[str, Any], folder: Path, result: RunResults | None) -> list[str]:
+def _task_sentences(language: str, folder: Path, result: RunResults | None) -> list[str]:
     """How often outputs match their prompts, and what people say."""
-    lines = []
+    texts, lines = words(language, "poc"), []
     for row in [] if result is None else result.scores.get("scores") or []:
         if str(row.get("name", "")).startswith("adherence_") and row.get("value") is not None:
             values = row.get("recording_values") or ()  # none in files of earlier versions
             ends = interval_in_languages(row.get("low"), row.get("high"), values, format_percent, task_stage.CHANCE)
             lines.append(
                 texts["adherence"].format(
-                    name=words(LANGUAGE).get(f"score_{row['name']}", row["name"]),
+                    name=words(language).get(f"score_{row['name']}", row["name"]),
                     value=format_percent(row["value"]),
-                    interval=ends[LANGUAGE],
+                    interval=ends[language],
                 )
             )
-    answer, said = task_stage.human_decision(folder, LANGUAGE)
+    answer, said = task_stage.human_decision(folder, language)
     if answer is None:
         said = [texts[said[0]], *said[1:]]
     return [*(lines or [texts["adherence_unknown"]]), *said]
 
 
-def _table(texts: Mapping[str, Any], designs: Sequence[Mapping[str, Any]], chosen: str | None) -> dict[str, Any]:
+def _table(language: str, designs: Sequence[Mapping[str, Any]], chosen: str | None) -> dict[str, Any]:
     """Caption, heads and rows of the table of designs; empty without any."""
     if not designs:
         return {}
-    unknown = words(LANGUAGE)["not_known"]
+    texts, unknown = words(language, "poc"), words(language)["not_known"]
     rows = []
     for row in designs:
         ends = (
             unknown
             if row["ci95"] is None
-            else interval_ends(format_ci(*row["ci95"], values=recording_values(row)))[LANGUAGE]
+            else interval_ends(format_ci(*row["ci95"], values=recording_values(row)))[language]
         )
         memory = row.get("memory_bytes")
         cells = [
             unknown if row["loss_reduction"] is None else format_number(row["loss_reduction"]),
             ends,
-            duration(row["seconds"])[LANGUAGE],
+            duration(row["seconds"])[language],
             format_memory(memory) if memory else unknown,
             *(
                 format_percent(row["ratios"][key]) if row["ratios"].get(key) else unknown

@@ -1,65 +1,29 @@
-"""Reads the catalogues of sentences: words/en.json and words/ja.json have the same keys, others are in English."""
+"""Sentences of the catalogue words/LANGUAGE/report.json in every language."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from talim.html.formatting import (
-    NOT_KNOWN,
-    format_ci,
-    format_count,
-    format_counted,
-    format_duration,
-    format_duration_in_japanese,
-    format_number,
-)
+from talim.html.formatting import NOT_KNOWN, format_ci, format_count, format_counted, format_number
+from talim.html.languages import duration_in, languages, words
 from talim.html.phrases import translate
 from talim.recordings_needed import too_few_for_interval
 
-LANGUAGES = ("en", "ja")
-COMMAS = {"en": ", ", "ja": "、"}
 Texts = dict[str, str]  # by language
-_COUNTERS = {  # of Japanese, by the English noun
-    "recording": "本",
-    "held-out recording": "本",
-    "held-out phrase": "件",
-    "training recording": "本",
-    "generated clip": "件",
-    "score": "個",
-    "reviewer": "人",
-    "review": "件",
-    "listener": "人",
-    "answer": "件",
-    "page": "ページ",
-    "pair": "組",
-    "site": "か所",
-    "condition": "条件",
-    "design": "種類の方式",
-    "candidate": "件",
-    "trial": "回",
-    "step": "ステップ",
-    "training step": "ステップ",
-}
-
-
-@cache
-def words(name: str) -> dict[str, Any]:
-    """The catalogue words/NAME.json."""
-    return json.loads((Path(__file__).parent / "words" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def in_languages(key: str, **values: Any) -> Texts:
-    """A sentence in every language, by language; each value may be given by language too."""
+    """A sentence in every language, by language; each value may be given by language too, at least in English."""
     return {
         language: words(language)[key].format(
-            **{name: value[language] if isinstance(value, dict) else value for name, value in values.items()}
+            **{
+                name: value.get(language, value["en"]) if isinstance(value, dict) else value
+                for name, value in values.items()
+            }
         )
-        for language in LANGUAGES
+        for language in languages()
     }
 
 
@@ -67,7 +31,7 @@ def recognised(text: str, keys: Iterable[str]) -> Texts:
     """An English text that was stored, in every language, by the first of these sentences that it is."""
     keys = [*keys]
     return {
-        language: translate(text, {words("en")[key]: words(language)[key] for key in keys}) for language in LANGUAGES
+        language: translate(text, {words("en")[key]: words(language)[key] for key in keys}) for language in languages()
     }
 
 
@@ -121,41 +85,52 @@ def shown_ends(
 
 def interval_ends(text: str) -> Texts:
     """The ends of an interval, as `format_ci` has them: `0.12 to 0.34` and `0.12〜0.34`."""
-    if values := re.fullmatch(r"(\d+) recordings: (.*)", text):
-        japanese = values[2].replace(", ", "、").replace(" and ", "と")
-        return {"en": text, "ja": f"録音{values[1]}本：{japanese}"}
-    return {"en": text, "ja": text.replace(" to ", "〜").replace(" or more", "以上").replace(" or less", "以下")}
+    if values := re.fullmatch(r"(\d+) recordings: (.*) and (.*)", text):
+        others = listed([dict.fromkeys(languages(), value) for value in values[2].split(", ")])
+        recordings = counted(int(values[1]), "recording")
+        return in_languages("values_of_few", recordings=recordings, others=others, last=values[3])
+    for end in ("or_more", "or_less"):
+        if (value := text.removesuffix(words("en")[end].format(end=""))) != text:
+            return in_languages(end, end=value)
+    low, to, high = text.partition(" to ")
+    return in_languages("range", low=low, high=high) if to else dict.fromkeys(languages(), text)
 
 
 def counted(value: int, noun: str) -> Texts:
-    """`3 recordings` and `3本`; KeyError for a noun without a Japanese counter."""
-    return {"en": format_counted(value, noun), "ja": f"{format_count(value)}{_COUNTERS[noun]}"}
+    """`3 recordings` and `3本`; KeyError for a noun without a counter."""
+    return in_languages(f"counter_{noun}", count=format_count(value)) | {"en": format_counted(value, noun)}
 
 
 def duration(seconds: float | None) -> Texts:
     """`4 min 12 s` and `4分12秒`."""
     if seconds is None:
         return in_languages("not_known")
-    return {"en": format_duration(seconds), "ja": format_duration_in_japanese(seconds)}
+    return {language: duration_in(language, seconds) for language in languages()}
 
 
 def machine_price(seconds: float, price_per_hour: float | None) -> Texts:
     """`, which costs 0.25 at 0.50 per machine hour`, to follow a time; empty without a price."""
     if price_per_hour is None:
-        return dict.fromkeys(LANGUAGES, "")
+        return dict.fromkeys(languages(), "")
     amount, price = (format_number(value, 2) for value in (seconds / 3600 * price_per_hour, price_per_hour))
     return in_languages("machine_price", amount=amount, price=price)
 
 
 def device_name(device: str) -> Texts:
     """A device as cost.json names it: `CPU, 2 cores` and `CPU、2コア`; a GPU has one name."""
-    return {"en": device, "ja": re.sub(r"^CPU, (\d+) cores?$", r"CPU、\1コア", device)}
+    return recognised(device, ["device_cpu", "device_cpu_one"])
 
 
-def listed(texts: Sequence[Texts], english: str = COMMAS["en"]) -> Texts:
+def listed(texts: Sequence[Texts], english: str = ", ") -> Texts:
     """Texts one after the other, with the commas of each language, in English with `english` in between."""
-    marks = {**COMMAS, "en": english}
-    return {language: marks[language].join(text[language] for text in texts) for language in LANGUAGES}
+    marks = in_languages("comma") | {"en": english}
+    return {language: mark.join(text[language] for text in texts) for language, mark in marks.items()}
+
+
+def named(names: Iterable[str]) -> Texts:
+    """Names one after the other: `a and b`, and `a、b`."""
+    names = [*names]
+    return {language: mark.join(names) for language, mark in in_languages("and").items()}
 
 
 def either(texts: Sequence[Texts]) -> Texts:
@@ -166,9 +141,9 @@ def either(texts: Sequence[Texts]) -> Texts:
 def sentences(texts: Iterable[Texts]) -> Texts:
     """Sentences one after the other, in every language."""
     known = list(texts)
-    return {language: join([text[language] for text in known], language) for language in LANGUAGES}
+    return {language: join([text[language] for text in known], language) for language in languages()}
 
 
 def join(sentences: Iterable[str], language: str) -> str:
     """Sentences one after the other, as the language writes them; empty ones are left out."""
-    return ("" if language == "ja" else " ").join(filter(None, sentences))
+    return words(language)["join"].join(filter(None, sentences))

@@ -9,11 +9,12 @@ from talim.atomic_io import read_jsonl
 from talim.errors import TalimError
 from talim.html.audio_player import audio_player, read_audio
 from talim.html.formatting import format_counted, format_number, format_percent
+from talim.html.languages import words
 from talim.inside_folder import resolve_inside
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import sample_changes
 from talim.reporting.audio_examples import AudioExample, ExampleGroup, Tracker, spectrogram_of
-from talim.reporting.catalogue import Texts, counted, in_languages, listed, recognised, words
+from talim.reporting.catalogue import Texts, counted, in_languages, listed, recognised
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import VERDICTS
 from talim.run import Run
@@ -68,13 +69,13 @@ def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[st
     }
 
 
-def japanese_sentences(scores: Mapping[str, Any]) -> list[str]:
-    """What the page says of continuations, in Japanese: what was done and what became better and worse, or why not."""
+def translated_sentences(scores: Mapping[str, Any], language: str) -> list[str]:
+    """What the page says of continuations in a language: what was done, what became better and worse, or why not."""
     results = scores.get("continuations")
     if not isinstance(results, dict):
         return []
     texts = [_meaning(results), continuation_sentence(scores)] if results.get("scores") else [not_continued(scores)]
-    return [text["ja"] for text in texts]
+    return [text[language] for text in texts]
 
 
 def not_continued(scores: Mapping[str, Any]) -> Texts:

@@ -7,8 +7,9 @@ from typing import Any
 
 from talim.evaluation.predictor_comparison import may_be_chance
 from talim.html.formatting import format_count, format_number, format_percent
+from talim.html.languages import NOTHING, languages
 from talim.reporting import commercial_use, predictor_sentences
-from talim.reporting.catalogue import LANGUAGES, Texts, counted, device_name, duration, in_languages, join, listed
+from talim.reporting.catalogue import Texts, counted, device_name, duration, in_languages, join, listed
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import samples_sentence
 from talim.reporting.sentences import (
@@ -20,8 +21,6 @@ from talim.reporting.sentences import (
     stage_of,
     trained_fraction,
 )
-
-NOTHING: Texts = dict.fromkeys(LANGUAGES, "")
 
 
 def points(
@@ -39,7 +38,7 @@ def points(
     "designs") and "evaluating". `advised`: how to hold out more recordings is told elsewhere, with why it stopped.
     """
     texts = [cost_point(result, price_per_hour, spent), quality_point(result, advised), use_point(result, judged)]
-    return {language: [text[language] for text in texts] for language in LANGUAGES}
+    return {language: [text[language] for text in texts] for language in languages()}
 
 
 def cost_point(
@@ -83,9 +82,11 @@ def _parts(spent: Mapping[str, Any]) -> Texts:
 
 
 def _stage(result: RunResults) -> Texts:
-    done, asked = format_count(result.steps_done), result.steps_asked
-    japanese = f"{format_count(asked)}ステップ中{done}" if asked else f"{done}ステップ"
-    return {"en": stage_of(result), "ja": f"{japanese}まで進み、学習は未完了"}
+    done, asked = result.steps_done, result.steps_asked
+    if not asked:
+        return in_languages("stage_of", done=counted(done, "step")) | {"en": stage_of(result)}
+    texts = in_languages("stage_of_asked", done=format_count(done), asked=counted(asked, "step"))
+    return texts | {"en": stage_of(result)}
 
 
 def _money(seconds: float | None, price_per_hour: float | None) -> Texts:
@@ -133,7 +134,7 @@ def _learning(result: RunResults) -> Texts:
     text = in_languages("point_learning", what=in_languages(f"point_learning_{verdict}"), amount=amount)
     standing = predictor_sentences.plain_standing(result.losses)
     parts = (text, standing, in_languages("point_not_sound"))
-    return {language: join([part.get(language, "") for part in parts], language) for language in LANGUAGES}
+    return {language: join([part.get(language, "") for part in parts], language) for language in languages()}
 
 
 def use_point(result: RunResults, judged: Sequence[str] = ()) -> Texts:

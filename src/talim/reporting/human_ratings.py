@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ RATINGS, USEFULNESS = "ratings.json", "usefulness.json"
 
 @dataclass(frozen=True)
 class HumanRating:
-    """One listening test or brief: title, sentences, the same in Japanese, and a link to its own page ("" for none)."""
+    """One listening test or brief: title, sentences, a link to its own page ("" for none), sentences by language."""
 
     title: str
     sentences: tuple[str, ...]
     link: str
-    japanese: tuple[str, ...] = ()
+    translated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
@@ -39,8 +39,9 @@ def load_ratings(folder: Path, page: Path) -> list[HumanRating]:
             title, sentences = summarize(result)
             target = path.parent / own_page
             link = Path(os.path.relpath(target, page.parent)).as_posix() if target.is_file() else ""
-            japanese = _texts(*(result.get("sentences_ja") or ()))
-            ratings.append(HumanRating(title, tuple(sentences), link, tuple(japanese)))
+            others = result.get("sentences_translated") or {}
+            translated = {code: tuple(_texts(*texts)) for code, texts in others.items()}
+            ratings.append(HumanRating(title, tuple(sentences), link, translated))
     return ratings
 
 

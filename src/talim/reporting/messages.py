@@ -13,6 +13,7 @@ from talim.corpus.metadata import MOST_UNMATCHED
 from talim.corpus.recordings import GENERATED_COLUMN
 from talim.experiments.preliminary_rules import RATE
 from talim.html import formatting
+from talim.html.languages import words
 from talim.licences import licence_remark
 from talim.recordings_needed import COMPARISON_SENTENCE, held_out_note
 from talim.reporting import (
@@ -226,7 +227,7 @@ def poc_message(result: Mapping[str, Any], language: str = "en") -> str:
         _rates(result.get("tuning") or {}, language),
         _said(result.get("learning_curve") or {}, "sentence", language),
         *_continued(result.get("continuations") or [], language),
-        tell("message_gates", gates=catalogue.COMMAS[language].join(gates)) if gates else "",
+        tell("message_gates", gates=words(language)["comma"].join(gates)) if gates else "",
         _said(result, "stopped", language),
         _said(result, "time_note", language),
         *(tell("message_music", command=command) for command in result.get("make_music") or []),
@@ -238,18 +239,18 @@ def poc_message(result: Mapping[str, Any], language: str = "en") -> str:
 
 def _said(result: Mapping[str, Any], key: str, language: str) -> Any:
     """What a result says under a key: in the language where it has it, else in English."""
-    return result.get(key if language == "en" else f"{key}_{language}") or result.get(key)
+    return (result.get(f"{key}_translated") or {}).get(language) or result.get(key)
 
 
 def _next_steps(result: Mapping[str, Any], language: str) -> list[str]:
     """What to do next, a line each; in English alone where a result has it as one text."""
-    steps = [f"{step[language]} {step['command']}".strip() for step in result.get("next_steps") or ()]
+    steps = [f"{step.get(language) or step['en']} {step['command']}".strip() for step in result.get("next_steps") or ()]
     return steps or [result.get("next_step", "")]
 
 
 def _gates(rows: Sequence[Mapping[str, Any]] | None, language: str) -> list[tuple[str, str]]:
     """Titles and answers of stages."""
-    known: Mapping[str, Any] = {} if language == "en" else catalogue.words(f"poc.{language}")
+    known = words(language, "poc")
     titles, answers = known.get("titles", {}), known.get("answers", {})
     return [
         (titles.get(row.get("name"), row.get("title", "")), answers.get(answer, answer))
@@ -260,16 +261,16 @@ def _gates(rows: Sequence[Mapping[str, Any]] | None, language: str) -> list[tupl
 
 def _rates(tuning: Mapping[str, Any], language: str) -> str | None:
     """How learning rates were chosen; in other languages than English without the reasons."""
-    if language == "en" or not tuning.get("note"):
+    texts, families = words(language, "poc"), tuning.get("families") or []
+    if "rates" not in texts or not tuning.get("note"):
         return tuning.get("note")
-    texts, families = catalogue.words(f"poc.{language}"), tuning.get("families") or []
     rates = [f"{row['family']} {formatting.format_setting(row['chosen'][RATE])}" for row in families]
-    return texts["rates"].format(rates=catalogue.COMMAS[language].join(rates)) if rates else texts["rates_kept"]
+    return texts["rates"].format(rates=words(language)["comma"].join(rates)) if rates else texts["rates_kept"]
 
 
 def _continued(rows: Sequence[Mapping[str, Any]], language: str) -> list[str]:
     """What continuations came to; in other languages than English the answer alone."""
-    if language == "en":
+    text = words(language, "poc").get("continued")
+    if text is None:
         return [line for row in rows for line in row["sentences"]]
-    text = catalogue.words(f"poc.{language}")["continued"]
     return [text.format(title=title, answer=answer) for title, answer in _gates(rows, language)]

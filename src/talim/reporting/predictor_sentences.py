@@ -7,22 +7,14 @@ from typing import Any
 
 from talim.evaluation.predictor_comparison import ABOVE, KEY, NOT_SHOWN, is_calibration, may_be_chance
 from talim.html.formatting import format_ci, format_number, format_percent
-from talim.reporting.catalogue import (
-    LANGUAGES,
-    Texts,
-    in_languages,
-    join,
-    listed,
-    measure_interval,
-    recording_values,
-    words,
-)
+from talim.html.languages import languages, words
+from talim.reporting.catalogue import Texts, in_languages, join, listed, measure_interval, recording_values
 
 
 def predictor_name(name: str, with_term: bool = False) -> Texts:
     """A predictor of scores.json in words; `with_term` adds what researchers call it."""
     key, term = f"predictor_{name}", f"predictor_term_{name}"
-    text: Texts = in_languages(key) if key in words("en") else {each: name.replace("_", " ") for each in LANGUAGES}
+    text: Texts = in_languages(key) if key in words("en") else {each: name.replace("_", " ") for each in languages()}
     if with_term and term in words("en"):
         return in_languages("predictor_term", name=text, term=in_languages(term))
     return text
@@ -40,7 +32,7 @@ def standing_sentences(losses: Mapping[str, Any], with_levels: bool = True) -> T
     levels = _levels(losses, known, unit) if with_levels else {}
     why = unigram_sentence(losses) if with_levels else {}
     parts = [levels, why, _base(losses, known), _standing(losses, known), _note(known)]
-    return {language: join([part[language] for part in parts if part], language) for language in LANGUAGES}
+    return {language: join([part[language] for part in parts if part], language) for language in languages()}
 
 
 def plain_standing(losses: Mapping[str, Any]) -> Texts:
@@ -118,7 +110,7 @@ def unigram_sentence(losses: Mapping[str, Any]) -> Texts:
 
 def _unit(unit: str) -> Texts:
     key = f"unit_{unit.replace(' ', '_')}"
-    return in_languages(key) if key in words("en") else dict.fromkeys(LANGUAGES, unit)
+    return in_languages(key) if key in words("en") else dict.fromkeys(languages(), unit)
 
 
 def _base(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
@@ -146,7 +138,7 @@ def _standing(losses: Mapping[str, Any], known: Mapping[str, Any]) -> Texts:
         figures["share"] = format_percent(abs(change) / base)
     texts = in_languages(key, **figures)
     doubt = not_shown_sentence(losses)
-    return {language: join([doubt.get(language, ""), texts[language]], language) for language in LANGUAGES}
+    return {language: join([doubt.get(language, ""), texts[language]], language) for language in languages()}
 
 
 def _interval(known: Mapping[str, Any]) -> Texts:

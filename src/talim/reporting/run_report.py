@@ -17,6 +17,7 @@ from talim.evaluation.protocol import require_same_protocol
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.results import RESULTS, is_study
 from talim.html import formatting, plots
+from talim.html.languages import languages, words
 from talim.html.render import render
 from talim.licences import allows_commercial_use
 from talim.reporting import (
@@ -30,7 +31,7 @@ from talim.reporting import (
     sentences,
     tables,
 )
-from talim.reporting.catalogue import LANGUAGES, in_languages, recording_values, shown_ends, translator, words
+from talim.reporting.catalogue import in_languages, recording_values, shown_ends, translator
 from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
@@ -75,7 +76,9 @@ def write_report(  # noqa: PLR0913
     target = folder / "report" / "index.html"
     values = context(folder, result, results, extra_sections, price_per_hour, spent, advised=advised)
     notice = miniature_notice(result, **larger or {}, price_per_hour=price_per_hour)
-    write_text(target, render("report.html", **values | {"notice": notice}))
+    write_text(
+        target, render("report.html", **values | {"notice": notice} | _translated(result, values["points"], notice))
+    )
     return target
 
 
@@ -95,6 +98,7 @@ def context(
     examples, more = audio_examples.collect_audio_examples(result, tracker)
     ratings = human_ratings.load_ratings(folder, folder / "report" / "index.html")
     judged = [sentence for rating in ratings for sentence in rating.sentences[:1]]
+    points = cost_quality_use.points(result, price_per_hour, judged, spent, advised=advised)
     return {
         "version": __version__,
         "title": folder.resolve().name,
@@ -104,11 +108,8 @@ def context(
         "notice": miniature_notice(result),
         "verdict": sentences.loss_verdict(result),
         "figures": key_figures(result, spent),
-        "points": cost_quality_use.points(result, price_per_hour, judged, spent, advised=advised),
-        "japanese_details": [
-            *filter(None, [_standing(result, "ja")]),
-            *continuation_section.japanese_sentences(result.scores),
-        ],
+        "points": points,
+        **_translated(result, points, miniature_notice(result)),
         "details": details(result, with_copies=not extra_sections),  # those of a proof of concept have them
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "predictor_note": predictor_sentences.unigram_sentence(result.losses).get("en", ""),
@@ -136,6 +137,23 @@ def context(
     }
 
 
+def _translated(
+    result: RunResults, points: Mapping[str, Sequence[str]], notice: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """{"translated": what the page says of the result, by language}."""
+    notices = [text for text in (*notice["texts"], notice["sale"]) if text] if notice else []
+    by_language = {
+        language: [
+            *(text[language] for text in notices),
+            *points_of,
+            *filter(None, [_standing(result, language)]),
+            *continuation_section.translated_sentences(result.scores, language),
+        ]
+        for language, points_of in points.items()
+    }
+    return {"translated": by_language}
+
+
 def details(result: RunResults, with_copies: bool = True) -> list[str]:
     """The loss, what the adapter changes and what was found of copies; nothing before training is finished."""
     if not result.finished:
@@ -157,7 +175,7 @@ def _samples(result: RunResults) -> dict[str, Any]:
             "rows": sample_changes.samples_rows(result.scores, language),
             "note": sample_changes.distances_note(result.scores, language),
         }
-        for language in LANGUAGES
+        for language in languages()
     }
 
 

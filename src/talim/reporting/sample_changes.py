@@ -16,8 +16,9 @@ from talim.evaluation.intervals import Effect
 from talim.evaluation.score_table import FEWEST_CLIPS, NO_DISTANCE, TOO_FEW_CLIPS, format_distance
 from talim.experiments.effects import holm_adjusted
 from talim.html.formatting import NOT_KNOWN, format_number, format_percent
+from talim.html.languages import languages, words
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
-from talim.reporting.catalogue import LANGUAGES, Texts, counted, in_languages, join, translator, words
+from talim.reporting.catalogue import Texts, counted, in_languages, join, listed, translator
 
 BETTER, WORSE, SAME, UNCLEAR, TOO_FEW = "better", "worse", "same", "unclear", "too_few"
 ALPHA = 0.05
@@ -48,7 +49,7 @@ _SHOWN = {
 NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
     key: (words("en")[f"score_{key}"], show) for key, show in _SHOWN.items()
 }
-_IN_JAPANESE = {words("en")[f"score_{key}"]: words("ja")[f"score_{key}"] for key in _SHOWN}
+_KEYS = {name: f"score_{key}" for key, (name, _) in NAMES.items()}
 
 
 @dataclass(frozen=True)
@@ -159,22 +160,21 @@ def samples_sentence(scores: Mapping[str, Any], advised: bool = False) -> Texts:
     too_few = [each for each in changes if each.verdict == TOO_FEW]
     if not parts and not too_few:
         return in_languages("point_samples_same", where=where, scores=counted(len(changes), "score"))
-    shown = {
-        "en": f"{where['en']}, {'. '.join(_begun([part['en'] for part in parts]))}." if parts else "",
-        "ja": f"{where['ja']}、{'。'.join(part['ja'] for part in parts)}。" if parts else "",
-    }
+    marks = in_languages("parts")
+    joined = {language: mark.join(_begun([part[language] for part in parts])) for language, mark in marks.items()}
+    shown = in_languages("point_samples_shown", where=where, parts=joined) if parts else dict.fromkeys(marks, "")
     rest = _too_few_sentence(too_few, where, scores, advised)
-    return {language: join([shown[language], rest.get(language, "")], language) for language in LANGUAGES}
+    return {language: join([shown[language], rest.get(language, "")], language) for language in languages()}
 
 
 def _begun(parts: Sequence[str]) -> list[str]:
     """The first as it is, the others with a capital letter."""
-    return [*parts[:1], *(part.capitalize() for part in parts[1:])]
+    return [*parts[:1], *(part[:1].upper() + part[1:] for part in parts[1:])]
 
 
 def _listed(names: Sequence[str]) -> Texts:
     """Names of scores, one after the other."""
-    return {"en": "; ".join(names), "ja": "、".join(_IN_JAPANESE[name] for name in names)}
+    return listed([in_languages(_KEYS[name]) for name in names], "; ")
 
 
 def _too_few_sentence(changes: Sequence[SampleChange], where: Texts, scores: Mapping[str, Any], advised: bool) -> Texts:

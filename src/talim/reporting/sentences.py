@@ -8,8 +8,9 @@ from typing import Any, TypeGuard
 
 from talim.evaluation.predictor_comparison import is_calibration, may_be_chance
 from talim.html.formatting import format_change, format_ci, format_count, format_counted, format_number, format_percent
+from talim.html.languages import words
 from talim.recordings_needed import too_few_for_interval
-from talim.reporting.catalogue import Texts, counted, in_languages, measure_interval, recording_values, words
+from talim.reporting.catalogue import Texts, counted, in_languages, measure_interval, recording_values
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import got_worse
 from talim.run import Run
@@ -124,7 +125,7 @@ def plain_percent(change: float) -> str:
 
 def loss_meaning(result: RunResults) -> tuple[str, str]:
     """The meaning of this base's loss, and of its parts."""
-    meanings = words("run")["loss_meanings"]
+    meanings = words("en", "run")["loss_meanings"]
     loss, parts = meanings.get(result.loss_unit, meanings["other"])
     return loss.format(unit=result.loss_unit), parts.format(unit=result.loss_unit)
 

@@ -22,11 +22,12 @@ from talim.html.formatting import (
     format_percent,
     format_scientific,
 )
-from talim.reporting.catalogue import LANGUAGES, counted, duration, in_languages, interval_in_languages, join, words
+from talim.html.languages import languages, words
+from talim.reporting.catalogue import counted, duration, in_languages, interval_in_languages, join, named
 from talim.reporting.sentences import NOT_MEASURED
 
 LOGARITHMS = ("log_seconds", "log_memory")
-WORDS, JAPANESE = words("study"), words("study.ja")
+WORDS = words("en", "study")
 COSTS = {
     "parameters": ("trained parameters", format_count),
     "flops": ("FLOPs of training", format_scientific),
@@ -94,38 +95,47 @@ SummaryPart = tuple[dict[str, str], dict[str, Any]]
 
 
 def summary(base: Mapping[str, Any], criteria: SelectionCriteria) -> dict[str, Any]:
-    """A headline, three sentences with a key figure and its interval each, and one on use, in English and Japanese."""
+    """A headline, three sentences with a key figure and its interval each, and one on use, in every language."""
     found = base["recommendations"][0]
     if found["outcome"] == NOTHING:
-        japanese = JAPANESE["recommendations"][NOTHING]
-        return {"headline": found["text"], "en": [found["text"]], "ja": [japanese], "figures": []}
-    caveat = [miniature_caveat([base["base"]])["ja"]] if is_miniature(base["base"]) else []
+        translated = {language: [words(language, "study")["recommendations"][NOTHING]] for language in _translations()}
+        return {"headline": found["text"], "en": [found["text"]], **translated, "figures": []}
+    caveat = miniature_caveat([base["base"]]) if is_miniature(base["base"]) else {}
+    caveat |= {"en": ""}  # shown above the results
+    use = {code: join([words(code)["use"], caveat.get(code, "")], code) for code in languages()}
     if not found["design"]:
         mean, unit = found["best_mean"], f" {base['unit']}" if base["unit"] else ""
         values = {"amount": format_number(mean["mean"]) + unit, "ends": format_ci(mean["low"], mean["high"])}
         best = [WORDS["recommendations"]["best_so_far"].format(design=found["best"], **values)]
-        sentences = [found["text"], *(best if found["outcome"] == WITHHELD else []), words("en")["use"]]
-        japanese = [*_japanese_without_a_design(base, found), "".join([words("ja")["use"], *caveat])]
-        return {"headline": WORDS["headlines"][found["outcome"]], "en": sentences, "ja": japanese, "figures": []}
+        sentences = [found["text"], *(best if found["outcome"] == WITHHELD else []), use["en"]]
+        translated = {code: [*_without_a_design(base, found, code), use[code]] for code in _translations()}
+        return {"headline": WORDS["headlines"][found["outcome"]], "en": sentences, **translated, "figures": []}
     parts = [_quality(base, found), _choice(base, found, criteria), _cost(base, found)]
     return {
         "headline": WORDS["headlines"][found["outcome"]].format(design=found["design"]),
-        "en": [*(texts["en"] for texts, _ in parts), words("en")["use"]],
-        "ja": [*(texts["ja"] for texts, _ in parts), "".join([words("ja")["use"], *caveat])],
+        **{language: [*(texts[language] for texts, _ in parts), use[language]] for language in languages()},
         "figures": [figure for _, figure in parts],
     }
 
 
-def _japanese_without_a_design(base: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Why no design is recommended, in Japanese."""
-    texts = JAPANESE["recommendations"]
+def _translations() -> list[str]:
+    """The languages besides English that say why no design is recommended."""
+    return [language for language in languages("study") if language != "en"]
+
+
+def _without_a_design(base: Mapping[str, Any], found: Mapping[str, Any], language: str) -> list[str]:
+    """Why no design is recommended, in another language than English."""
+    known, comma = words(language, "study"), words(language)["comma"]
+    texts = known["recommendations"]
     if found["outcome"] == BY_CORPUS:
-        choices = "、".join(f"{corpus}：{choice}" for corpus, choice in found["choices"].items())
+        choices = comma.join(
+            texts["choice"].format(corpus=corpus, choice=choice) for corpus, choice in found["choices"].items()
+        )
         return [texts[BY_CORPUS].format(**_interaction(found), choices=choices)]
-    controls = "、".join(JAPANESE["controls"].get(name, name) for name in found["not_passed"])
+    controls = comma.join(known["controls"].get(name, name) for name in found["not_passed"])
     mean = found["best_mean"]
-    amount = in_languages("amount", value=format_number(mean["mean"]), unit=base["unit"])["ja"]
-    best = texts["best_so_far"].format(design=found["best"], amount=amount, interval=_interval(mean)["ja"])
+    amount = in_languages("amount", value=format_number(mean["mean"]), unit=base["unit"])[language]
+    best = texts["best_so_far"].format(design=found["best"], amount=amount, interval=_interval(mean)[language])
     return [texts[WITHHELD].format(controls=controls), best]
 
 
@@ -137,12 +147,12 @@ def _quality(base: Mapping[str, Any], found: Mapping[str, Any]) -> SummaryPart:
     texts = in_languages(
         "quality",
         base=base["base"],
-        designs={"en": format_counted(count, "design"), "ja": count},
+        designs=counted(count, "design"),
         best=in_languages(f"best_{measure}" if f"best_{measure}" in words("en") else "best_other", measure=name),
         design=best,
         amount=_with_unit(mean, unit),
         interval=_interval(found["best_mean"]),
-        corpora={"en": f"{corpora} corpora" if corpora != 1 else "1 corpus", "ja": corpora},
+        corpora=counted(corpora, "corpus") | {"en": f"{corpora} corpora" if corpora != 1 else "1 corpus"},
     )
     figure = _figure(mean, f"{name} with {best}{f', in {unit}' if unit else ''}", found["best_mean"])
     low, high = found["best_mean"]["low"], found["best_mean"]["high"]
@@ -181,7 +191,7 @@ def _cost(base: Mapping[str, Any], found: Mapping[str, Any]) -> SummaryPart:
         return texts, figure
     trials = counted(training["trials"], "trial")
     whole = in_languages("cost_study", trials=trials, time=duration(training["seconds"]))
-    return {language: join([whole[language], texts[language]], language) for language in LANGUAGES}, figure
+    return {language: join([whole[language], texts[language]], language) for language in languages()}, figure
 
 
 def _design_cost(found: Mapping[str, Any]) -> SummaryPart:
@@ -243,7 +253,7 @@ def caveats(study: StudyResults) -> list[str]:
 
 def miniature_caveat(miniatures: Sequence[str]) -> dict[str, str]:
     """That results of miniature bases need not hold for large ones, in every language."""
-    return in_languages("miniatures", names={"en": " and ".join(miniatures), "ja": "、".join(miniatures)})
+    return in_languages("miniatures", names=named(miniatures))
 
 
 def comparison_text(result: Mapping[str, Any]) -> str:
