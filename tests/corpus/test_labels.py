@@ -226,6 +226,15 @@ def test_unify_labels_of_one_raga_in_several_spellings_and_scripts_says_it_once(
     assert notes == ["mode: Bhupali, Bhoopali, भूपाली, Bhūpālī are one, counted as Bhupali"]
 
 
+def test_unify_labels_of_ragas_without_a_tradition_says_what_it_would_give() -> None:
+    rows = [{"mode": name} for name in ("Yaman", "Yaman", "Bhairav", "no such raga")]
+    clips, notes = unify_labels(clips_of(*rows, {"mode": "Marwa", "tradition": "carnatic"}))
+    (note,) = (note for note in notes if "no tradition" in note)
+    assert note.startswith("no tradition is given with Yaman, Bhairav: the mode is not scored")
+    assert note.endswith("where it is hindustani, write that into the column tradition")
+    assert {clip.tradition for clip in clips} == {"unknown", "carnatic"}  # nothing is filled in
+
+
 @pytest.mark.parametrize(
     ("written", "counted"),
     [(["Yamann", "Yamann", "Yaman"], "Yaman"), (["Yamann"], "Yaman"), (["Hindol ?", "Hindol ?", "hindol"], "hindol")],
@@ -340,7 +349,7 @@ def test_prepare_counts_one_raga_once_and_keeps_the_words_of_the_caption(folder,
     assert all(name in captions for name in ("Bhupali", "Bhoopali", "भूपाली"))
     assert {str(clip.extra["raga"]) for clip in corpus.clips} == {"Bhupali", "Bhoopali", "भूपाली"}
     notes = [row["note"] for row in corpus.summary["notes"] if row["file"] == "labels"]
-    assert notes == ["mode: Bhupali, Bhoopali, भूपाली are one, counted as Bhupali"]
+    assert notes[0] == "mode: Bhupali, Bhoopali, भूपाली are one, counted as Bhupali"
 
 
 def test_names_of_all_modes_are_pairwise_different() -> None:

@@ -496,7 +496,7 @@ def test_prepare_gives_clips_captions_rights_and_summary(three: Path, out: Path)
     assert split["strategy"] == "performer"
     assert split["held_out"] == {"clips": 3, "seconds": pytest.approx(25, abs=0.1), "recordings": 1}
     assert {clip.recording for clip in corpus.held_out} == {"deep/b"}
-    assert (summary["skipped"], summary["notes"]) == ([], [])
+    assert (summary["skipped"], [row["file"] for row in summary["notes"]]) == ([], ["labels"])  # no tradition is given
 
 
 def make_bad_files(folder: Path) -> dict[str, str]:

@@ -345,7 +345,26 @@ def unify_labels(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
         if column != "instruments":
             notes += _similar_notes(column, [found.usual(key) for key in found.seconds])
     notes += [note for column in ("performer", "release", "work") for note in _name_notes(clips, column)]
+    notes += _missing_tradition_notes(clips)
     return [clip.model_copy(update=update) for clip, update in zip(clips, updates, strict=True)], notes
+
+
+def _missing_tradition_notes(clips: Sequence[Clip]) -> list[str]:
+    """A line for each tradition that alone has the modes of recordings which name none: what the column would give.
+
+    It is not filled in: other traditions, which have no list here, use some of these names too.
+    """
+    named: dict[str, dict[str, None]] = {}
+    for clip in clips:
+        for text in _cell_values(clip.mode) if clip.tradition == UNKNOWN else ():
+            slug, found, _ = _entry_meaning("mode", clip, text).partition(_ENTRY)
+            if found:
+                named.setdefault(slug, {})[text] = None
+    return [
+        f"no tradition is given with {', '.join([*names][:_MAX_LISTED])}: the mode is not scored, and no caption names "
+        f"the tradition; where it is {slug}, write that into the column tradition"
+        for slug, names in named.items()
+    ]
 
 
 def _known_traditions(clips: Sequence[Clip]) -> tuple[list[Clip], list[str]]:
