@@ -14,7 +14,14 @@ import numpy as np
 from talim.audio.levels import RecordingLevels
 from talim.backbones.readable_text import TextReader, caption_notes
 from talim.corpus import report
-from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
+from talim.corpus.captions import (
+    RecordingMetadata,
+    file_metadata,
+    passed_over_notes,
+    performer_name_notes,
+    text_paths,
+    write_editable,
+)
 from talim.corpus.corpus_folder import (
     caption_table_path,
     previous_summary,
@@ -120,7 +127,9 @@ def prepare(  # noqa: PLR0913
             imported = _with_notes(
                 imported,
                 "captions",
-                passed_over_notes(metadata, out) + caption_notes(reader, [clip.caption for clip in clips]),
+                passed_over_notes(metadata, out)
+                + performer_name_notes(metadata)
+                + caption_notes(reader, [clip.caption for clip in clips]),
                 progress,
             )
             imported = _with_label_notes(imported, spelling_notes, metadata, progress)
