@@ -34,7 +34,7 @@ NO_CAPTION = ""  # trained on with the null condition
 PLACEHOLDER = "a recording of music"  # that earlier versions wrote where there was none
 BUILT_FROM_LABELS = "built from labels"
 OWN_CONSENT = "own performance"  # of recordings by nobody but the one whose own they are declared to be
-EDITABLE_COLUMNS = ("file_name", "text", "performer", "recording", "licence", "source", "consent")
+EDITABLE_COLUMNS = ("file_name", "text", "raga", "performer", "recording", "licence", "source", "consent")
 TEXT_COLUMNS = ("text", "caption", "description", "prompt")
 COLUMN_ALIASES = {
     "performer": ("performer", "performers", "artist", "artists", "singer", "musician", "musicians"),
@@ -231,7 +231,7 @@ def write_editable(
     table.writeheader()
     rows = [{**row, "file_name": name} for name, row in edited.items()]
     for name in new:
-        cells = {column: getattr(metadata[name], column) for column in EDITABLE_COLUMNS[2:]}
+        cells = {column: getattr(metadata[name], column) for column in EDITABLE_COLUMNS if column in COLUMN_ALIASES}
         cells = {column: value for column, value in cells.items() if value != UNKNOWN}
         rows.append({"file_name": name, "text": "", **cells})
     table.writerows({column: guard_formula(text) for column, text in row.items()} for row in rows)

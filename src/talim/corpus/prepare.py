@@ -15,6 +15,7 @@ from talim.audio.levels import RecordingLevels
 from talim.backbones.readable_text import TextReader, caption_notes
 from talim.corpus import report
 from talim.corpus.captions import (
+    TEXT_COLUMNS,
     RecordingMetadata,
     file_metadata,
     passed_over_notes,
@@ -319,8 +320,12 @@ def _caption_table(
     metadata: Mapping[str, RecordingMetadata],
     out: Path,
 ) -> str:
-    """The table that is in use: FOLDER/NAME of the recordings' own, else that of the corpus, which is written."""
-    if imported.format == "folder" and not edited and any(file.row for file in imported.files):
+    """The table for captions: FOLDER/NAME of the recordings' own, else that of the corpus, which is written.
+
+    A template of the corpus that nobody wrote captions into does not stand against a table of the recordings.
+    """
+    written = any(row.get(column) for row in edited.values() for column in TEXT_COLUMNS)
+    if imported.format == "folder" and not written and any(file.row for file in imported.files):
         folder = Path(imported.source)
         for path in find_tables(folder)[0]:
             return f"{folder.resolve().name}/{path.name}"
