@@ -154,9 +154,9 @@ def confusion(tradition: Tradition, recognizer: ModeRecognizer, trials: Sequence
 def alike(tradition: Tradition, recognizer: ModeRecognizer, trials: Sequence[ModeTrial]) -> list[str]:
     """The table of the modes that a track does not tell apart: how often, and whether the true one is among them."""
     lines = [
-        f"Modes of which one has all notes of the other and at most {MORE_NOTES} more, and of which none is "
-        f"{DECISIVE_RATIO:g} times as probable as another (a convention, fitted on nothing), are named together, at "
-        f"most {MAX_MODES_SHOWN} and the smallest scale first.",
+        f"Modes of which, of every two, one has all notes of the other and at most {MORE_NOTES} more, and of which "
+        f"none is {DECISIVE_RATIO:g} times as probable as another (a convention, fitted on nothing), are named "
+        f"together, at most {MAX_MODES_SHOWN} and the smallest scale first.",
         "",
         "| tonic | named together | modes in each | the true one among them | likeliest is it | smallest scale is it "
         "| one alone | of these, true is another of nearly its notes |",

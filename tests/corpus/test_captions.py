@@ -19,6 +19,7 @@ from talim.corpus.captions import (
     RecordingMetadata,
     file_metadata,
     passed_over_notes,
+    performer_name_notes,
     write_editable,
 )
 from talim.corpus.labels import Labels
@@ -96,6 +97,30 @@ def test_passed_over_notes_of_captions_that_stand_alone_are_none(folder: Path) -
     files = [source(folder, "a.wav", {"text": "row", "raga": "Yaman"}), source(folder, "b.wav", {"raga": "Yaman"})]
     metadata = {file.name: file_metadata(file, {}, None) for file in [*files, source(folder, "c.wav")]}
     assert passed_over_notes(metadata, folder) == []
+
+
+def test_performer_name_notes_name_the_recordings_whose_captions_have_a_performer_of_the_table() -> None:
+    rows = {
+        "a.wav": ("Raga Yaman after MEERA SEN, sitar", "Meera Sen and Zeki Müren"),
+        "b.wav": ("a song that Zeki Muren's pupils sing", "me"),
+        "c.wav": ("a sitar plays for me", "Meera Sen"),  # the word is no name
+        "d.wav": ("ravine, sitar, dey", "Ravi | Dey"),  # no whole word; three letters
+        "e.wav": ("山田太郎の尺八", "山田 太郎"),
+    }
+    metadata = {
+        file: RecordingMetadata(caption, "metadata", performer=performer) for file, (caption, performer) in rows.items()
+    }
+    (note,) = performer_name_notes(metadata)
+    assert note.startswith(
+        "3 recordings whose captions have the name of a performer: "
+        "a.wav (Meera Sen), b.wav (Zeki Müren), e.wav (山田 太郎). Nothing was changed or left out."
+    )
+
+
+@pytest.mark.parametrize(("origin", "performer"), [("metadata", "unknown"), (BUILT_FROM_LABELS, "Malhar")])
+def test_performer_name_notes_without_a_name_or_a_written_caption_are_none(origin: str, performer: str) -> None:
+    metadata = {"a.wav": RecordingMetadata("raga Malhar by an unknown musician", origin, performer=performer)}
+    assert performer_name_notes(metadata) == []
 
 
 def test_file_metadata_keeps_rights_and_marks_unknown_ones(folder: Path) -> None:

@@ -633,7 +633,7 @@ def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: P
     assert len(missing["names"] + missing["kept_out"]) == 2
     assert {clip.caption for clip in corpus.clips} == {"from a text file", NO_CAPTION}
     text = table.read_text("utf-8")
-    assert text.splitlines()[0].startswith("file_name,text,performer")
+    assert text.splitlines()[0] == "file_name,text,raga,performer,recording,licence,source,consent"
     assert "a.wav" not in text
     rows = [line.replace(".ogg,,", ".ogg,a tanpura,") for line in text.splitlines()[:-1]]
     table.write_text("\n".join([*rows, text.splitlines()[-1]]) + "\n", encoding="utf-8")
@@ -653,6 +653,16 @@ def test_prepare_with_the_recordings_own_table_names_that_one_for_captions(three
     assert f"write them into {three / 'metadata.csv'}" in progress.steps[-1][2]  # as the folder was given
     assert f"add captions to {three / 'metadata.csv'}" in corpus_message(corpus.summary, out, three)
     assert not (out / "metadata.csv").exists()
+
+
+def test_prepare_with_a_table_beside_the_recordings_names_it_though_the_empty_template_is_still_there(
+    three: Path, out: Path
+) -> None:
+    assert make(three, out).summary["missing_captions"]["file"] == "metadata.csv"
+    (three / "metadata.csv").write_text("file_name,text,raga\na.wav,slow,Yaman\n", encoding="utf-8")
+    corpus = make(three, out)
+    assert corpus.summary["missing_captions"]["file"] == f"{three.name}/metadata.csv"
+    assert {(clip.caption, clip.mode) for clip in corpus.clips if clip.source_file == "a.wav"} == {("slow", "Yaman")}
 
 
 def test_prepare_tells_what_a_table_says_of_no_recording_before_the_work(three: Path, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from talim.evaluation import copy_report
 from talim.evaluation.copy_scores import copies_as_dict, copies_sentence
 from talim.metrics import audio_matching
 from talim.metrics.cache import MetricCache
+from talim.progress import PlainProgress
 from talim.synthesis.performer import perform
 
 
@@ -110,6 +112,15 @@ def test_find_copies_training_clip_is_not_matched_with_itself(place: Path) -> No
     found = copy_report.find_copies([training[3]], training, MetricCache(place / "kept"))
     assert found["copied"] == 0
     assert found["clips"][0]["match"]["source"] != str(training[3])
+
+
+def test_find_copies_says_first_how_much_there_is_to_compare_and_what_evaluate_has_compared() -> None:
+    stream, files = io.StringIO(), [Path("no-such/a.wav"), Path("no-such/b.wav")]
+    with pytest.raises(TalimError, match="no-such"):
+        copy_report.find_copies(files[:1], files, MetricCache(None), progress=PlainProgress(stream))
+    told = stream.getvalue()
+    assert told.startswith("1 clip to compare with 2 recordings; before that, up to 200 segments of the recordings ")
+    assert "the time left is told after the first of these. What `talim evaluate` generates" in told
 
 
 def test_find_copies_of_continuations_compares_only_what_was_generated(

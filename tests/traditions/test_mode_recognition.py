@@ -114,6 +114,11 @@ def test_modes_alike_of_more_than_asked_for_are_the_most_probable_ones() -> None
     assert [mode.slug for _, mode, _ in found] == ["bhoopali", "shuddha-kalyan"]
 
 
+def test_modes_alike_have_nearly_the_notes_of_each_other_not_only_of_the_most_probable_one() -> None:
+    found = posterior(HINDUSTANI, {"Shankara": 0.4, "Nand": 0.3, "Hamsadhwani": 0.2}).modes_alike(5)
+    assert [mode.slug for _, mode, _ in found] == ["shankara", "nand"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_modes_alike_of_a_melody_whose_slides_sound_like_notes_have_the_smaller_scale_first(seed: int) -> None:
     bhoopali, larger = HINDUSTANI.mode("Bhoopali"), HINDUSTANI.mode("Shuddha Kalyan")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from talim.corpus.caption_templates import caption_phrase
 from talim.corpus.labels import Labels, labels_in_range, parse_labels, without_wrong_numbers
 from talim.corpus.manifest import UNKNOWN
 from talim.corpus.recordings import AnnotatedSection, FileAudio, SourceFile
-from talim.corpus.split_groups import OWN_NAME, SPLIT_COLUMN, performers
+from talim.corpus.split_groups import OWN_NAME, SPLIT_COLUMN, named_people, names_in, performers
 from talim.corpus.tables import guard_formula
 from talim.corpus.text_encoding import decode_text
 from talim.errors import TalimError
@@ -28,12 +28,13 @@ from talim.licences import is_own_declaration
 
 LONG_CAPTION = 2000  # characters; the text encoders of the bases read some 250 to 500 words
 _SHOWN_FILES = 4
+_LEAST_NAME = 4  # letters of a performer's name that is looked for in captions
 MAX_TEXT_BYTES = 1_000_000  # of a .txt beside a recording
 NO_CAPTION = ""  # trained on with the null condition
 PLACEHOLDER = "a recording of music"  # that earlier versions wrote where there was none
 BUILT_FROM_LABELS = "built from labels"
 OWN_CONSENT = "own performance"  # of recordings by nobody but the one whose own they are declared to be
-EDITABLE_COLUMNS = ("file_name", "text", "performer", "recording", "licence", "source", "consent")
+EDITABLE_COLUMNS = ("file_name", "text", "raga", "performer", "recording", "licence", "source", "consent")
 TEXT_COLUMNS = ("text", "caption", "description", "prompt")
 COLUMN_ALIASES = {
     "performer": ("performer", "performers", "artist", "artists", "singer", "musician", "musicians"),
@@ -153,9 +154,39 @@ def passed_over_notes(metadata: Mapping[str, RecordingMetadata], out: Path) -> l
             pairs.setdefault((recording.origin, other), []).append(name)
     return [
         f"for {format_counted(len(files), 'recording')} {names[used]} is the caption, {names[other]} is not "
-        f"({', '.join(files[:_SHOWN_FILES])}{f' and {len(files) - _SHOWN_FILES} more' * (len(files) > _SHOWN_FILES)})"
+        f"({_shown(files)})"
         for (used, other), files in pairs.items()
     ]
+
+
+def performer_name_notes(metadata: Mapping[str, RecordingMetadata]) -> list[str]:
+    """One note on the recordings whose written caption has the name of a performer of any of them, else none."""
+    names = {
+        name: text
+        for recording in metadata.values()
+        for name, text in named_people(recording.performer)
+        if len(name.replace(" ", "")) >= _LEAST_NAME
+    }
+    found = {
+        file: names_in(recording.caption, names)
+        for file, recording in metadata.items()
+        if recording.origin not in (BUILT_FROM_LABELS, "none")
+    }
+    rows = [f"{file} ({', '.join(names[name] for name in named)})" for file, named in found.items() if named]
+    if not rows:
+        return []
+    have = "caption has" if len(rows) == 1 else "captions have"
+    return [
+        f"{format_counted(len(rows), 'recording')} whose {have} the name of a performer: {_shown(rows)}. Nothing was "
+        "changed or left out. Do not name living artists in captions and prompts: describe the school or the mode "
+        "instead"
+    ]
+
+
+def _shown(files: Sequence[str]) -> str:
+    """The first of the files, and how many more there are."""
+    more = len(files) - _SHOWN_FILES
+    return f"{', '.join(files[:_SHOWN_FILES])}{f' and {more} more' * (more > 0)}"
 
 
 def text_paths(file: SourceFile) -> tuple[Path, Path]:
@@ -200,7 +231,7 @@ def write_editable(
     table.writeheader()
     rows = [{**row, "file_name": name} for name, row in edited.items()]
     for name in new:
-        cells = {column: getattr(metadata[name], column) for column in EDITABLE_COLUMNS[2:]}
+        cells = {column: getattr(metadata[name], column) for column in EDITABLE_COLUMNS if column in COLUMN_ALIASES}
         cells = {column: value for column, value in cells.items() if value != UNKNOWN}
         rows.append({"file_name": name, "text": "", **cells})
     table.writerows({column: guard_formula(text) for column, text in row.items()} for row in rows)

@@ -14,7 +14,15 @@ import numpy as np
 from talim.audio.levels import RecordingLevels
 from talim.backbones.readable_text import TextReader, caption_notes
 from talim.corpus import report
-from talim.corpus.captions import RecordingMetadata, file_metadata, passed_over_notes, text_paths, write_editable
+from talim.corpus.captions import (
+    TEXT_COLUMNS,
+    RecordingMetadata,
+    file_metadata,
+    passed_over_notes,
+    performer_name_notes,
+    text_paths,
+    write_editable,
+)
 from talim.corpus.corpus_folder import (
     caption_table_path,
     previous_summary,
@@ -120,7 +128,9 @@ def prepare(  # noqa: PLR0913
             imported = _with_notes(
                 imported,
                 "captions",
-                passed_over_notes(metadata, out) + caption_notes(reader, [clip.caption for clip in clips]),
+                passed_over_notes(metadata, out)
+                + performer_name_notes(metadata)
+                + caption_notes(reader, [clip.caption for clip in clips]),
                 progress,
             )
             imported = _with_label_notes(imported, spelling_notes, metadata, progress)
@@ -310,8 +320,12 @@ def _caption_table(
     metadata: Mapping[str, RecordingMetadata],
     out: Path,
 ) -> str:
-    """The table that is in use: FOLDER/NAME of the recordings' own, else that of the corpus, which is written."""
-    if imported.format == "folder" and not edited and any(file.row for file in imported.files):
+    """The table for captions: FOLDER/NAME of the recordings' own, else that of the corpus, which is written.
+
+    A template of the corpus that nobody wrote captions into does not stand against a table of the recordings.
+    """
+    written = any(row.get(column) for row in edited.values() for column in TEXT_COLUMNS)
+    if imported.format == "folder" and not written and any(file.row for file in imported.files):
         folder = Path(imported.source)
         for path in find_tables(folder)[0]:
             return f"{folder.resolve().name}/{path.name}"

@@ -129,10 +129,21 @@ def _people(name: str) -> dict[str, str]:
     return people if people.keys() != performers(name).keys() else {}
 
 
+def named_people(cell: str) -> list[tuple[str, str]]:
+    """The names of `performers` and how each is written, with a name of several people ("A and B") taken apart."""
+    parts = (_people(text) or {name: text} for name, text in performers(cell).items())
+    return [pair for names in parts for pair in names.items()]
+
+
 def own_words(cell: str) -> set[str]:
     """Words of a performer's cell for whoever wrote it, as written: {"me"} of "me" and of "me and Rafiq"."""
-    people = (_people(text) or {name: text} for name, text in performers(cell).items())
-    return {text for names in people for name, text in names.items() if name == OWN_NAME}
+    return {text for name, text in named_people(cell) if name == OWN_NAME}
+
+
+def names_in(text: str, names: Iterable[str]) -> list[str]:
+    """Which of the `names`, as `folded_name` has them, are whole words of a text; anywhere in it where they are CJK."""
+    words = f" {folded_name(text)} "
+    return [name for name in names if (name if re.search(f"[{_CJK}]", name) else f" {name} ") in words]
 
 
 def folded_name(text: str) -> str:

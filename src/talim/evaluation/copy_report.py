@@ -67,6 +67,12 @@ def find_copies(
             "this one and others of the same kind of music"
         )
     progress = progress or Progress()
+    progress.log(
+        f"{format_counted(len(clips), 'clip')} to compare with {format_counted(len(training), 'recording')}; before "
+        f"that, up to {MAX_NULL_CLIPS} segments of the recordings are compared with one another, and the time left is "
+        "told after the first of these. What `talim evaluate` generates it has itself compared with the clips that "
+        "were trained on: where that is all you want, this search is not needed"
+    )
     key = _key_of(training, cache)
     read = counted(training, len(training), progress, "reading recordings")
     prints = (fingerprint_of_file(path, cache) for path in read)

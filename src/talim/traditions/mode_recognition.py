@@ -67,18 +67,19 @@ class ModePosterior:
         return [(*self.modes[index], float(self.scores[index])) for index in order]
 
     def modes_alike(self, most: int) -> list[tuple[Tradition, Mode, float]]:
-        """The most probable mode, and those of nearly its notes that it is not DECISIVE_RATIO times as probable as.
+        """The most probable mode, and those that it is not DECISIVE_RATIO times as probable as and of nearly its notes.
 
-        One alone is told apart; of more than `most` the most probable. The mode of the fewest notes is first, as the
-        slides between notes add notes to a melody and take none away, which lets a larger scale look likelier.
+        Every two have nearly the same notes: each has nearly those of all more probable ones among them. One alone is
+        told apart; of more than `most` the most probable. The mode of the fewest notes is first, as the slides between
+        notes add notes to a melody and take none away, which lets a larger scale look likelier.
         """
         ranked = self.ranked_modes()
-        home, best, score = ranked[0]
-        alike = [
-            each
-            for each in ranked
-            if each[0] is home and each[2] * DECISIVE_RATIO > score and have_nearly_the_same_notes(each[1], best)
-        ]
+        home, _, score = ranked[0]
+        alike: list[tuple[Tradition, Mode, float]] = []
+        for each in ranked:
+            near = all(have_nearly_the_same_notes(each[1], mode) for _, mode, _ in alike)
+            if near and each[0] is home and each[2] * DECISIVE_RATIO > score:
+                alike.append(each)
         return sorted(alike[:most], key=lambda each: len(each[1].degrees_cents))
 
 
