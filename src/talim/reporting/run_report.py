@@ -114,6 +114,9 @@ def context(
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "predictor_note": predictor_sentences.unigram_sentence(result.losses).get("en", ""),
         "samples": _samples(result),
+        "continued": {
+            language: continuation_section.continuation_table(result.scores, language) for language in languages()
+        },
         "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
         "reduction_plots": loss_reduction_plots(result),
