@@ -141,7 +141,7 @@ def plan(
     music, crop_seconds = planning.music_to_train_on(base, hours_of_music, corpus, crop_seconds)
     planning.check_request(base, designs, crop_seconds, batch_size, steps)
     cache = default_cache_folder()
-    return planning.plan_designs(
+    planned = planning.plan_designs(
         base,
         designs,
         hardware_profile(gpu, watts, cache, recalibrate, progress),
@@ -156,6 +156,7 @@ def plan(
         cache=cache,
         progress=progress,
     )
+    return planned | {"corpus": None if corpus is None else str(corpus)}
 
 
 def train(recipe: Recipe, out: Path | str, *, device: str = "auto", progress: Progress | None = None) -> Run:

@@ -58,6 +58,13 @@ def test_style_has_rules_for_dark_print_narrow_and_focus(query: str) -> None:
     assert query in (TEMPLATES / "page.css").read_text(encoding="utf-8")
 
 
+def test_style_of_a_phone_keeps_columns_of_japanese_wider_than_a_character_and_captions_on_the_screen() -> None:
+    narrow = (TEMPLATES / "page.css").read_text(encoding="utf-8").partition("(max-width: 34rem)")[2].partition("\n}")[0]
+    assert '.scroll th[scope="row"] { min-width: 9.5rem; }' in narrow
+    assert ".translated .scroll td:not(.number) { min-width: 7rem; }" in narrow
+    assert ".scroll caption:not(.unseen) { position: sticky; left: 0; max-width: calc(100vw - 2.5rem); }" in narrow
+
+
 def contrast(first: str, second: str) -> float:
     """WCAG contrast ratio of two #rrggbb colours."""
 

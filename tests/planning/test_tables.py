@@ -117,6 +117,21 @@ def test_render_plan_with_music_tells_passes_and_a_full_training() -> None:
     assert "pass" not in render_plan({**PLANNED, "designs": rows})
 
 
+@pytest.mark.parametrize(
+    ("note", "meaning"),
+    [
+        ("wider than the layer", "more inner units than the layer has outputs; a smaller size may do the same)"),
+        ("nearest possible: +9.1%; rank above the matrix", "the rank beyond the matrix's adds nothing)"),
+        ("nearest possible: +9.1%", "nearest possible: +9.1%"),
+    ],
+)
+def test_render_plan_says_what_follows_from_a_size_that_is_too_large(note: str, meaning: str) -> None:
+    text = render_plan({**PLANNED, "designs": [planned_row("full@all"), planned_row("conv@all:2.7%", note=note)]})
+    assert f"conv@all:2.7%: {note}" in " ".join(text.split())
+    assert meaning in " ".join(text.split())
+    assert text.count("it trains") == (meaning != note)
+
+
 def test_render_plan_says_once_why_there_is_no_energy_and_what_to_type() -> None:
     rows = [planned_row("full@all", fits=False), planned_row("conv@all:2.7%")]
     text = render_plan({**PLANNED, "designs": rows})
@@ -132,6 +147,8 @@ def test_render_plan_says_once_why_there_is_no_energy_and_what_to_type() -> None
     usual = {**PLANNED, **PLANNED["default_training"], "designs": rows}
     assert "300 steps of 8 clips of 10 s, as talim train and talim poc do" in " ".join(render_plan(usual).split())
     assert "conv@all:2.7% --corpus my-corpus" in render_plan(usual).splitlines()[-1]  # nothing to set
+    own = render_plan({**usual, "corpus": "my takes"}).splitlines()[-1]
+    assert own.endswith("--design conv@all:2.7% --corpus 'my takes' --out my-run")  # the corpus that was asked for
     known = [planned_row("full@all", energy_joules=7.2e6), planned_row("conv@all:2.7%", energy_joules=3.6e6)]
     assert "--watts" not in render_plan({**PLANNED, "designs": known})
     smaller = {"options": "", "settings": "", "memory_bytes": 1e9, "step_seconds": 0.1, "design": "conv@deep:2.7%"}

@@ -19,6 +19,7 @@ from talim.reporting.continuation_section import (
     NAMES,
     continuation_section,
     continuation_sentence,
+    continuation_table,
     translated_sentences,
 )
 from talim.reporting.run_results import RunResults
@@ -95,6 +96,22 @@ def test_sentence_tells_better_and_worse_only_from_enough_recordings() -> None:
     assert "the corpus has 3: name 6 or more of the 20 recordings with --held-out, or add recordings. The" in told
     unsure = [each | {"gain_error": 5.0} for each in rows]
     assert "no score shows a difference" in english(results(unsure))
+
+
+def test_continuation_table_has_the_values_in_japanese() -> None:
+    rows = [
+        row("continuation_intonation_cents", value=12, baseline=30),
+        row("continuation_nearness_pitch", testable=False),
+    ]
+    table = continuation_table(results(rows), "ja")
+    assert len({len(cells) for cells in table["rows"]}) == 1
+    text = " ".join(
+        [table["label"], table["caption"], table["note"], *(cell for cells in table["rows"] for cell in cells)]
+    )
+    assert foreign_words(text) == []
+    assert "12セント 30セント" in text
+    assert "ここでは確かめられない" in table["rows"][2]
+    assert continuation_table({"continuations": {"reason": "x"}}, "ja") == {}
 
 
 def test_score_by_which_recordings_are_no_better_than_others_decides_nothing(tmp_path: Path) -> None:

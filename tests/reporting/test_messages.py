@@ -53,9 +53,26 @@ def test_corpus_message_counts_one_and_escapes_names() -> None:
 
 @pytest.mark.parametrize(("trained", "told"), [(2, True), (3, False), (6, False)])
 def test_corpus_message_says_where_few_recordings_are_learned_from(trained: int, told: bool) -> None:
-    split = SUMMARY["split"] | {"train": {"clips": 22, "recordings": trained}}
+    held_out = {"clips": 8, "recordings": 2}
+    split = SUMMARY["split"] | {"train": {"clips": 22, "recordings": trained}, "held_out": held_out}
     text = messages.corpus_message(SUMMARY | {"recordings": 6, "split": split}, Path("corpus"), "takes")
-    assert (f"note: only {trained} of 6 recordings are learned from, as the others are kept for " in text) == told
+    learned = (
+        f"note: only {trained} of 6 recordings are learned from, as 2 are kept for the test and 2 for validation: "
+    )
+    assert (learned in text) == told
+    assert "--held-out NAME" not in text  # with fewer held out validation may take their place
+    (note,) = [line for line in text.splitlines() if line.startswith("note: ")]
+    assert ("fewer held out may not, as validation takes a share of what they leave" in note) == told
+    assert "nly 2 held-out recordings: too few for an interval that says anything" in note
+
+
+def test_corpus_message_says_that_fewer_held_out_leave_more_where_validation_takes_no_recording() -> None:
+    sides = {"train": {"clips": 9, "recordings": 2}, "held_out": {"clips": 20, "recordings": 6}}
+    text = messages.corpus_message(SUMMARY | {"recordings": 8, "split": SUMMARY["split"] | sides}, Path("c"), "takes")
+    told = (
+        "as 6 are kept for the test: more recordings give more to learn from; fewer held out do too, but decide less."
+    )
+    assert told in text
 
 
 def test_corpus_message_names_what_has_no_caption_and_the_table_in_use() -> None:

@@ -395,6 +395,18 @@ def test_write_report_has_the_table_of_generated_audio_in_japanese_too(tmp_path:
     assert "cannot be told</td>" in page.replace(inside, "")
 
 
+def test_write_report_repeats_the_commands_and_what_was_found_of_copies_in_japanese(tmp_path: Path) -> None:
+    clips = [{"copied": False, "match": {}}] * 3
+    copies = {"sentence": "None of 3 checked clips ...", "clips": clips, "null_clips": 99}
+    page = page_of(make_run(tmp_path / "run", seconds=0, scores=SCORES | {"copies": copies}))
+    inside = page.partition('<details class="ja translated" lang="ja"')[2].partition("</details>")[0]
+    assert "検査した生成音3件のうち、学習用の録音の一部を含むものはありません。</p>" in inside
+    assert "英語の欄" not in inside
+    commands = re.findall("<code>(talim .*?)</code>", inside)
+    assert [command.split()[1] for command in commands] == ["poc", "plan", "poc", "generate"]
+    assert all(page.count(command) == 2 for command in commands)
+
+
 def test_page_is_in_every_language_that_has_a_folder_of_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for code in ("en", "ja"):
         shutil.copytree(languages.FOLDER / code, tmp_path / "words" / code)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fixtures.run_folder import SCORES, evaluated
 
+from talim.evaluation.copy_scores import copies_sentence
 from talim.reporting import cost_quality_use, run_report, sentences
 from talim.reporting.run_results import RunResults
 
@@ -215,6 +216,18 @@ def test_loss_verdict_says_what_got_worse_in_the_samples() -> None:
     verdict, text = sentences.loss_verdict(result)
     assert verdict == "better"
     assert "its own music got worse than the untrained base: time in which a pitch is heard" in text
+
+
+def test_copies_texts_of_copies_and_of_clips_that_were_not_checked_say_so_in_japanese() -> None:
+    rows = [{"copied": True, "match": {}}, {"copied": None, "match": None, "seconds": 1.0}]
+    copies = {"clips": rows, "null_clips": 20, "not_compared_with": "2 files are elsewhere"}
+    copies["sentence"] = copies_sentence(copies)
+    found = sentences.copies_texts({"copies": copies})
+    assert found["en"] == copies["sentence"]
+    for part in ("生成音1件のうち1件が", "ほかの1件は検査できません", "20件だけから", "比べていない"):
+        assert part in found["ja"]
+    assert "検査していません" in sentences.copies_texts({"copies": copies | {"clips": rows[1:]}})["ja"]
+    assert sentences.copies_texts({}) == {}
 
 
 def test_details_tell_what_was_found_of_copies_unless_the_stages_do() -> None:

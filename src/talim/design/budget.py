@@ -14,6 +14,7 @@ from talim.html.formatting import format_counted
 
 TOLERANCE = 0.01  # relative deviation from the budget
 IA3_NAMES = ("k_proj", "v_proj", "fc2", "to_k", "to_v", "ff.net.2")
+RANK_ABOVE, WIDER = "rank above the matrix", "wider than the layer"  # of what is solved for too large a size
 AFTER_ACTIVATION = (".fc2", ".ff.net.2")
 ParameterCount = Callable[[Site, int], int]  # (site, width or rank) -> parameters
 
@@ -112,9 +113,9 @@ def rounding_note(part: Part, sites: Sequence[Site], widths: Sequence[int], reac
         return "; ".join(notes)
     if part.kind in RANKED_KINDS:
         limits = [min(min(m.inputs, m.outputs) for m in site.matrices) for site in sites]
-        note = "rank above the matrix"
+        note = RANK_ABOVE
     else:
-        limits, note = [site.width for site in sites], "wider than the layer"
+        limits, note = [site.width for site in sites], WIDER
     if any(width > limit for width, limit in zip(widths, limits, strict=False)):
         notes.append(note)
     return "; ".join(notes)

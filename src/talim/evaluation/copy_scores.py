@@ -23,6 +23,7 @@ from talim.corpus.recordings import file_hash
 from talim.errors import TalimError
 from talim.evaluation.score_table import ClipSet, Measure, ScoreRow, mean_over_recordings, missing_score, row_or_reason
 from talim.html.formatting import format_counted
+from talim.html.languages import words
 from talim.metrics import audio_matching, copy_detection, pitch
 from talim.metrics.cache import MetricCache
 from talim.metrics.copy_detection import FALSE_POSITIVE_RATE, CopyMatch
@@ -136,27 +137,35 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
     """
     folder = copies.get("folder")
     source, sources = (f"recording{s} in {folder}" if folder else f"training recording{s}" for s in ("", "s"))
-    clips = copies.get("clips") or []
-    checked = [row for row in clips if row["copied"] is not None and row["match"] is not None]
+    clips, checked, text = copies.get("clips") or [], checked_clips(copies), words("en")
     reasons = "; ".join(
         reasons_not_checked([row for row in clips if row not in checked], copies.get("not_checked", ""))
     )
     if not checked:
         none = reasons or "there is no clip"
-        return f"Not checked for passages copied from the {sources}: {none}{_left_out(copies)}."
+        return text["copies_none_checked"].format(sources=sources, reasons=none + _left_out(copies))
     copied = sum(row["copied"] for row in checked)
     have = "contains a passage" if copied <= 1 else "contain passages"
-    text = f"{copied or 'None'} of {format_counted(len(checked), 'checked clip')} {have} of a {source}"
+    among = {"clips": format_counted(len(checked), "checked clip"), "source": f"a {source}"}
+    told = text["copies_found" if copied else "copies_none"].format(copied=copied, have=have, **among)
     if reasons:
-        text += f"; {format_counted(len(clips) - len(checked), 'clip')} could not be checked: {reasons}"
+        unchecked = format_counted(len(clips) - len(checked), "clip")
+        told += text["copies_unchecked"].format(clips=unchecked, reasons=reasons)
+    if is_rate_uncertain(copies):
+        told += text["copies_uncertain"].format(clips=format_counted(copies["null_clips"], "such clip"))
+    return f"{told}{_left_out(copies)}."
+
+
+def checked_clips(copies: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of the clips whose sound was compared."""
+    rows = copies.get("clips") or []
+    return [row for row in rows if row["copied"] is not None and row["match"] is not None]
+
+
+def is_rate_uncertain(copies: Mapping[str, Any]) -> bool:
+    """Whether the rate of false alarms is extrapolated from too few clips to be counted."""
     null = copies.get("null_clips")
-    if null is not None and null < NULL_CLIPS_FOR_COUNTING:
-        text += (
-            "; about one clip in a hundred that copies nothing is called a copy by mistake, a rate that is estimated "
-            f"from only {format_counted(null, 'such clip')} (the null distribution): close copies are told all the "
-            "same, but the verdict on a passage that is only somewhat alike is not certain"
-        )
-    return f"{text}{_left_out(copies)}."
+    return null is not None and null < NULL_CLIPS_FOR_COUNTING
 
 
 def reasons_not_checked(rows: Sequence[Mapping[str, Any]], reason: str = "") -> list[str]:

@@ -16,6 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from talim.backbones import registry
+from talim.design import budget
 from talim.html.formatting import GB, format_counted, format_memory, format_number, format_setting
 from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH, OTHER_DESIGN
 from talim.planning.training_job import WHY_FULL_PASSES
@@ -202,11 +203,18 @@ def _plan_footer(result: dict[str, Any]) -> list[str]:
     lines += _full_training_line(result)
     asked = _asked_designs(result)
     lines += [_misfit(row, row in asked) for row in rows if not row["fits"]]
-    lines += [f"  {row['design']}: {row['note']}" for row in rows if row["note"]]
+    lines += [f"  {row['design']}: {row['note']}{_meaning(row['note'])}" for row in rows if row["note"]]
     if rows and all(row["energy_joules"] is None for row in rows):
         lines.append(ENERGY_UNKNOWN)
     lines.append("Validation and the encoding of the corpus are not included in the times.")
     return [*lines, _next_line(result)]
+
+
+def _meaning(note: str) -> str:
+    """What follows from a note on the size of a design; empty where it says so itself."""
+    if budget.WIDER in note:
+        return " (it trains, but has more inner units than the layer has outputs; a smaller size may do the same)"
+    return " (it trains, but the rank beyond the matrix's adds nothing)" if budget.RANK_ABOVE in note else ""
 
 
 def _asked_designs(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -252,10 +260,12 @@ def _next_line(result: dict[str, Any]) -> str:
     settings += ["--set training.gradient_checkpointing=true"] * chosen["gradient_checkpointing"]
     if result["asked_precision"]:
         settings.append(f"--set training.precision={result['asked_precision']}")
+    made = " (my-corpus is made by: talim prepare my-recordings --out my-corpus)"
+    corpus, made = (shlex.quote(result["corpus"]), "") if result.get("corpus") else ("my-corpus", made)
     return (
         f"{NEXT}talim train --base {shlex.quote(result['base_option'])} --design {shlex.quote(chosen['design'])} "
         f"{''.join(f'{text} ' for text in settings)}"
-        f"--corpus my-corpus --out my-run (my-corpus is made by: talim prepare my-recordings --out my-corpus){other}"
+        f"--corpus {corpus} --out my-run{made}{other}"
     )
 
 

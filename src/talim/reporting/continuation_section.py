@@ -14,14 +14,14 @@ from talim.inside_folder import resolve_inside
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import sample_changes
 from talim.reporting.audio_examples import AudioExample, ExampleGroup, Tracker, spectrogram_of
-from talim.reporting.catalogue import Texts, counted, in_languages, listed, recognised
+from talim.reporting.catalogue import Texts, counted, in_languages, listed, recognised, translator
 from talim.reporting.run_results import RunResults
 from talim.reporting.sample_changes import VERDICTS
 from talim.run import Run
 
 MAX_EXAMPLES = 4
 TITLES = {"phrase": "Phrase", "real": "The recording goes on", "before": "The base alone", "after": "With the adapter"}
-NOT_TESTABLE = "not testable here"
+NOT_TESTABLE = words("en")["continuation_untestable"]
 
 
 def _distance(value: float) -> str:
@@ -44,6 +44,11 @@ NAMES: dict[str, tuple[str, Callable[[float], str]]] = {
         "continuation_nearness_rhythm": format_percent,
     }.items()
 }
+_CELLS = [  # of the table, in the catalogue
+    *("continuation_cents", "continuation_untestable", "brief_page_not_measured"),
+    *(f"samples_verdict_{verdict}" for verdict in VERDICTS),
+    *(f"score_{key}" for key in NAMES),
+]
 _REASONS = [f"continuation_{name}" for name in ("not_recorded", "not_asked", "varies", "short")]
 
 
@@ -62,7 +67,10 @@ def continuation_section(result: RunResults, tracker: Tracker | None) -> dict[st
         "meaning": _meaning(results)["en"],
         "count": f"{count} of {format_counted(int(results['recordings']), 'recording')}",
         "rows": [_row(row, change) for row, change in _changes(results)],
-        "notes": [*_table_notes(), *(f"Note: {text}." for text in results.get("warnings") or [])],
+        "notes": [
+            words("en")["continuation_table_note"],
+            *(f"Note: {text}." for text in results.get("warnings") or []),
+        ],
         "examples": examples,
         "more": more,
         "folder": f"{result.folder.name}/{Run(result.folder).continuations.name}",
@@ -76,6 +84,22 @@ def translated_sentences(scores: Mapping[str, Any], language: str) -> list[str]:
         return []
     texts = [_meaning(results), continuation_sentence(scores)] if results.get("scores") else [not_continued(scores)]
     return [text[language] for text in texts]
+
+
+def continuation_table(scores: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """The table of scores of the continuations in a language, as `samples_beside` draws it; empty without any."""
+    results = scores.get("continuations")
+    if not isinstance(results, dict) or not results.get("scores"):
+        return {}
+    tell = translator(language)
+    heads = ("samples_score", "samples_after", "samples_before", "continuation_control", "continuation_reference")
+    rows = [[recognised(cell, _CELLS)[language] for cell in _row(*each).values()] for each in _changes(results)]
+    return {
+        "label": tell("continuation_label"),
+        "caption": tell("continuation_caption", count=counted(int(results["clips"]), "held-out phrase")),
+        "rows": [[tell(key) for key in (*heads, "samples_verdict")], *rows],
+        "note": tell("continuation_table_note"),
+    }
 
 
 def not_continued(scores: Mapping[str, Any]) -> Texts:
@@ -143,14 +167,6 @@ def _why_none(row: Mapping[str, Any]) -> str:
 
 def _shown(value: Any, show: Callable[[float], str]) -> str:
     return show(float(value)) if isinstance(value, int | float) else "-"
-
-
-def _table_notes() -> list[str]:
-    return [
-        "Lower is better for the distance and the difference, higher for the rest. Not testable here: it is not shown "
-        "that the recordings themselves are better than other recordings, so that this score could not have told a "
-        "good continuation from an unrelated one."
-    ]
 
 
 def _examples(result: RunResults, tracker: Tracker | None) -> tuple[list[ExampleGroup], int]:

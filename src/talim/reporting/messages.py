@@ -36,16 +36,13 @@ ANSWERS = {True: "met", False: "not met", None: "not decided"}
 def corpus_message(summary: Mapping[str, Any], out: Path, source: Path | str) -> str:
     """A corpus `out` prepared from `source`: size, split, licences, captions, copies, skipped files, a line each."""
     split = summary["split"]
-    held_out = split["held_out"].get("recordings")
-    note = held_out_note(held_out) if held_out else ""
     lines = [
         f"{formatting.format_counted(summary['clips'], 'clip')} of "
         f"{formatting.format_counted(summary['recordings'], 'recording')}{_in_files(summary)}, "
         f"{float(summary['seconds']) / 60:.1f} minutes",
         f"{_side(split['train'])} to train on, {_side(split['validation'])} to choose by (validation), "
         f"{_side(split['held_out'])} to test with (held out), split by {split['strategy']}",
-        *filter(None, [split.get("explanation"), _little_training(summary)]),
-        *([f"note: {note}. {COMPARISON_SENTENCE}"] if note else []),
+        *filter(None, [split.get("explanation"), _few_recordings(summary)]),
         "licences: "
         + ", ".join(f"{name}{licence_remark(name)} ({n})" for name, n in summary["rights"]["licences"].items()),
     ]
@@ -71,15 +68,27 @@ def _side(amount: Mapping[str, Any]) -> str:
     return f"{clips} of {formatting.format_counted(amount['recordings'], 'recording')}" if amount["clips"] else clips
 
 
-def _little_training(summary: Mapping[str, Any]) -> str:
-    """A note where fewer than half of the recordings are learned from."""
+def _few_recordings(summary: Mapping[str, Any]) -> str:
+    """One note on both sides: fewer than half of the recordings are learned from, too few are held out."""
+    held_out = int(summary["split"]["held_out"].get("recordings") or 0)
+    few = held_out_note(held_out) if held_out else ""
+    sentences_of = [_little_training(summary, held_out), few and f"{few}. {COMPARISON_SENTENCE}"]
+    first, *more = [*filter(None, sentences_of)] or [""]
+    return " ".join([f"note: {first}", *(f"{text[0].upper()}{text[1:]}" for text in more)]) if first else ""
+
+
+def _little_training(summary: Mapping[str, Any], held_out: int) -> str:
+    """That fewer than half of the recordings are learned from, and what gives more to learn from."""
     trained, recordings = summary["split"]["train"]["recordings"], summary["recordings"]
     if 2 * trained >= recordings:
         return ""
-    return (
-        f"note: only {trained} of {formatting.format_counted(recordings, 'recording')} are learned from, as the others "
-        "are kept for validation and the test; --held-out NAME chooses a test of one recording"
-    )
+    validation = recordings - trained - held_out  # recordings of which no clip is trained on
+    kept, fewer = f"{held_out} are kept for the test", "fewer held out do too, but decide less"
+    if validation > 0:
+        kept += f" and {validation} for validation"
+        fewer = "fewer held out may not, as validation takes a share of what they leave, and they decide less"
+    told = f"only {trained} of {formatting.format_counted(recordings, 'recording')} are learned from"
+    return f"{told}, as {kept}: more recordings give more to learn from; {fewer}."
 
 
 def _in_files(summary: Mapping[str, Any]) -> str:

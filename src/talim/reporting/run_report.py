@@ -114,6 +114,9 @@ def context(
         "predictor_rows": predictor_sentences.predictor_rows(result.losses),
         "predictor_note": predictor_sentences.unigram_sentence(result.losses).get("en", ""),
         "samples": _samples(result),
+        "continued": {
+            language: continuation_section.continuation_table(result.scores, language) for language in languages()
+        },
         "unfinished": sentences.unfinished_sentence(result),
         "caution": (result.losses.get("loss_reduction") or {}).get("ci_note") or "",
         "reduction_plots": loss_reduction_plots(result),
@@ -141,17 +144,35 @@ def _translated(
     result: RunResults, points: Mapping[str, Sequence[str]], notice: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """{"translated": what the page says of the result, by language}."""
-    notices = [text for text in (*notice["texts"], notice["sale"]) if text] if notice else []
     by_language = {
         language: [
-            *(text[language] for text in notices),
+            *_notice_with_commands(notice, language),
             *points_of,
+            *_with_commands(translator(language)("make_music"), *make_music_commands(result)),
             *filter(None, [_standing(result, language)]),
+            *filter(None, [sentences.copies_texts(result.scores).get(language) if result.finished else None]),
             *continuation_section.translated_sentences(result.scores, language),
         ]
         for language, points_of in points.items()
     }
     return {"translated": by_language}
+
+
+def _notice_with_commands(notice: Mapping[str, Any] | None, language: str) -> list[str | dict[str, str]]:
+    if not notice:
+        return []
+    tell = translator(language)
+    told = [
+        *(text[language] for text in notice["texts"]),
+        *_with_commands(tell("notice_command"), notice["command"]),
+        *_with_commands(tell("notice_plan"), *filter(None, [notice["plan_command"]])),
+    ]
+    return [*told, *_with_commands(notice["sale"][language], notice["saleable_command"])] if notice["sale"] else told
+
+
+def _with_commands(sentence: str, *commands: str) -> list[str | dict[str, str]]:
+    """A sentence, then the commands that it leads to; nothing without any."""
+    return [sentence, *({"command": command} for command in commands)] if commands else []
 
 
 def details(result: RunResults, with_copies: bool = True) -> list[str]:

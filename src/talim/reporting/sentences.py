@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from talim.evaluation.copy_scores import checked_clips, is_rate_uncertain
 from talim.evaluation.predictor_comparison import is_calibration, may_be_chance
 from talim.html.formatting import format_change, format_ci, format_count, format_counted, format_number, format_percent
 from talim.html.languages import words
@@ -233,3 +235,24 @@ def interval_of(score: dict[str, Any]) -> tuple[float | None, float | None]:
 
 def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def copies_texts(scores: Mapping[str, Any]) -> Texts:
+    """What was found of copied passages, by language; reasons in English alone. Empty where nothing was looked for."""
+    copies = scores.get("copies") or {}
+    if not copies.get("sentence"):
+        return {}
+    clips, checked = copies.get("clips") or [], checked_clips(copies)
+    if not checked:
+        return in_languages("copies_none_checked", sources="", reasons="") | {"en": copies["sentence"]}
+    copied, among = sum(row["copied"] for row in checked), counted(len(checked), "generated clip")
+    parts = [in_languages("copies_found" if copied else "copies_none", copied=copied, clips=among, have="", source="")]
+    if len(clips) > len(checked):
+        unchecked = counted(len(clips) - len(checked), "generated clip")
+        parts.append(in_languages("copies_unchecked", clips=unchecked, reasons=""))
+    if is_rate_uncertain(copies):
+        parts.append(in_languages("copies_uncertain", clips=counted(copies["null_clips"], "generated clip")))
+    if copies.get("not_compared_with"):
+        parts.append(in_languages("copies_elsewhere", what=""))
+    parts.append(in_languages("sentence_end"))
+    return {language: "".join(part[language] for part in parts) for language in parts[0]} | {"en": copies["sentence"]}
