@@ -73,6 +73,10 @@ def test_corpus_message_says_that_fewer_held_out_leave_more_where_validation_tak
         "as 6 are kept for the test: more recordings give more to learn from; fewer held out do too, but decide less."
     )
     assert told in text
+    sides = {"train": {"clips": 9, "recordings": 3}, "held_out": {"clips": 9, "recordings": 1}}
+    text = messages.corpus_message(SUMMARY | {"recordings": 7, "split": SUMMARY["split"] | sides}, Path("c"), "takes")
+    told = "as 1 is kept for the test and 3 for validation: more recordings give more to learn from. Only one held-out"
+    assert told in text
 
 
 def test_corpus_message_names_what_has_no_caption_and_the_table_in_use() -> None:

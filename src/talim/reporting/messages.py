@@ -83,12 +83,14 @@ def _little_training(summary: Mapping[str, Any], held_out: int) -> str:
     if 2 * trained >= recordings:
         return ""
     validation = recordings - trained - held_out  # recordings of which no clip is trained on
-    kept, fewer = f"{held_out} are kept for the test", "fewer held out do too, but decide less"
+    kept = f"{held_out} {'is' if held_out == 1 else 'are'} kept for the test"
+    fewer = "fewer held out do too, but decide less"
     if validation > 0:
         kept += f" and {validation} for validation"
         fewer = "fewer held out may not, as validation takes a share of what they leave, and they decide less"
     told = f"only {trained} of {formatting.format_counted(recordings, 'recording')} are learned from"
-    return f"{told}, as {kept}: more recordings give more to learn from; {fewer}."
+    advice = f"more recordings give more to learn from{f'; {fewer}' if held_out > 1 else ''}"
+    return f"{told}, as {kept}: {advice}."
 
 
 def _in_files(summary: Mapping[str, Any]) -> str:
