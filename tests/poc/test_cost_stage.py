@@ -105,6 +105,8 @@ def test_larger_base_hours_are_those_of_the_plan_command_on_the_page(
     )
     assert planned["steps"] == estimate["steps"] != 37  # those that were run say nothing on a full training
     assert estimate["hours"] == pytest.approx(planned["designs"][1]["hours"], rel=1e-9)
+    assert (estimate["gpu"], estimate["rough"]) == (cost_stage.RENTED_GPU, machine.hurried)
+    assert 0 < estimate["gpu_hours"] < estimate["hours"]
 
 
 def test_larger_base_estimate_of_a_large_base_is_none(tmp_path: Path, corpus_folder: Path, tiny_base: Path) -> None:

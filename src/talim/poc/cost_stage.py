@@ -14,7 +14,7 @@ from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.experiments.tuning import TunedFamily
 from talim.html.formatting import format_count, format_counted, format_duration, format_memory, format_percent
-from talim.planning.training_job import TrainingMusic, full_training_job
+from talim.planning.training_job import TrainingJob, TrainingMusic, full_training_job
 from talim.poc import budget, rate_search
 from talim.poc.fitting import fitting_advice, machine_profile, smaller_bases, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
@@ -27,6 +27,7 @@ from talim.reporting.commands import REFERENCE_BASE
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
+RENTED_GPU = "rtx-4090"  # of which a page tells the time beside that of this CPU
 CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a learning curve takes too much time from the designs
 RATIOS = {"memory": "memory_bytes", "flops": "flops_per_step", "disk": "file_bytes"}
 TRACED = ("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step")
@@ -81,8 +82,10 @@ def larger_base_estimate(
 ) -> dict[str, Any] | None:
     """What `talim plan` says of a full training of one design on a larger `base`.
 
-    {"base", "steps", "hours", "hardware"}; the steps are those of full passes over the recordings, not those of
-    `recipe`. None for a base that is no miniature, and where no time can be predicted.
+    {"base", "steps", "hours", "hardware", "rough", "gpu", "gpu_hours"}; the steps are those of full passes over the
+    recordings, not those of `recipe`. "rough": the machine was busy while it was timed. "gpu" is one to rent, named
+    beside a CPU where the training fits into it. None for a base that is no miniature, and where no time can be
+    predicted.
     """
     from talim.planning.plan import plan_total
     from talim.planning.trace_cache import default_cache_folder
@@ -96,10 +99,23 @@ def larger_base_estimate(
     job = full_training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), base, music)
     try:
         total = plan_total([job], machine, cache=default_cache_folder(), progress=progress)
+        of_gpu = {} if machine.gpu else _rented_gpu_hours(job, progress)
     except TalimError as error:
         progress.log(f"the time of {base} could not be predicted: {error}")
         return None
-    return {"base": base, "steps": job.steps, "hours": total["hours"], "hardware": total["hardware"]}
+    estimate = {"base": base, "steps": job.steps, "hours": total["hours"], "hardware": total["hardware"]}
+    return {**estimate, "rough": machine.hurried, **of_gpu}
+
+
+def _rented_gpu_hours(job: TrainingJob, progress: Progress) -> dict[str, Any]:
+    """The name and the hours of a GPU to rent by its published rates; empty where the job does not fit into it."""
+    from talim.planning.hardware import gpu_profile
+    from talim.planning.plan import plan_total
+    from talim.planning.trace_cache import default_cache_folder
+
+    gpu = gpu_profile(RENTED_GPU)
+    total = plan_total([job], gpu, cache=default_cache_folder(), progress=progress)
+    return {"gpu": gpu.name, "gpu_hours": total["hours"]} if total["memory_bytes"] <= gpu.usable_bytes else {}
 
 
 def gpu_memory_bytes(device: str) -> float | None:
