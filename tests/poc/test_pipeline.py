@@ -131,12 +131,19 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     assert re.search(
         r"went into preparing and timing, 20 steps of each take 1 h \d+ min with loading the base", stopped
     )
-    assert "and evaluation takes 60 s, of that 36 s generating music; give --hours " in stopped
+    changing = "times that change with the machine's other work"
+    assert f"and evaluation takes 60 s, of that 36 s generating music, {changing}; give --hours " in stopped
     assert "fewer designs (--design), which shortens training and evaluation alike or smaller training steps" in stopped
     assert "--set training.batch_size=4" in stopped
     japanese = at_a_price["stages"][0]["stopped_translated"]["ja"]
     assert "、この計算機の1時間を2.00として" in japanese
     assert foreign_words(japanese) == []
+    monkeypatch.setattr("talim.poc.budget.measure_evaluation", lambda *_: (1300.0, 1200.0))  # longer than the budget
+    alone = short_options(hours=0.3, designs=("linear@all:2.7%",))
+    without = poc(short_takes, tmp_path / "alone", alone)
+    assert "make the work smaller" not in without["stopped"]  # nothing would
+    assert re.search(r"にする。$", without["stages"][0]["stopped_translated"]["ja"])
+    monkeypatch.setattr("talim.poc.budget.measure_evaluation", lambda *_: (20.0, 12.0))
     needed = float(stopped.partition("give --hours ")[2].split()[0])
     progress = CollectedProgress()
     write_json(small / "time_log.json", {"all something-else": 41.0})

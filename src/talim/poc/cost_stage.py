@@ -224,6 +224,8 @@ def _fit_to_budget(
         least = next(iter(by_design.values())).training.model_copy(update={"steps": min_steps})
         needed = budget.least_seconds(lambda left: division.steps(left) >= min_steps, seconds)
         enough = (options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR
+        fixed = len(by_design) * evaluation + sum(timing.startup_seconds for timing in later.values())
+        less = _less_work(options, least, len(by_design), shorter_steps_help=fixed < seconds)
         plan["stopped"] = in_languages(
             "stop_few_steps",
             steps=counted(steps, "step"),
@@ -234,7 +236,7 @@ def _fit_to_budget(
             evaluation=duration(len(by_design) * evaluation),
             generation=duration(len(by_design) * generating),
             hours=hours_option(enough, options.price_per_hour),
-            less=either(_less_work(options, least, len(by_design))),
+            less=in_languages("stop_or_less", less=either(less)) if less else "",
         )
         return by_design
     planned = _with_steps(by_design, steps, timings, options, progress)
@@ -242,14 +244,19 @@ def _fit_to_budget(
     return planned
 
 
-def _less_work(options: PocOptions, training: Training, designs: int) -> list[Texts]:
-    """What would make the parts of a proof of concept shorter, with the options to type."""
+def _less_work(options: PocOptions, training: Training, designs: int, *, shorter_steps_help: bool) -> list[Texts]:
+    """What would make the parts of a proof of concept shorter, with the options to type; nothing where nothing would.
+
+    Shorter training steps do not help where loading and evaluation alone take longer than there is.
+    """
     bases = [] if is_miniature(options.base) else smaller_bases(options)
-    return [
+    smaller_batch = shorter_steps_help and training.batch_size > 1
+    less = [
         *([in_languages("less_designs")] if designs > 1 else []),
-        *([in_languages("less_batch", size=training.batch_size // 2)] if training.batch_size > 1 else []),
+        *([in_languages("less_batch", size=training.batch_size // 2)] if smaller_batch else []),
         *([in_languages("less_base", base=bases[0])] if bases else []),
-    ] or [in_languages("less_clips")]
+    ]
+    return less or ([in_languages("less_clips")] if shorter_steps_help else [])
 
 
 def plan_with_rates(
