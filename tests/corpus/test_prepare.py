@@ -633,7 +633,7 @@ def test_prepare_without_captions_writes_an_editable_table_and_reads_it(three: P
     assert len(missing["names"] + missing["kept_out"]) == 2
     assert {clip.caption for clip in corpus.clips} == {"from a text file", NO_CAPTION}
     text = table.read_text("utf-8")
-    assert text.splitlines()[0] == "file_name,text,raga,performer,recording,licence,source,consent"
+    assert text.splitlines()[0] == "file_name,text,tradition,raga,performer,recording,licence,source,consent"
     assert "a.wav" not in text
     rows = [line.replace(".ogg,,", ".ogg,a tanpura,") for line in text.splitlines()[:-1]]
     table.write_text("\n".join([*rows, text.splitlines()[-1]]) + "\n", encoding="utf-8")

@@ -212,7 +212,7 @@ def test_cpu_profile_says_what_the_timing_took(tmp_path: Path, monkeypatch: pyte
     assert said.lines[0].startswith("timing this CPU once, for about 20 s, longer while it has other work; ")
     rough = "; it was busy, so roughly: talim plan --recalibrate measures again"
     assert said.lines[1] == f"measured in 1 min 35 s{rough * hurried}"
-    cpu_calibration.cpu_profile(tmp_path, progress=said)
+    assert cpu_calibration.cpu_profile(tmp_path, progress=said).hurried == hurried
     assert len(said.lines) == 2
 
 

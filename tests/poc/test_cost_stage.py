@@ -15,7 +15,9 @@ from talim.poc import cost_stage, fitting
 from talim.poc.gates import CostGate, GateThresholds
 from talim.poc.options import build_recipes
 from talim.progress import Progress
+from talim.recipe import Training
 from talim.reporting import commands
+from talim.reporting.catalogue import in_languages
 from talim.reporting.run_results import RunResults
 from talim.training.time_budget import StepTiming
 
@@ -105,12 +107,23 @@ def test_larger_base_hours_are_those_of_the_plan_command_on_the_page(
     )
     assert planned["steps"] == estimate["steps"] != 37  # those that were run say nothing on a full training
     assert estimate["hours"] == pytest.approx(planned["designs"][1]["hours"], rel=1e-9)
+    assert (estimate["gpu"], estimate["rough"]) == (cost_stage.RENTED_GPU, machine.hurried)
+    assert 0 < estimate["gpu_hours"] < estimate["hours"]
 
 
 def test_larger_base_estimate_of_a_large_base_is_none(tmp_path: Path, corpus_folder: Path, tiny_base: Path) -> None:
     options = short_options(base=str(tiny_base), designs=("linear@post:10%",))
     recipe = build_recipes(options, tmp_path)["linear@post:10%"]
     assert cost_stage.larger_base_estimate(recipe, Corpus.load(corpus_folder), "cpu", Progress()) is None
+
+
+@pytest.mark.parametrize(("designs", "told"), [(3, ["less_designs"]), (1, [])])
+def test_less_work_names_no_shorter_steps_where_evaluation_alone_takes_too_long(designs: int, told: list[str]) -> None:
+    options, training = short_options(base="nano-musicgen"), Training(batch_size=8)
+    less = cost_stage._less_work(options, training, designs, shorter_steps_help=False)
+    assert less == [in_languages(key) for key in told]
+    more = cost_stage._less_work(options, training, designs, shorter_steps_help=True)
+    assert more == [*less, in_languages("less_batch", size=4)]
 
 
 def test_learning_curve_counts_recordings_of_one_sound_once(corpus_folder: Path) -> None:

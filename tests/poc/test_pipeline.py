@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def test_poc_a_fall_that_ends_above_the_best_predictor_is_calibration_and_passes
     assert result["stopped"] in told
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "not below that of a guess that needs no model (calibration)." in page
+    assert f"<pre><code>talim poc {short_takes.resolve()} --out " in page  # of the larger base, as it can be typed
     assert "較正" in page
 
 
@@ -129,12 +131,19 @@ def test_poc_with_hours_gives_all_designs_equal_steps(
     assert re.search(
         r"went into preparing and timing, 20 steps of each take 1 h \d+ min with loading the base", stopped
     )
-    assert "and evaluation takes 60 s, of that 36 s generating music; give --hours " in stopped
+    changing = "times that change with the machine's other work"
+    assert f"and evaluation takes 60 s, of that 36 s generating music, {changing}; give --hours " in stopped
     assert "fewer designs (--design), which shortens training and evaluation alike or smaller training steps" in stopped
     assert "--set training.batch_size=4" in stopped
     japanese = at_a_price["stages"][0]["stopped_translated"]["ja"]
     assert "、この計算機の1時間を2.00として" in japanese
     assert foreign_words(japanese) == []
+    monkeypatch.setattr("talim.poc.budget.measure_evaluation", lambda *_: (1300.0, 1200.0))  # longer than the budget
+    alone = short_options(hours=0.3, designs=("linear@all:2.7%",))
+    without = poc(short_takes, tmp_path / "alone", alone)
+    assert "make the work smaller" not in without["stopped"]  # nothing would
+    assert re.search(r"にする。$", without["stages"][0]["stopped_translated"]["ja"])
+    monkeypatch.setattr("talim.poc.budget.measure_evaluation", lambda *_: (20.0, 12.0))
     needed = float(stopped.partition("give --hours ")[2].split()[0])
     progress = CollectedProgress()
     write_json(small / "time_log.json", {"all something-else": 41.0})
@@ -482,7 +491,7 @@ def test_suggested_next_steps_after_a_short_training_with_few_held_out_recording
     steps = pipeline.suggested_next_steps(result, Path("takes"), Path("out"), PocOptions())
     assert [foreign_words(step["ja"]) for step in steps] == [[]] * len(steps)
     lines = pipeline.in_lines(steps).splitlines()
-    more = "Next, before longer training: add recordings, so that 6 or more can be held out, as 2 held-out recordings "
+    more = "Next, before longer training: add recordings, so that 6 or more can be held out, as a result on 2 "
     assert lines[0].startswith(more) is told
     assert lines[-1].startswith("Next: train longer, as 4 training steps show little: ")
 
@@ -492,7 +501,7 @@ def test_suggested_next_steps_of_a_short_proof_with_a_miniature_says_what_it_doe
     music = {"clip_seconds": 10.0, "split": {"train": {"seconds": 5400.0, "clips": 540}}}
     result = run_results.RunResults(Path("run"), recipe=recipe, cost={"steps": 20}, corpus=music)
     options = PocOptions(hours=3.0)
-    steps = pipeline.suggested_next_steps(result, Path("t"), Path("o"), options, (), 40.2)
+    steps = pipeline.suggested_next_steps(result, Path("t"), Path("o"), options, (), {"hours": 40.2})
     names = ["facebook/musicgen-small", "conv@all:2.7%", "arXiv"]
     assert [foreign_words(step["ja"], names) for step in steps] == [[], []]
     assert "30回通して" in steps[1]["ja"]
@@ -504,6 +513,9 @@ def test_suggested_next_steps_of_a_short_proof_with_a_miniature_says_what_it_doe
     assert "--design conv@all:2.7% --set training.steps=2025 --no-learning-curve --no-tune" in larger
     assert "usable" not in larger
     assert "--hours" not in larger
+    options = replace(options, held_out=("a b",), seed=3)
+    (command,) = (step["command"] for step in pipeline.suggested_next_steps(result, Path("t"), Path("o"), options)[1:])
+    assert {"--held-out", "a b", "--seed", "3"} <= {*shlex.split(command)}  # the same split
 
 
 def test_trying_rates_takes_as_long_as_the_design_as_the_page_says() -> None:

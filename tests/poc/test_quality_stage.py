@@ -83,6 +83,11 @@ def test_select_design_sees_validation_only(tmp_path: Path) -> None:
     assert not any("validation clips: with" in line for line in lines)  # a table has these numbers
     told = "on held-out recordings, which no choice has seen, the loss reduction is 6.900 with conv@all:2.7%."
     assert f"It may be chance that {told}" in lines  # one recording
+    rise = {"mean": -0.011, "ci95": None, "per_recording": {"t": -0.011}}
+    run = runs["conv@all:2.7%"]
+    write_json(run.scores, read_json(run.scores) | {"held_out_loss": {"loss_reduction": rise}})
+    lines = quality_stage.quality_summary(runs, {}, quality_stage.select_design(runs, GATES))
+    assert f"It may be chance that {told}".replace("loss reduction is 6.900", "loss rose by 0.011") in lines
     assert [row["loss_reduction"] for row in quality_stage.design_rows(runs, [])] == [0.1, 0.3]
     costs = {"linear@all:2.7%": 2e12, "conv@all:2.7%": 1e12}
     for design, run in runs.items():  # nothing to choose on: the fewest operations, whatever the test side says

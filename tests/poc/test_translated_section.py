@@ -84,6 +84,25 @@ def test_translated_section_of_a_full_fixture_leaves_no_english(tmp_path: Path) 
     assert len(commands) == 4
 
 
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ([-0.02, -0.002], "損失は0.011上がりました（低下量：95%"),
+        ([-0.03, 0.01], "損失は0.011上がりましたが、偶然かもしれません（"),
+    ],
+)
+def test_translated_section_of_a_loss_that_rose_calls_it_no_reduction(
+    tmp_path: Path, ends: list[float], told: str
+) -> None:
+    page_of(tmp_path, decided())
+    losses = SCORES["held_out_loss"]
+    rise = losses["loss_reduction"] | {"mean": -0.011, "ci95": ends}
+    write_json(tmp_path / "a" / "scores.json", SCORES | {"held_out_loss": losses | {"loss_reduction": rise}})
+    page = render("stages.html", plan=report_section.report_section(tmp_path))
+    assert told in page
+    assert "損失の低下は" not in page
+
+
 @pytest.mark.parametrize("name", ["cost", "quality"])
 def test_translated_section_of_a_stopped_or_unfinished_one_says_so_first(tmp_path: Path, name: str) -> None:
     skipped = in_languages("poc_curve_few", count=counted(2, "training recording"))

@@ -132,6 +132,33 @@ def test_write_report_of_a_miniature_for_sale_names_and_plans_one_base_that_may_
     assert "that is to be sold" not in section  # said once
 
 
+def test_miniature_notice_of_a_proof_is_rough_where_the_machine_was_busy_and_names_a_gpu_and_what_was_counted(
+    tmp_path: Path,
+) -> None:
+    scores = {"held_out_loss": {"loss_reduction": {"per_recording": {"a": 0.1}}}, "corpus": {"recordings": 7}}
+    training = {"training": {"steps": 20, "batch_size": 4}}
+    music = {"clip_seconds": 10.0, "split": {"train": {"seconds": 326.0, "clips": 34}}}
+    result = RunResults(
+        tmp_path, recipe={"base": "nano-musicgen", "design": "linear@all:2.7%", **training}, scores=scores, corpus=music
+    )
+    larger = {"base": "mustango", "hours": 15.44, "rough": True, "gpu": "rtx-4090", "gpu_hours": 75 / 3600}
+    notice = run_report.miniature_notice(result, larger | {"command": "talim poc /takes --held-out a"}, 100.0)
+    assert notice
+    english, japanese = (" ".join(text[language] for text in notice["texts"]) for language in ("en", "ja"))
+    busy = ", roughly: the machine was busy when it was timed (talim plan --recalibrate measures again)"
+    rented = "; on a rented GPU (rtx-4090) about 75 s by its published rates (talim plan --gpu rtx-4090). Trying"
+    assert f"100.00 per machine hour{busy}{rented}" in english
+    assert "おおよその値です" in japanese
+    assert "約75秒です（talim plan --gpu rtx-4090）。学習率" in japanese
+    assert "add recordings, so that 6 or more can be held out, as a result on 1 held-out recording decides" in english
+    assert notice["command"] == "talim poc /takes --held-out a"
+    plain = run_report.miniature_notice(result, {"hours": 15.44, "rough": False, "gpu": None})
+    assert plain
+    told = " ".join(text["en"] for text in plain["texts"])
+    assert "roughly" not in told + english.replace(busy, "")
+    assert "rent" not in told
+
+
 def test_write_report_of_a_run_that_began_from_an_adapter_names_it_and_its_licence(tmp_path: Path) -> None:
     start = {"name": "someone/qawwali", "hash": "f00d", "repository": "someone/qawwali", "revision": "a" * 40}
     start |= {"licence": "cc-by-nc-4.0", "design": "lora@adapter", "base": "nano-musicgen", "parameters": 10}
@@ -162,7 +189,7 @@ def test_write_report_of_a_large_base_has_no_notice(tmp_path: Path) -> None:
 
 def test_miniature_notice_of_a_run_without_a_recipe_plans_no_training(tmp_path: Path) -> None:
     facts = {"base": {"miniature": True, "name": "nano"}}
-    notice = run_report.miniature_notice(RunResults(tmp_path, facts=facts), hours=7.4)
+    notice = run_report.miniature_notice(RunResults(tmp_path, facts=facts), larger={"hours": 7.4})
     assert notice
     assert notice["command"] == "talim poc FOLDER --base facebook/musicgen-small --out DIR"
     assert (notice["plan_command"], notice["planned"]) == ("", False)  # of a run without a recipe

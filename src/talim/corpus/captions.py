@@ -34,7 +34,7 @@ NO_CAPTION = ""  # trained on with the null condition
 PLACEHOLDER = "a recording of music"  # that earlier versions wrote where there was none
 BUILT_FROM_LABELS = "built from labels"
 OWN_CONSENT = "own performance"  # of recordings by nobody but the one whose own they are declared to be
-EDITABLE_COLUMNS = ("file_name", "text", "raga", "performer", "recording", "licence", "source", "consent")
+EDITABLE_COLUMNS = ("file_name", "text", "tradition", "raga", "performer", "recording", "licence", "source", "consent")
 TEXT_COLUMNS = ("text", "caption", "description", "prompt")
 COLUMN_ALIASES = {
     "performer": ("performer", "performers", "artist", "artists", "singer", "musician", "musicians"),

@@ -155,10 +155,10 @@ def to_hardware_profile(
     """A profile from the result of `measure_speed`; KeyError where something is missing."""
     bf16, reason = has_bf16(torch.device("cpu"))
     note = f"{cpu_name()}, {threads} thread{'s' * (threads > 1)}, measured here; {reason}"
-    rates, launch_seconds = speed["rates"], speed["launch_seconds"]
-    memory = float(psutil.virtual_memory().total)
+    rates, launch_seconds, hurried = speed["rates"], speed["launch_seconds"], bool(speed.get("hurried"))
+    memory, of_cpu = float(psutil.virtual_memory().total), {"gpu": False, "note": note, "hurried": hurried}
     return HardwareProfile(
-        "this CPU", memory, rates, launch_seconds, watts, bf16, gpu=False, overhead_bytes=overhead_bytes, note=note
+        "this CPU", memory, rates, launch_seconds, watts, bf16, overhead_bytes=overhead_bytes, **of_cpu
     )
 
 

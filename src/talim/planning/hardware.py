@@ -62,6 +62,7 @@ class HardwareProfile:
     gpu: bool = True
     overhead_bytes: OverheadBytes = _no_overhead  # besides tensors
     note: str = ""  # source of the rates
+    hurried: bool = False  # other work took the machine while its rates were measured: times are rough
 
     @property
     def precision(self) -> str:

@@ -14,7 +14,7 @@ from talim.design.expression import Design
 from talim.errors import TalimError
 from talim.experiments.tuning import TunedFamily
 from talim.html.formatting import format_count, format_counted, format_duration, format_memory, format_percent
-from talim.planning.training_job import TrainingMusic, full_training_job
+from talim.planning.training_job import TrainingJob, TrainingMusic, full_training_job
 from talim.poc import budget, rate_search
 from talim.poc.fitting import fitting_advice, machine_profile, smaller_bases, step_config
 from talim.poc.gates import GateThresholds, memory_limit_bytes
@@ -27,6 +27,7 @@ from talim.reporting.commands import REFERENCE_BASE
 from talim.training.time_budget import StepTiming
 
 FULL_FINETUNE = "full@all"
+RENTED_GPU = "rtx-4090"  # of which a page tells the time beside that of this CPU
 CURVE_RUNS, CURVE_MIN_STEPS = 2, 100  # with fewer steps a learning curve takes too much time from the designs
 RATIOS = {"memory": "memory_bytes", "flops": "flops_per_step", "disk": "file_bytes"}
 TRACED = ("parameters", "parameter_fraction", "file_bytes", "memory_bytes", "flops_per_step")
@@ -81,8 +82,10 @@ def larger_base_estimate(
 ) -> dict[str, Any] | None:
     """What `talim plan` says of a full training of one design on a larger `base`.
 
-    {"base", "steps", "hours", "hardware"}; the steps are those of full passes over the recordings, not those of
-    `recipe`. None for a base that is no miniature, and where no time can be predicted.
+    {"base", "steps", "hours", "hardware", "rough", "gpu", "gpu_hours"}; the steps are those of full passes over the
+    recordings, not those of `recipe`. "rough": the machine was busy while it was timed. "gpu" is one to rent, named
+    beside a CPU where the training fits into it. None for a base that is no miniature, and where no time can be
+    predicted.
     """
     from talim.planning.plan import plan_total
     from talim.planning.trace_cache import default_cache_folder
@@ -96,10 +99,23 @@ def larger_base_estimate(
     job = full_training_job(recipe.model_dump(mode="json"), float(corpus.summary["clip_seconds"]), base, music)
     try:
         total = plan_total([job], machine, cache=default_cache_folder(), progress=progress)
+        of_gpu = {} if machine.gpu else _rented_gpu_hours(job, progress)
     except TalimError as error:
         progress.log(f"the time of {base} could not be predicted: {error}")
         return None
-    return {"base": base, "steps": job.steps, "hours": total["hours"], "hardware": total["hardware"]}
+    estimate = {"base": base, "steps": job.steps, "hours": total["hours"], "hardware": total["hardware"]}
+    return {**estimate, "rough": machine.hurried, **of_gpu}
+
+
+def _rented_gpu_hours(job: TrainingJob, progress: Progress) -> dict[str, Any]:
+    """The name and the hours of a GPU to rent by its published rates; empty where the job does not fit into it."""
+    from talim.planning.hardware import gpu_profile
+    from talim.planning.plan import plan_total
+    from talim.planning.trace_cache import default_cache_folder
+
+    gpu = gpu_profile(RENTED_GPU)
+    total = plan_total([job], gpu, cache=default_cache_folder(), progress=progress)
+    return {"gpu": gpu.name, "gpu_hours": total["hours"]} if total["memory_bytes"] <= gpu.usable_bytes else {}
 
 
 def gpu_memory_bytes(device: str) -> float | None:
@@ -208,6 +224,8 @@ def _fit_to_budget(
         least = next(iter(by_design.values())).training.model_copy(update={"steps": min_steps})
         needed = budget.least_seconds(lambda left: division.steps(left) >= min_steps, seconds)
         enough = (options.hours * 3600 + needed - seconds) * budget.RETRY_FACTOR
+        fixed = len(by_design) * evaluation + sum(timing.startup_seconds for timing in later.values())
+        less = _less_work(options, least, len(by_design), shorter_steps_help=fixed < seconds)
         plan["stopped"] = in_languages(
             "stop_few_steps",
             steps=counted(steps, "step"),
@@ -218,7 +236,7 @@ def _fit_to_budget(
             evaluation=duration(len(by_design) * evaluation),
             generation=duration(len(by_design) * generating),
             hours=hours_option(enough, options.price_per_hour),
-            less=either(_less_work(options, least, len(by_design))),
+            less=in_languages("stop_or_less", less=either(less)) if less else "",
         )
         return by_design
     planned = _with_steps(by_design, steps, timings, options, progress)
@@ -226,14 +244,19 @@ def _fit_to_budget(
     return planned
 
 
-def _less_work(options: PocOptions, training: Training, designs: int) -> list[Texts]:
-    """What would make the parts of a proof of concept shorter, with the options to type."""
+def _less_work(options: PocOptions, training: Training, designs: int, *, shorter_steps_help: bool) -> list[Texts]:
+    """What would make the parts of a proof of concept shorter, with the options to type; nothing where nothing would.
+
+    Shorter training steps do not help where loading and evaluation alone take longer than there is.
+    """
     bases = [] if is_miniature(options.base) else smaller_bases(options)
-    return [
+    smaller_batch = shorter_steps_help and training.batch_size > 1
+    less = [
         *([in_languages("less_designs")] if designs > 1 else []),
-        *([in_languages("less_batch", size=training.batch_size // 2)] if training.batch_size > 1 else []),
+        *([in_languages("less_batch", size=training.batch_size // 2)] if smaller_batch else []),
         *([in_languages("less_base", base=bases[0])] if bases else []),
-    ] or [in_languages("less_clips")]
+    ]
+    return less or ([in_languages("less_clips")] if shorter_steps_help else [])
 
 
 def plan_with_rates(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from talim import recipe as recipes
@@ -48,7 +49,6 @@ from talim.poc.runs import PocContext, run_all
 from talim.poc.state import StageCache
 from talim.progress import Progress
 from talim.recipe import Recipe
-from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import (
     catalogue,
     commands,
@@ -61,8 +61,7 @@ from talim.reporting import (
 )
 from talim.reporting.catalogue import Texts, counted, in_languages
 from talim.reporting.commands import quoted
-from talim.reporting.run_report import larger_base
-from talim.reporting.sample_changes import hold_out_more
+from talim.reporting.run_report import hold_out_first, larger_base
 from talim.run import Run
 from talim.time_log import TimeLog
 
@@ -119,6 +118,9 @@ def poc(
             decided |= {"spent": _spent(context, decided, runs)}
         else:
             decided = _run_stages(context, by_design, thresholds, core, key)
+        if decided["chosen"] and options.larger_base:
+            result = run_results.read_result(out / decided["chosen"]["run"])
+            decided["larger_base"] |= {"command": _larger_base_command(result, folder, out, options)}
         decided |= {"next_steps": _next_steps(context, decided, folder)}
         state.write_if_changed(out / state.STAGES, decided)
         return _result(context, decided)
@@ -371,9 +373,7 @@ def _next_steps(context: PocContext, decided: Mapping[str, Any], folder: Path) -
         return []
     result = run_results.read_result(context.out / decided["chosen"]["run"])
     continued = [row["name"] for row in decided["continuations"]]
-    return suggested_next_steps(
-        result, folder, context.out, context.options, continued, decided["larger_base"].get("hours")
-    )
+    return suggested_next_steps(result, folder, context.out, context.options, continued, decided["larger_base"])
 
 
 def gates_met(result: Mapping[str, Any], continuation: str | None = None) -> bool:
@@ -402,26 +402,23 @@ def suggested_next_steps(
     out: Path,
     options: PocOptions,
     continued: Sequence[str] = (),
-    larger_hours: float | None = None,
+    larger: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[dict[str, str]]:
     """What to do next after a design that passed its gate: {"name", "command", a text by language}, not what is done.
 
-    `continued` are the continuations that have run. `larger_hours` are those of a full training of the larger base.
+    `continued` are the continuations that have run. `larger` is what is planned for the larger base.
     """
     steps = []
     short = quality_stage.too_short(result.steps_asked, result.cost)
     if short:
-        held_out = len((result.losses.get("loss_reduction") or {}).get("per_recording") or {})
-        if 0 < held_out < HELD_OUT_TO_COMPARE:
-            count = int((result.scores.get("corpus") or {}).get("recordings") or held_out)
-            more, few = hold_out_more(count, HELD_OUT_TO_COMPARE), counted(held_out, "held-out recording")
-            steps.append(_next_step("hold_out", "", more=more, recordings=few))
+        if more := hold_out_first(result):
+            steps.append({"name": "hold_out", **more, "command": ""})
         settings = {**dict(options.settings), STEPS: rate_search.MIN_STEPS}
         change = {"hours": 2 * options.hours} if options.hours else {"settings": tuple(settings.items())}
         longer = poc_command(folder, out, replace(options, **change))
         steps.append(_next_step("longer", longer, steps=counted(result.steps_asked or 0, "training step")))
     if result.miniature:
-        steps.append(_next_base(result, folder, out, options, larger_hours))
+        steps.append(_next_base(result, folder, out, options, larger))
     if short or result.miniature:
         return steps
     steps.append(_next_step("listen", human_ratings.listen_command(quoted(out))))
@@ -440,9 +437,20 @@ def _next_step(name: str, command: str, **values: Any) -> dict[str, str]:
 
 
 def _next_base(
-    result: run_results.RunResults, folder: Path, out: Path, options: PocOptions, hours: float | None
+    result: run_results.RunResults, folder: Path, out: Path, options: PocOptions, planned: Mapping[str, Any]
 ) -> dict[str, str]:
     """After a miniature: a full training of the larger base, how long that takes, and what is not known of it."""
+    larger = larger_base(options.license_use)
+    full = commands.full_training(result, larger.name)
+    parts = [sentences.carry_over_sentence(result, larger.hub_id), in_languages("next_larger_base", base=larger.hub_id)]
+    if full is not None:
+        parts.append(commands.full_training_text(full, planned, options.price_per_hour))
+    command = _larger_base_command(result, folder, out, options)
+    return {"name": report_section.NEXT_BASE, **catalogue.sentences(parts), "command": command}
+
+
+def _larger_base_command(result: run_results.RunResults, folder: Path, out: Path, options: PocOptions) -> str:
+    """The full training of the larger base on the same recordings, with the same split."""
     larger = larger_base(options.license_use)
     full = commands.full_training(result, larger.name)
     # settings and a budget for a miniature say nothing about a base a hundred times its size
@@ -451,8 +459,4 @@ def _next_base(
         settings = commands.training_settings(full)
         given = replace(given, settings=settings, designs=(str(full.design),), learning_curve=False, tune=False)
     beside = out.resolve().with_name(f"{out.resolve().name}-{larger.hub_id.rpartition('/')[2]}")
-    parts = [sentences.carry_over_sentence(result, larger.hub_id), in_languages("next_larger_base", base=larger.hub_id)]
-    if full is not None:
-        parts.append(commands.full_training_text(full, hours, options.price_per_hour))
-    command = poc_command(folder, beside, given)
-    return {"name": report_section.NEXT_BASE, **catalogue.sentences(parts), "command": command}
+    return poc_command(folder, beside, given)

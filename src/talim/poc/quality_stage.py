@@ -93,9 +93,9 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
     """
     compared = any(validation_reduction_of(run) for run in runs.values())
     lines = [choice.sentence if compared else _unseen_sentence(runs, choice.design)]
-    test = _value(loss_reduction_of(runs[choice.design]))
-    sentence = f"on held-out recordings, which no choice has seen, the loss reduction is {test} with {choice.design}."
-    by_chance = may_be_chance(loss_reduction_of(runs[choice.design]))
+    reduction = loss_reduction_of(runs[choice.design])
+    sentence = f"on held-out recordings, which no choice has seen, {_loss_change(reduction)} with {choice.design}."
+    by_chance = may_be_chance(reduction)
     lines.append(f"It may be chance that {sentence}" if by_chance else f"O{sentence[1:]}")
     lines += [f"{design} failed and was left out: {reason}" for design, reason in failures.items()]
     scores = read_json(runs[choice.design].scores)
@@ -108,9 +108,13 @@ def quality_summary(runs: Mapping[str, Run], failures: Mapping[str, str], choice
     return [*lines, f"On the interval: {note}."] if note else lines
 
 
-def _value(reduction: Mapping[str, Any]) -> str:
-    ends = f" ({measure_interval(reduction)['en']})" if reduction["ci95"] else ""
-    return f"{format_number(reduction['mean'])}{ends}"
+def _loss_change(reduction: Mapping[str, Any]) -> str:
+    mean, interval = reduction["mean"], measure_interval(reduction)["en"]
+    if mean < 0:
+        ends = f" (reduction: {interval})" if reduction["ci95"] else ""
+        return f"the loss rose by {format_number(-mean)}{ends}"
+    ends = f" ({interval})" if reduction["ci95"] else ""
+    return f"the loss reduction is {format_number(mean)}{ends}"
 
 
 def _unseen_sentence(runs: Mapping[str, Run], design: str) -> str:

@@ -53,7 +53,7 @@ def write_report(
     section = Markup(render("stages.html", plan=plan))
     if plan["designs"] or (not plan["stopped"] and _has_runs(folder)):
         decided = read_stages(folder / FILE)
-        chosen, larger = decided["chosen"], decided["larger_base"]
+        chosen = decided["chosen"]
         main = folder / resolve_inside(folder, chosen["run"]).relative_to(folder.resolve()) if chosen else None
         return run_report.write_report(
             folder,
@@ -65,7 +65,7 @@ def write_report(
             price_per_hour=decided["price_per_hour"],
             spent=decided["spent"],
             advised=bool(plan["stopped"]),
-            larger={key: larger[key] for key in ("base", "hours") if key in larger},
+            larger=decided["larger_base"],
         )
     if criteria is not None or claims_file is not None or not audio:
         raise UsageError(f"{folder} holds no study: goals, limits, claims and --no-audio are for studies")

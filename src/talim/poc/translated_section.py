@@ -65,7 +65,8 @@ def _quality_sentences(language: str, result: RunResults, design: str) -> list[s
     if reduction.get("mean") is not None:
         interval = measure_interval(reduction)[language]
         key = "selected_by_chance" if may_be_chance(reduction) else "selected"
-        lines.append(texts[key].format(design=design, value=format_number(reduction["mean"]), interval=interval))
+        key += "_rise" * (reduction["mean"] < 0)
+        lines.append(texts[key].format(design=design, value=format_number(abs(reduction["mean"])), interval=interval))
         lines.append(standing_sentences(result.losses).get(language, ""))
     return [line for line in [*lines, texts["limitations"]] if line]
 

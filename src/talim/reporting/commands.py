@@ -71,16 +71,21 @@ def full_training(result: RunResults, base: str) -> TrainingJob | None:
     return None if job.design.is_stored else job  # a plan cannot place a stored adapter in another base
 
 
-def full_training_text(job: TrainingJob, hours: float | None = None, price_per_hour: float | None = None) -> Texts:
-    """A full training in words: its passes, their reason, its steps of one design, and its planned time and price."""
+def full_training_text(job: TrainingJob, larger: Mapping[str, Any], price_per_hour: float | None = None) -> Texts:
+    """A full training in words: its passes, their reason, its steps of one design, and its planned time and price.
+
+    `larger` has the "hours" that are planned for it, whether they are "rough", and a "gpu" with its "gpu_hours".
+    """
     steps, design = counted(job.steps, "step"), str(job.design)
-    if hours is None:
-        takes: Texts | str = ""
-    else:
-        seconds = hours * 3600
-        takes = in_languages(
-            "full_training_takes", time=duration(seconds), price=machine_price(seconds, price_per_hour)
-        )
+    takes: Texts | str = ""
+    if larger.get("hours") is not None:
+        seconds = larger["hours"] * 3600
+        rough = in_languages("full_training_rough") if larger.get("rough") else ""
+        rented: Texts | str = ""
+        if gpu := larger.get("gpu"):
+            rented = in_languages("full_training_gpu", gpu=gpu, time=duration(larger["gpu_hours"] * 3600))
+        price = machine_price(seconds, price_per_hour)
+        takes = in_languages("full_training_takes", time=duration(seconds), price=price, rough=rough, rented=rented)
     why = {"passes": FULL_PASSES, "why": WHY_FULL_PASSES}
     return in_languages("full_training", **why, steps=steps, design=design, takes=takes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -20,6 +21,7 @@ from talim.html import formatting, plots
 from talim.html.languages import languages, words
 from talim.html.render import render
 from talim.licences import allows_commercial_use
+from talim.recordings_needed import HELD_OUT_TO_COMPARE
 from talim.reporting import (
     audio_examples,
     commands,
@@ -31,7 +33,7 @@ from talim.reporting import (
     sentences,
     tables,
 )
-from talim.reporting.catalogue import in_languages, recording_values, shown_ends, translator
+from talim.reporting.catalogue import Texts, counted, in_languages, recording_values, shown_ends, translator
 from talim.reporting.run_results import RunResults, find_runs, read_result
 from talim.reporting.study_report import study_report
 from talim.version import __version__
@@ -55,8 +57,9 @@ def write_report(  # noqa: PLR0913
     FOLDER is a study (it holds results.jsonl), a run, or a folder of runs: then `main_run` (else the first with audio)
     is shown in full, and a table compares all. `extra_sections` are HTML sections shown after the result;
     `price_per_hour` is that of the machine, and `spent` its seconds where more was done than one training
-    (`cost_quality_use.points`); `larger` has the registry's name of the "base" to go on with after a miniature, and the
-    "hours" that are planned for a full training of it. `advised`: an extra section says how to hold out more.
+    (`cost_quality_use.points`); `larger` has the registry's name of the "base" to go on with after a miniature, the
+    "command" for it where it is known, and what is planned (`commands.full_training_text`). `advised`: an extra
+    section says how to hold out more.
     `criteria`, claims and `audio` apply to studies: UsageError for a run. TalimError if there is no run or a file is
     damaged; values that were not measured are marked as such.
     """
@@ -75,7 +78,7 @@ def write_report(  # noqa: PLR0913
     result = next((each for each in results if each.folder == main_run), result)
     target = folder / "report" / "index.html"
     values = context(folder, result, results, extra_sections, price_per_hour, spent, advised=advised)
-    notice = miniature_notice(result, **larger or {}, price_per_hour=price_per_hour)
+    notice = miniature_notice(result, larger or {}, price_per_hour)
     write_text(
         target, render("report.html", **values | {"notice": notice} | _translated(result, values["points"], notice))
     )
@@ -232,19 +235,17 @@ def subtitle(result: RunResults) -> str:
 
 
 def miniature_notice(
-    result: RunResults,
-    base: str = commands.REFERENCE_BASE,
-    hours: float | None = None,
-    price_per_hour: float | None = None,
+    result: RunResults, larger: Mapping[str, Any] = MappingProxyType({}), price_per_hour: float | None = None
 ) -> dict[str, Any] | None:
-    """For a miniature: sentences by language ("texts") and commands, of the `base` to use instead, its download size
-    and licence, a full training of it with the planned `hours` and their price, and what the miniature says of it.
+    """For a miniature: sentences by language ("texts") and commands, of the base to use instead, its download size
+    and licence, a full training of it with the planned hours and their price, and what the miniature says of it.
 
-    Beside a base whose licence forbids to sell its music, also one that may be sold.
+    `larger` is that of `write_report`. Beside a base whose licence forbids to sell its music, also one that may be
+    sold.
     """
     if not result.miniature:
         return None
-    usable, saleable = registry.MODELS[base], saleable_base()
+    usable, saleable = registry.MODELS[larger.get("base", commands.REFERENCE_BASE)], saleable_base()
     full = commands.full_training(result, usable.name)
     training = commands.poc_training(full)
     for_sale = allows_commercial_use(usable.licence) == "allowed"
@@ -256,17 +257,28 @@ def miniature_notice(
         in_languages("miniature_what", base=str(result.base["name"])),
         sentences.carry_over_sentence(result, usable.hub_id) if result.finished else {},
         in_languages("miniature_next", **_offer(usable), forbids=forbids),
-        {} if full is None else commands.full_training_text(full, hours, price_per_hour),
+        {} if full is None else commands.full_training_text(full, larger, price_per_hour),
+        hold_out_first(result) if "command" in larger else {},
     ]
     sale = {} if for_sale else in_languages("miniature_sale", **_offer(saleable))
     return {
         "texts": [text for text in about if text],
-        "planned": full is not None and hours is not None,
+        "planned": full is not None and larger.get("hours") is not None,
         "plan_command": plan and f"{plan}{price}",
-        "command": f"talim poc FOLDER --base {usable.hub_id}{training}{use}{price} --out DIR",
+        "command": larger.get("command") or f"talim poc FOLDER --base {usable.hub_id}{training}{use}{price} --out DIR",
         "sale": sale,
         "saleable_command": f"talim poc FOLDER --base {saleable.hub_id} --use commercial --out DIR",
     }
+
+
+def hold_out_first(result: RunResults) -> Texts:
+    """What to do before a longer training where too few recordings are held out to decide; empty for enough."""
+    held_out = len((result.losses.get("loss_reduction") or {}).get("per_recording") or {})
+    if not 0 < held_out < HELD_OUT_TO_COMPARE:
+        return {}
+    count = int((result.scores.get("corpus") or {}).get("recordings") or held_out)
+    more = sample_changes.hold_out_more(count, HELD_OUT_TO_COMPARE)
+    return in_languages("next_hold_out", more=more, recordings=counted(held_out, "held-out recording"))
 
 
 def _offer(base: registry.ModelEntry) -> dict[str, str]:
