@@ -22,6 +22,11 @@ UNEQUAL = {
     "full_training": {"passes", "why"},
     "point_energy_unknown": {"note"},
     "point_judged": {"judged"},
+    "copies_elsewhere": {"what"},
+    "copies_found": {"have", "source"},
+    "copies_none": {"source"},
+    "copies_none_checked": {"reasons", "sources"},
+    "copies_unchecked": {"reasons"},
 }
 
 

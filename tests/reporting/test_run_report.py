@@ -150,7 +150,6 @@ def test_miniature_notice_of_a_proof_is_rough_where_the_machine_was_busy_and_nam
     assert f"100.00 per machine hour{busy}{rented}" in english
     assert "おおよその値です" in japanese
     assert "約75秒です（talim plan --gpu rtx-4090）。学習率" in japanese
-    assert "add recordings, so that 6 or more can be held out, as a result on 1 held-out recording decides" in english
     assert notice["command"] == "talim poc /takes --held-out a"
     plain = run_report.miniature_notice(result, {"hours": 15.44, "rough": False, "gpu": None})
     assert plain

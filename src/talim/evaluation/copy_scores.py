@@ -147,13 +147,13 @@ def copies_sentence(copies: Mapping[str, Any]) -> str:
     copied = sum(row["copied"] for row in checked)
     have = "contains a passage" if copied <= 1 else "contain passages"
     among = {"clips": format_counted(len(checked), "checked clip"), "source": f"a {source}"}
-    told = text["copies_found" if copied else "copies_none"].format(copied=copied, have=have, **among)
+    sentence = text["copies_found" if copied else "copies_none"].format(copied=copied, have=have, **among)
     if reasons:
         unchecked = format_counted(len(clips) - len(checked), "clip")
-        told += text["copies_unchecked"].format(clips=unchecked, reasons=reasons)
+        sentence += text["copies_unchecked"].format(clips=unchecked, reasons=reasons)
     if is_rate_uncertain(copies):
-        told += text["copies_uncertain"].format(clips=format_counted(copies["null_clips"], "such clip"))
-    return f"{told}{_left_out(copies)}."
+        sentence += text["copies_uncertain"].format(clips=format_counted(copies["null_clips"], "such clip"))
+    return f"{sentence}{_left_out(copies)}."
 
 
 def checked_clips(copies: Mapping[str, Any]) -> list[Mapping[str, Any]]:

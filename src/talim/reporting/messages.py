@@ -88,9 +88,9 @@ def _little_training(summary: Mapping[str, Any], held_out: int) -> str:
     if validation > 0:
         kept += f" and {validation} for validation"
         fewer = "fewer held out may not, as validation takes a share of what they leave, and they decide less"
-    told = f"only {trained} of {formatting.format_counted(recordings, 'recording')} are learned from"
+    learned = f"only {trained} of {formatting.format_counted(recordings, 'recording')} are learned from"
     advice = f"more recordings give more to learn from{f'; {fewer}' if held_out > 1 else ''}"
-    return f"{told}, as {kept}: {advice}."
+    return f"{learned}, as {kept}: {advice}."
 
 
 def _in_files(summary: Mapping[str, Any]) -> str:

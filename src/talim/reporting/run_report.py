@@ -165,12 +165,12 @@ def _notice_with_commands(notice: Mapping[str, Any] | None, language: str) -> li
     if not notice:
         return []
     tell = translator(language)
-    told = [
+    items = [
         *(text[language] for text in notice["texts"]),
         *_with_commands(tell("notice_command"), notice["command"]),
         *_with_commands(tell("notice_plan"), *filter(None, [notice["plan_command"]])),
     ]
-    return [*told, *_with_commands(notice["sale"][language], notice["saleable_command"])] if notice["sale"] else told
+    return [*items, *_with_commands(notice["sale"][language], notice["saleable_command"])] if notice["sale"] else items
 
 
 def _with_commands(sentence: str, *commands: str) -> list[str | dict[str, str]]:
@@ -258,7 +258,6 @@ def miniature_notice(
         sentences.carry_over_sentence(result, usable.hub_id) if result.finished else {},
         in_languages("miniature_next", **_offer(usable), forbids=forbids),
         {} if full is None else commands.full_training_text(full, larger, price_per_hour),
-        hold_out_first(result) if "command" in larger else {},
     ]
     sale = {} if for_sale else in_languages("miniature_sale", **_offer(saleable))
     return {
