@@ -1,20 +1,20 @@
 """The languages of pages: a folder of talim/words with a report.json is one, and none is named in code but English.
 
 Its files are report.json (reports and ratings), poc.json (stages of a proof of concept), corpus.json (the page of a
-corpus), listen.json and review.json (the pages of listeners and reviewers), study.json
-(where a study recommends no design), and app.json. Keys that report.json and
-app.json lack are in English; the other files are whole, or left out.
+corpus), study.json (where a study recommends no design), listen.json and review.json (the pages of listeners and
+reviewers), and app.json. Keys that report.json and app.json lack are in English; the other files are whole, or left
+out.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from talim.atomic_io import read_json
 from talim.html.formatting import format_duration
 
 FOLDER = Path(__file__).parents[1] / "words"
@@ -58,4 +58,4 @@ def _languages(folder: Path, name: str) -> tuple[str, ...]:
 def _words(folder: Path, language: str, name: str) -> dict[str, Any]:
     english = {} if language == ENGLISH or ENGLISH not in _languages(folder, name) else _words(folder, ENGLISH, name)
     path = folder / language / f"{name}.json"
-    return english | (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    return english | (read_json(path) if path.is_file() else {})
