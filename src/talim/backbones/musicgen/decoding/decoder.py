@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from talim.backbones.musicgen.decoding.cache_positions import History, Place, Visible
-from talim.backbones.musicgen.decoding.layer_steps import LayerStep, read_layer, step_of_layers
+from talim.backbones.musicgen.decoding.layer_steps import LayerStack, LayerStep, read_layer
 from talim.backbones.musicgen.decoding.linear_products import (
     Form,
     Norm,
@@ -130,8 +129,7 @@ class Decoder:
         self.layers: list[LayerStep] = [
             read_layer(layer, f"{root}.layers.{index}", form) for index, layer in enumerate(decoder.layers)
         ]
-        ends = [number for number, layer in enumerate(self.layers, 1) if layer.adapters or number == len(self.layers)]
-        self.between_adapters = [self.layers[start:end] for start, end in pairwise([0, *ends])]
+        self.stack = LayerStack(self.layers)
         self.norm = Norm(decoder.layer_norm, f"{root}.layer_norm")
         parts = [read_affine(head, f"decoder.lm_heads.{index}") for index, head in enumerate(heads)]
         self.head = make_product(*join_affine(parts), form)
@@ -301,8 +299,7 @@ class Decoder:
         states = self._embed(tokens) + self.table.index_select(0, self.position)
         if self.copies > 1:
             states = torch.cat([states] * self.copies)
-        for layers in self.between_adapters:
-            states = step_of_layers(layers, states, moment.whole, text_mask, moment)
+        states = self.stack.step(states, moment.whole, text_mask, moment)
         states = self.norm(states)
         return self.head(states).view(states.shape[0], self.codebooks, -1)
 

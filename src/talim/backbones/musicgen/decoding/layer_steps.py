@@ -25,7 +25,7 @@ from talim.backbones.musicgen.decoding.linear_products import (
     make_product,
     read_affine,
 )
-from talim.backbones.musicgen.decoding.scripted_steps import scripted_steps
+from talim.backbones.musicgen.decoding.scripted_steps import ScriptedLayers, scripted_layers
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 
 
@@ -62,7 +62,7 @@ class LayerStep:
         self.scripted = self._scripted()
 
     def _scripted(self) -> tuple[list[Tensor], list[Tensor]] | None:
-        """Norms and weights as `scripted_steps` takes them, if this layer has no others."""
+        """Norms and weights as `scripted_layers` takes them, if this layer has no others."""
         if not (self.has_cross_attention and self.is_gelu and self.dtype == torch.float32):
             return None
         products = [self.qkv, self.out, self.text_query, self.text_out, self.fc1, self.fc2]
@@ -179,22 +179,32 @@ class LayerStep:
         return states
 
 
-def step_of_layers(
-    layers: Sequence[LayerStep], states: Tensor, seen: Visible, text_mask: Tensor | None, moment: Moment
-) -> Tensor:
-    """States [R, D] of one frame -> the output of the last of consecutive layers; only that one has adapters."""
-    parts = [layer.scripted for layer in layers if layer.scripted]
-    place, last = moment.place, layers[-1]
-    can = len(parts) == len(layers) and isinstance(place, int) and states.dtype == last.dtype
-    steps = scripted_steps() if can and len(last.text_keys) > 1 else None
-    if steps is None:
-        for layer in layers:
-            states = layer.step(states, seen, text_mask, moment)
-        return states
-    norms, weights = [part[0] for part in parts], [part[1] for part in parts]
-    buffers = [[getattr(layer, name) for layer in layers] for name in ("past", "text_keys", "text_values")]
-    where = place, seen.start, seen.stop, seen.mask, text_mask
-    return last.adapted(steps(norms, weights, last.norms[0].eps, last.heads, *buffers, states, *where), moment)
+class LayerStack:
+    """The layers one after the other, as one call where that is possible."""
+
+    def __init__(self, layers: Sequence[LayerStep]) -> None:
+        self.layers, self.last = layers, layers[-1]
+        self.scripted: ScriptedLayers | None = None
+        self.used: tuple[Tensor | None, Tensor | None] = None, None  # the last layer's buffers in `scripted`
+        parts = [layer.scripted for layer in layers if layer.scripted]
+        if len(parts) == len(layers):
+            norms, weights = zip(*parts, strict=True)
+            adapt = [layer.adapted if layer.adapters else None for layer in layers]
+            self.scripted = scripted_layers(norms, weights, self.last.norms[0].eps, self.last.heads, adapt)
+
+    def step(self, states: Tensor, seen: Visible, text_mask: Tensor | None, moment: Moment) -> Tensor:
+        """States [R, D] of one frame -> the output of the last layer."""
+        place, last = moment.place, self.last
+        scripted = self.scripted if states.dtype == last.dtype else None
+        if scripted is None or isinstance(place, Tensor) or len(last.text_keys) < 2:
+            for layer in self.layers:
+                states = layer.step(states, seen, text_mask, moment)
+            return states
+        if self.used[0] is not last.past or self.used[1] is not last.text_keys:
+            names = "past", "text_keys", "text_values"
+            scripted.use(*([getattr(layer, name) for layer in self.layers] for name in names))
+            self.used = last.past, last.text_keys
+        return scripted.step(states, place, (seen.start, seen.stop), seen.mask, text_mask, moment)
 
 
 def read_layer(layer: nn.Module, path: str, form: Form) -> LayerStep:
