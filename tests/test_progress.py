@@ -165,6 +165,15 @@ def test_time_left_of_work_that_becomes_slower_is_corrected() -> None:
     assert all(abs(left - true) <= 0.25 * true + 2.5 for true, left in late)
 
 
+def test_time_left_of_steps_with_a_long_validation_among_them_does_not_jump() -> None:
+    steps = [21.0 if number % 25 == 24 else 1.0 for number in range(300)]
+    told = [(true, left) for _, true, left in seconds_left(steps) if left is not None and true > 60]
+    assert all(abs(left - true) <= 0.2 * true for true, left in told[len(told) // 2 :])
+    moved = [later - left for (_, left), (_, later) in itertools.pairwise(told)]
+    assert max(moved) <= 300  # seconds: at the first, which nothing foretold
+    assert sum(each for each in moved if each > 0) <= 450
+
+
 def test_counted_passes_items_on_and_tells_each_when_it_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, stream = Clock(monkeypatch), io.StringIO()
     shown = PlainProgress(stream)

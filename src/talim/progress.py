@@ -16,6 +16,7 @@ from talim.terminal_text import printable
 
 Item = TypeVar("Item")
 TOLERANCE, LEAST_SECONDS = 0.25, 2.0  # by which estimates of an end may differ: of the time left, and at least
+SKIPPED = 1 / 3  # of the time: how fast the first steps were says little of the last
 
 
 class Progress:
@@ -40,10 +41,11 @@ def counted(items: Iterable[Item], total: int, progress: Progress, title: str) -
 
 
 class TimeLeft:
-    """The time left of work in steps, by the speed of the later half of the time; what an earlier process did is none.
+    """The time left of work in steps, by the speed of the last two thirds of the time, of this process alone.
 
-    It counts down to an end that is moved only where a later step contradicts it, so that waiting for a step makes it
-    no longer. It is known, and stays so, once an end stood for a quarter of the time and another step agrees with it.
+    It counts down to an end that is moved only where a later step contradicts it, and then halfway, so that one slow
+    step does not make it jump and waiting for a step makes it no longer. It is known, and stays so, once an end stood
+    for a quarter of the time and another step agrees with it.
     """
 
     def __init__(self) -> None:
@@ -57,7 +59,7 @@ class TimeLeft:
             self._steps.append((done, now))
         elif done > self._steps[-1][0]:
             self._steps.append((done, now))
-            while self._steps[1][1] <= (self._start + now) / 2:
+            while self._steps[1][1] <= self._start + SKIPPED * (now - self._start):
                 self._steps.popleft()
             before, since = self._steps[0]
             self._estimate(now + (now - since) / (done - before) * (total - done), now)
@@ -66,7 +68,8 @@ class TimeLeft:
 
     def _estimate(self, end: float, now: float) -> None:
         if abs(end - self._end) > max(TOLERANCE * (end - now), LEAST_SECONDS):
-            self._end, self._end_since = end, now
+            self._end = (self._end + end) / 2 if self._known else end
+            self._end_since = now
         elif not self._known and now - self._end_since >= (now - self._start) / 4:
             self._end, self._known = end, True
 
