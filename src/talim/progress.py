@@ -97,11 +97,11 @@ class PlainProgress(Progress):
         self.stream = stream or sys.stderr
         self.every_seconds = every_seconds
         self._tasks: dict[str, _Task] = {}
-        self._last_shown, self._told_end = time.monotonic(), False
+        self._last_shown, self._end_shown = time.monotonic(), False
 
     def log(self, text: str) -> None:
         self.close()
-        self._last_shown, self._told_end = time.monotonic(), False
+        self._last_shown, self._end_shown = time.monotonic(), False
         self._print(text)
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
@@ -118,12 +118,12 @@ class PlainProgress(Progress):
         if not self._due(task, final, now):
             self._pass(line, final)
             return
-        self._last_shown, self._told_end, task.shown = now, final, True
+        self._last_shown, self._end_shown, task.shown = now, final, True
         self._show(line, final)
 
     def _due(self, task: _Task, final: bool, now: float) -> bool:
         """Whether a line is due: the end of what was told, what follows that, and one from time to time."""
-        follows = self._told_end and not (task.done or task.shown or self.redraws)
+        follows = self._end_shown and not (task.done or task.shown or self.redraws)
         if task.shown if final else follows:
             return True
         since = max(task.start, self._last_shown) if self.redraws else self._last_shown
