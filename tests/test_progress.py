@@ -47,7 +47,7 @@ def test_plain_progress_of_long_work_is_a_line_every_ten_seconds_and_the_last(mo
     ]
 
 
-def test_plain_progress_of_short_work_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_progress_of_much_short_work_is_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, stream = Clock(monkeypatch), io.StringIO()
     shown = PlainProgress(stream)
     for title in ("encoding clips", "encoding clips", "measuring"):
@@ -55,7 +55,42 @@ def test_plain_progress_of_short_work_is_silent(monkeypatch: pytest.MonkeyPatch)
             shown.step(title, done, 8)
             clock.seconds += 1.0
     shown.step("encoding clips", 24, 24)  # all of it was there already
+    assert stream.getvalue().splitlines() == [
+        "encoding clips 1/8",
+        "encoding clips 8/8",
+        "measuring 0/8",
+        "measuring 8/8",
+    ]
+
+
+def test_plain_progress_of_short_work_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = PlainProgress(stream)
+    for title in ("encoding clips", "measuring"):
+        for done in range(5):
+            shown.step(title, done, 4)
+            clock.seconds += 0.9
     assert stream.getvalue() == ""
+
+
+def test_plain_progress_names_what_begins_after_a_silence_and_after_an_end_that_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    shown = PlainProgress(stream)
+    shown.log("loaded")
+    for title, before, lasts in (("encoding", 9.0, 0.5), ("training", 1.0, 30.0), ("measuring", 0.0, 40.0)):
+        clock.seconds += before
+        shown.step(title, 0, 1)
+        assert (f"{title} 0/1" in stream.getvalue()) == (title != "encoding")
+        clock.seconds += lasts
+        shown.step(title, 1, 1)
+    shown.step("nothing", 0, 0)
+    assert stream.getvalue().splitlines() == [
+        "loaded",
+        *("training 0/1", "training 1/1"),
+        *("measuring 0/1", "measuring 1/1"),
+    ]
 
 
 @pytest.mark.parametrize("repeats", [1, 4])
@@ -83,7 +118,8 @@ def test_plain_progress_of_the_same_title_again_is_told_again(monkeypatch: pytes
         for done in range(3):
             shown.step("training", done, 2)
             clock.seconds += 30.0
-    assert stream.getvalue().splitlines() == ["training 1/2", "training 2/2"] * 2
+    again = ["training 1/2", "training 2/2"]
+    assert stream.getvalue().splitlines() == [*again, "training 0/2", *again]
 
 
 def test_progress_lines_hold_no_control_codes_and_keep_other_letters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +130,8 @@ def test_progress_lines_hold_no_control_codes_and_keep_other_letters(monkeypatch
     shown.step("reading a\x1b]0;b.wav", 0, 2)
     clock.seconds += 60.0
     shown.step("reading a\x1b]0;b.wav", 1, 2)
-    assert stream.getvalue().splitlines() == ["録音\u3000フォルダ \\x1b[2J\\x9b", "reading a\\x1b]0;b.wav 1/2"]
+    reading = "reading a\\x1b]0;b.wav"
+    assert stream.getvalue().splitlines() == ["録音\u3000フォルダ \\x1b[2J\\x9b", f"{reading} 0/2", f"{reading} 1/2"]
 
 
 def test_plain_progress_after_resuming_estimates_time_left_from_new_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +202,15 @@ def test_time_left_of_work_that_becomes_slower_is_corrected() -> None:
     assert all(abs(left - true) <= 0.25 * true + 2.5 for true, left in late)
 
 
+def test_time_left_of_steps_with_a_long_validation_among_them_does_not_jump() -> None:
+    steps = [21.0 if number % 25 == 24 else 1.0 for number in range(300)]
+    told = [(true, left) for _, true, left in seconds_left(steps) if left is not None and true > 60]
+    assert all(abs(left - true) <= 0.2 * true for true, left in told[len(told) // 2 :])
+    moved = [later - left for (_, left), (_, later) in itertools.pairwise(told)]
+    assert max(moved) <= 300  # seconds: at the first, which nothing foretold
+    assert sum(each for each in moved if each > 0) <= 450
+
+
 def test_counted_passes_items_on_and_tells_each_when_it_is_done_with(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, stream = Clock(monkeypatch), io.StringIO()
     shown = PlainProgress(stream)
@@ -209,6 +255,17 @@ def test_terminal_progress_moves_from_the_first_step_and_keeps_nothing_of_short_
         assert shown._status is None
     assert "comparing 2/2\n" in (told := capsys.readouterr().err)
     assert "measuring 2/2" not in told
+
+
+def test_terminal_progress_shows_at_once_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A validation after a step of the training, whose first batch may take a minute."""
+    Clock(monkeypatch)
+    shown = progress.TerminalProgress()
+    shown.step("training", 40, 100)
+    shown.step("validation", 0, 24)
+    assert shown._status is not None
+    assert shown._status.status == "validation 0/24"
+    shown.close()
 
 
 def test_default_in_a_notebook_updates_one_output(

@@ -16,6 +16,7 @@ from talim.terminal_text import printable
 
 Item = TypeVar("Item")
 TOLERANCE, LEAST_SECONDS = 0.25, 2.0  # by which estimates of an end may differ: of the time left, and at least
+SKIPPED = 1 / 3  # of the time: how fast the first steps were says little of the last
 
 
 class Progress:
@@ -40,10 +41,11 @@ def counted(items: Iterable[Item], total: int, progress: Progress, title: str) -
 
 
 class TimeLeft:
-    """The time left of work in steps, by the speed of the later half of the time; what an earlier process did is none.
+    """The time left of work in steps, by the speed of the last two thirds of the time, of this process alone.
 
-    It counts down to an end that is moved only where a later step contradicts it, so that waiting for a step makes it
-    no longer. It is known, and stays so, once an end stood for a quarter of the time and another step agrees with it.
+    It counts down to an end that is moved only where a later step contradicts it, and then halfway, so that one slow
+    step does not make it jump and waiting for a step makes it no longer. It is known, and stays so, once an end stood
+    for a quarter of the time and another step agrees with it.
     """
 
     def __init__(self) -> None:
@@ -57,7 +59,7 @@ class TimeLeft:
             self._steps.append((done, now))
         elif done > self._steps[-1][0]:
             self._steps.append((done, now))
-            while self._steps[1][1] <= (self._start + now) / 2:
+            while self._steps[1][1] <= self._start + SKIPPED * (now - self._start):
                 self._steps.popleft()
             before, since = self._steps[0]
             self._estimate(now + (now - since) / (done - before) * (total - done), now)
@@ -66,7 +68,8 @@ class TimeLeft:
 
     def _estimate(self, end: float, now: float) -> None:
         if abs(end - self._end) > max(TOLERANCE * (end - now), LEAST_SECONDS):
-            self._end, self._end_since = end, now
+            self._end = (self._end + end) / 2 if self._known else end
+            self._end_since = now
         elif not self._known and now - self._end_since >= (now - self._start) / 4:
             self._end, self._known = end, True
 
@@ -83,16 +86,22 @@ class _Task:
 
 
 class PlainProgress(Progress):
-    """Whole lines on a stream (stderr): one every `every_seconds` of work, then the last; none for shorter work."""
+    """Whole lines on a stream (stderr): one where `every_seconds` passed without any, and the end of what was told.
+
+    Work that begins (0 done) right after an end that was told is named at once, as its first step may take long.
+    """
+
+    redraws = False  # whether a line takes the place of the last one, and only the last of long work stays
 
     def __init__(self, stream: TextIO | None = None, every_seconds: float = 10.0) -> None:
         self.stream = stream or sys.stderr
         self.every_seconds = every_seconds
         self._tasks: dict[str, _Task] = {}
-        self._last_shown = -float("inf")
+        self._last_shown, self._end_shown = time.monotonic(), False
 
     def log(self, text: str) -> None:
         self.close()
+        self._last_shown, self._end_shown = time.monotonic(), False
         self._print(text)
 
     def step(self, title: str, done: int, total: int, facts: str = "") -> None:
@@ -109,14 +118,16 @@ class PlainProgress(Progress):
         if not self._due(task, final, now):
             self._pass(line, final)
             return
-        self._last_shown, task.shown = now, True
+        self._last_shown, self._end_shown, task.shown = now, final, True
         self._show(line, final)
 
     def _due(self, task: _Task, final: bool, now: float) -> bool:
-        """Whether a line is due: work that goes on is told from time to time, its end if it was told before."""
-        if final and task.shown:
+        """Whether a line is due: the end of what was told, what follows that, and one from time to time."""
+        follows = self._end_shown and not (task.done or task.shown or self.redraws)
+        if task.shown if final else follows:
             return True
-        return now - max(task.start, self._last_shown) >= self.every_seconds
+        since = max(task.start, self._last_shown) if self.redraws else self._last_shown
+        return now - since >= self.every_seconds
 
     def _pass(self, line: str, final: bool) -> None:
         """What is done with a line that is not due."""
@@ -130,6 +141,8 @@ class PlainProgress(Progress):
 
 class TerminalProgress(PlainProgress):
     """One line with a spinner that is redrawn in place."""
+
+    redraws = True
 
     def __init__(self) -> None:
         import atexit
@@ -145,7 +158,7 @@ class TerminalProgress(PlainProgress):
         """Work is shown from its beginning: its first step may take minutes. Of work that was short nothing stays."""
         if final:
             self.close()
-        elif self._status is None:
+        else:
             self._show(line, False)
 
     def _show(self, line: str, final: bool) -> None:
@@ -167,6 +180,8 @@ class TerminalProgress(PlainProgress):
 
 class NotebookProgress(PlainProgress):
     """One output line of a notebook's cell that is updated in place; final lines stay."""
+
+    redraws = True
 
     def __init__(self) -> None:
         super().__init__(sys.stdout, every_seconds=0.5)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from talim import progress
-from talim.backbones.devices import check_device_name, full_float32, pick_device
+from talim.backbones import devices
+from talim.backbones.devices import busy_cores, check_device_name, full_float32, pick_device
 from talim.errors import TalimError, UsageError
 
 
@@ -40,6 +42,31 @@ def test_names_of_devices_that_are_there_are_kept(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [pick_device(name) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+
+
+@pytest.mark.parametrize(
+    ("threads", "held", "told"), [(2, 2.0, 1), (2, 1.7, 1), (4, 1.0, 3), (2, 0.4, None), (1, 4.0, None), (2, 1.0, None)]
+)
+def test_more_threads_than_other_programs_leave_cores_are_told_with_what_helps(
+    threads: int, held: float, told: int | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = 3 if (threads, held) == (2, 1.0) else max(2, threads)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(devices.psutil, "cpu_count", lambda: cores)
+    monkeypatch.setattr(devices, "busy_cores", lambda: held)
+    devices._tell_held_cores.cache_clear()
+    pick_device("cpu")
+    pick_device("cpu")
+    said = capsys.readouterr().err
+    assert said.count(f"OMP_NUM_THREADS={told}") == (told is not None)
+    assert (f"other programs hold {held:.1f} of the {cores} cores" in said) == (told is not None)
+
+
+def test_busy_cores_leaves_out_what_waits_and_what_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    linux = SimpleNamespace(user=50.0, nice=10.0, system=5.0, idle=30.0, iowait=5.0)
+    windows = SimpleNamespace(user=90.0, system=10.0, idle=0.0)
+    monkeypatch.setattr(devices.psutil, "cpu_times_percent", lambda seconds, percpu: [linux, windows])
+    assert busy_cores() == pytest.approx(1.55)
 
 
 @pytest.fixture

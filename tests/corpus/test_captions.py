@@ -258,7 +258,7 @@ def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
     neutral = RecordingMetadata(NO_CAPTION, "none", recording="a", licence="CC0")
     captioned = RecordingMetadata("caption", "metadata", recording="b")
     write_editable(path, {"a.wav": neutral, "b.wav": captioned}, {})
-    assert rows_of(path) == [{"file_name": "a.wav", "recording": "a", "licence": "CC0"}]  # the text is for the user
+    assert rows_of(path) == [{"file_name": "a.wav"}]  # all others are for the user, and would win over a later table
     assert "a.wav,," in path.read_text("utf-8")
     typed = {"a.wav": {"text": "typed", "raga": "Yaman"}, "gone.wav": {"text": "kept"}}
     new = RecordingMetadata(NO_CAPTION, "none", recording="c")
@@ -275,14 +275,14 @@ def test_write_editable_adds_rows_and_keeps_edits(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-5 dB", "@home", "'=quoted", "''=twice", "plain", "'plain"])
 def test_write_editable_guards_formulas_and_reading_gives_them_back(folder: Path, text: str) -> None:
     path = folder / "metadata.csv"
-    new = RecordingMetadata(NO_CAPTION, "none", recording="=cmd|' /C calc'!A0", performer="मीरा")
-    write_editable(path, {"=b.wav": new}, {"a.wav": {"text": text}})
+    new, edited = RecordingMetadata(NO_CAPTION, "none"), {"text": text, "performer": "मीरा"}
+    write_editable(path, {"=cmd|' /C calc'!A0.wav": new}, {"a.wav": edited})
     assert path.read_bytes().startswith(b"\xef\xbb\xbf")  # so that spreadsheets read it as UTF-8
     cells = [cell for row in csv.reader(path.read_text("utf-8-sig").splitlines()) for cell in row]
     assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
     first, second = rows_of(path)
-    assert first == {"file_name": "a.wav", "text": text}
-    assert second == {"file_name": "=b.wav", "recording": "=cmd|' /C calc'!A0", "performer": "मीरा"}
+    assert first == {"file_name": "a.wav", **edited}
+    assert second == {"file_name": "=cmd|' /C calc'!A0.wav"}
 
 
 def test_write_editable_without_new_rows_writes_nothing(folder: Path) -> None:

@@ -659,10 +659,12 @@ def test_prepare_with_a_table_beside_the_recordings_names_it_though_the_empty_te
     three: Path, out: Path
 ) -> None:
     assert make(three, out).summary["missing_captions"]["file"] == "metadata.csv"
-    (three / "metadata.csv").write_text("file_name,text,raga\na.wav,slow,Yaman\n", encoding="utf-8")
+    row = "a.wav,slow,Yaman,morning\n"
+    (three / "metadata.csv").write_text(f"file_name,text,raga,recording\n{row}", encoding="utf-8")
     corpus = make(three, out)
     assert corpus.summary["missing_captions"]["file"] == f"{three.name}/metadata.csv"
-    assert {(clip.caption, clip.mode) for clip in corpus.clips if clip.source_file == "a.wav"} == {("slow", "Yaman")}
+    told = {(clip.caption, clip.mode, clip.recording) for clip in corpus.clips if clip.source_file == "a.wav"}
+    assert told == {("slow", "Yaman", "morning")}
 
 
 def test_prepare_tells_what_a_table_says_of_no_recording_before_the_work(three: Path, out: Path) -> None:

@@ -34,6 +34,8 @@ def test_wilson_interval_matches_published_values() -> None:
     """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
     for count, of, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
         assert intervals.wilson_interval(count, of) == pytest.approx((low, high), abs=1e-4)
+    assert all(intervals.wilson_interval(0, of)[0] == 0 for of in (5.5, 11, 20.5, 400))
+    assert all(intervals.wilson_interval(of, of)[1] == 1 for of in range(1, 100))
     assert intervals.wilson_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=1e-4)
     with pytest.raises(ValueError, match="not 3 of 2"):
         intervals.wilson_interval(3, 2)

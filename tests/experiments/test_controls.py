@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -273,7 +274,9 @@ def test_equal_control_needs_four_seeds_which_an_equal_grid_may_add() -> None:
     assert found.passed is None
     assert "3 seeds" in found.reason
     more = ControlData([trial(seed=7, control="equal")])
-    assert controls.equal_control(ask([trial(seed=n) for n in range(3)]), more).passed is True
+    found = controls.equal_control(ask([trial(seed=n) for n in range(3)]), more)
+    assert found.passed is True
+    assert re.search(r", 0\.0\u202f% \(interval \d+\u202f% or less\)", found.reason)
 
 
 def test_equal_control_fails_where_seeds_fall_into_two_groups() -> None:

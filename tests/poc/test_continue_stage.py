@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.fake_pipeline import fake_runs, fake_traces, short_options
@@ -10,6 +11,8 @@ from fixtures.fake_pipeline import fake_runs, fake_traces, short_options
 from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
 from talim.errors import UsageError
+from talim.poc import continue_stage
+from talim.poc.gates import GateThresholds
 from talim.poc.pipeline import poc
 from talim.recipe import Recipe
 from talim.run import Run
@@ -64,6 +67,24 @@ def test_poc_extend_trains_more_seeds_and_steps_once(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reductions", "told"),
+    [
+        ((-0.02, 0.01, -0.05), "the loss rose in the mean by 0.020: the reduction was −0.020, 0.010, −0.050"),
+        ((0.02, 0.01, 0.06), "the loss reduction was 0.020, 0.010, 0.060, in the mean 0.030"),
+    ],
+)
+def test_over_seeds_says_so_where_the_loss_rose(
+    reductions: tuple[float, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: Any = [{"per_recording": {"a": each - 0.01, "b": each + 0.01}} for each in reductions]
+    monkeypatch.setattr(continue_stage, "loss_reduction_of", lambda run: run)
+    monkeypatch.setattr(continue_stage, "ends_below_predictors", lambda _: True)
+    passed, text = continue_stage._over_seeds(runs, GateThresholds())
+    assert f"ver 3 seeds {told} (95\u202f% interval of the reduction over seeds and recordings " in text
+    assert not passed
+
+
 def test_poc_extend_with_a_seed_that_does_not_end_below_the_predictors_is_not_met(
     tmp_path: Path, short_takes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,14 @@ def test_curve_texts_depends_on_the_gain_of_the_last_doubling(half: Any, full: A
     assert text.startswith("With one validation recording it may be chance that from 4") == (len(half) == 1)
 
 
+@pytest.mark.parametrize(("half", "full"), [((0.3, 0.31, 0.3), (0.29, 0.3, 0.1)), ((0.3,), (0.2,))])
+def test_curve_texts_of_a_loss_that_rose_with_more_recordings_have_no_negative_growth(half: Any, full: Any) -> None:
+    texts = curve_texts([point(0.25, 2, *half), point(0.5, 4, *half), point(1.0, 8, *full)], 0.1)
+    assert f"the loss reduction on validation shrank by 0.{'073' if len(half) == 3 else '100'}" in texts["en"]
+    assert ("the gain, " in texts["en"]) == (len(half) == 3)
+    assert "減りました" in texts["ja"]
+
+
 def test_learning_curve_trains_on_a_quarter_and_a_half(
     tmp_path: Path, make_recordings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import soundfile
 
-from talim.errors import UsageError
-from talim.serving.server import read_tokens
+from talim.errors import TalimError, UsageError
+from talim.generation.sources import GenerationSource
+from talim.progress import Progress
+from talim.serving.server import Address, read_tokens, serve_generation
 
 
 def test_read_tokens_makes_a_file_that_is_the_owners_alone(tmp_path: Path) -> None:
@@ -48,6 +52,26 @@ def test_read_tokens_of_a_wrong_file_raises(tmp_path: Path, text: str, words: st
     (tmp_path / "tokens.txt").write_text(text)
     with pytest.raises(UsageError, match=words):
         read_tokens(tmp_path / "tokens.txt")
+
+
+def test_serve_generation_of_a_base_that_does_not_load_leaves_no_file_of_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise TalimError("no such base")
+
+    def serve(tokens: Path) -> None:
+        source, address = GenerationSource(base="nano-musicgen"), Address(socket.socket(), "127.0.0.1", None, None)
+        with address.bound:
+            serve_generation(source, address, tokens, 60.0, "cpu", Progress(), lambda _: None)
+
+    monkeypatch.setattr("talim.generation.sources.load_source", fails)
+    with pytest.raises(TalimError, match="no such base"):
+        serve(tmp_path / "talim-tokens.txt")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "tokens.txt").write_text("studio short")
+    with pytest.raises(UsageError, match="expected NAME TOKEN"):  # before the base is loaded
+        serve(tmp_path / "tokens.txt")
 
 
 @pytest.mark.slow

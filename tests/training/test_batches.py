@@ -87,9 +87,11 @@ def test_encode_clips_shares_the_states_of_equal_captions_and_keeps_no_file_open
 
 def test_encode_clips_says_how_many_clips_are_longer_than_the_window(tmp_path: Path) -> None:
     lines: list[str] = []
-    progress = SimpleNamespace(log=lines.append, step=lambda *_: None)
+    steps: list[int] = []
+    progress = SimpleNamespace(log=lines.append, step=lambda _title, done, _total: steps.append(done))
     corpus = corpus_in(tmp_path)
     batches.encode_clips(corpus, corpus.clips, FakeBackbone(), progress)  # type: ignore[arg-type]
+    assert steps == [0, 1, 2, 3]  # the first clip may take long
     assert [line.split(":")[0] for line in lines] == ["3 of 3 clips are longer than the 1 s that the base takes"]
 
 

@@ -52,6 +52,10 @@ def header(text: str) -> dict[str, Any]:
     return yaml.safe_load(text.split("---")[1])
 
 
+def test_card_tells_memory_in_the_unit_of_all_pages() -> None:
+    assert "peak memory 1.07 GB," in card()
+
+
 def test_render_card_header_has_the_hub_fields() -> None:
     fields = header(card(licences={"CC0-1.0": 2}))
     assert fields["base_model"] == "facebook/musicgen-small"

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talim.progress import Progress
 from talim.recipe import Training
 from talim.training import time_budget
 from talim.training.time_budget import StepTiming
@@ -61,6 +60,8 @@ def test_measure_step_timing_separates_loading_encoding_and_steps(
     monkeypatch.setattr(
         time_budget.batches, "training_batch", lasting(steps.__getitem__, time_budget.batches.training_batch)
     )
-    assert time_budget.measure_step_timing(quick_recipe(), Progress()) == StepTiming(
-        3.0, 47.0, 40.0
-    )  # two splits are encoded
+    told: list[tuple[str, int, int]] = []
+    progress: Any = SimpleNamespace(log=lambda text: None, step=lambda *what: told.append(what))
+    recipe = quick_recipe()
+    assert time_budget.measure_step_timing(recipe, progress) == StepTiming(3.0, 47.0, 40.0)  # two splits are encoded
+    assert told[-5:] == [(f"timing steps of {recipe.design}", done, 4) for done in range(5)]

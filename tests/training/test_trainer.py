@@ -17,6 +17,7 @@ from talim.progress import Progress
 from talim.recipe import Training
 from talim.run import Run, resolve_recipe
 from talim.training import trainer
+from talim.training.distributed import SINGLE_PROCESS
 from talim.training.train import train
 from talim.training.trainer import learning_rate, rng_state_at
 
@@ -40,6 +41,30 @@ def test_learning_rate_known_values() -> None:
 def test_learning_rate_is_positive_at_every_step(steps: int, warmup: int) -> None:
     training = Training(steps=steps, warmup_steps=warmup)
     assert all(0 < learning_rate(step, training) <= 1e-3 for step in range(1, steps + 1))
+
+
+def test_validation_tells_its_batches_before_they_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    def loss(batch: range) -> Any:
+        told.append(len(batch))
+        return SimpleNamespace(per_item=torch.ones(len(batch), 2))
+
+    fake: Any = SimpleNamespace(
+        peft=SimpleNamespace(eval=lambda: None),
+        progress=SimpleNamespace(step=lambda *what: told.append(what)),
+        processes=SINGLE_PROCESS,
+        training=Training(batch_size=2),
+        state=SimpleNamespace(step=40),
+        backbone=SimpleNamespace(loss=loss),
+        validation_items=[*range(3)],
+        cache=None,
+        _enable_training=lambda: None,
+    )
+    monkeypatch.setattr(trainer.batches, "held_out_batches", lambda *_: [([], range(2)), ([], range(1))])
+    assert trainer.Trainer._validation_terms(fake).tolist() == [1.0, 1.0]
+    title = "validation at step 40, clips"
+    assert told == [(title, 0, 3), 2, (title, 2, 3), 1]
 
 
 def test_rng_state_at_depends_on_seed_step_and_rank_and_restores_the_global_state() -> None:

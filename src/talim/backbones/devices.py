@@ -6,7 +6,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
+
+import psutil
 
 from talim import progress
 from talim.errors import TalimError, UsageError
@@ -18,6 +21,8 @@ MPS_LIMITS = (
 )
 RUN_ON_CPU = "run on the CPU (--device cpu if results look wrong)"
 FAIL = "fail (--device cpu, or PYTORCH_ENABLE_MPS_FALLBACK=1 set before Python starts, which runs them on the CPU)"
+
+HELD_TOLERANCE = 0.5  # of a core, which what runs beside everything takes
 
 
 def check_device_name(name: str) -> None:
@@ -61,10 +66,39 @@ def _set_up(device: str) -> None:
     if device == "mps":
         falls_back = os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") == "1"  # the command line sets it
         progress.log_once(MPS_LIMITS + (RUN_ON_CPU if falls_back else FAIL))
+    if device == "cpu":
+        _tell_held_cores()
     if device.startswith("cuda"):
         # with a mask, cuDNN's attention can give gradients that are NaN, and a dropped caption is a row that is masked
         # throughout; the other kernels are as fast at these lengths
         torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+@cache
+def _tell_held_cores() -> None:
+    """Say once where PyTorch has more threads than other programs leave cores: they wait for each other at every call.
+
+    Fewer threads are not taken instead: sums would be in another order, and one seed would give other music.
+    """
+    import torch
+
+    if (threads := torch.get_num_threads()) == 1:
+        return
+    cores = psutil.cpu_count() or 1
+    held = busy_cores()
+    if cores - held < threads - HELD_TOLERANCE:
+        progress.log_once(
+            f"other programs hold {held:.1f} of the {cores} cores: with {threads} threads, which wait for each other, "
+            "this can take many times as long as with fewer; if it is slow, stop it and type "
+            f"OMP_NUM_THREADS={max(1, int(cores - held))} before the same command"
+        )
+
+
+def busy_cores(seconds: float = 0.2) -> float:
+    """How many cores other programs hold now, without those that give way to others (nice); waits for `seconds`."""
+    times = psutil.cpu_times_percent(seconds, percpu=True)  # meanwhile this process sleeps
+    free = [core.idle + getattr(core, "iowait", 0.0) + getattr(core, "nice", 0.0) for core in times]
+    return sum(max(0.0, 100 - percent) for percent in free) / 100
 
 
 # of what codecs store: a part of their hash, so that tokens from when GPUs encoded in TF32 are not taken for these

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from markupsafe import Markup
@@ -19,7 +20,15 @@ from talim.briefs.review_session import WORDS
 from talim.briefs.review_store import DATABASE, ReviewStore
 from talim.errors import TalimError
 from talim.html import plots
-from talim.html.formatting import format_amount, format_change, format_ci, format_money, format_number, format_percent
+from talim.html.formatting import (
+    format_amount,
+    format_change,
+    format_ci,
+    format_counted,
+    format_money,
+    format_number,
+    format_percent,
+)
 from talim.html.languages import from_fields, languages, to_fields
 from talim.html.languages import words as catalogue
 from talim.html.render import render
@@ -51,12 +60,19 @@ def open_reviews(
     """
     rows = candidates.read_candidates(folder)
     if database is None and not (folder / DATABASE).is_file():
-        raise TalimError(
-            f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --run RUN --out {folder} --invites 2"
-        )
+        raise _nothing_reviewed(folder, rows)
     reviews = ReviewStore(database or sqlite_url(folder / DATABASE))
     reviews.open_brief(brief, {row["id"]: row["sha256"] for row in rows})
     return reviews, rows, reviews.rows(lambda text: print(text, file=sys.stderr))
+
+
+def _nothing_reviewed(folder: Path, rows: Sequence[Mapping[str, Any]], more: str = "") -> TalimError:
+    """What is there to review, and how reviews are made."""
+    there = f"{format_counted(len(rows), 'candidate')}, {checks_passed(rows)['en']}"
+    return TalimError(
+        f"{folder}: no reviews yet. To be reviewed: {there}. talim brief BRIEF.yaml --out {quote(str(folder))} "
+        f"--invites 2 makes links for two reviewers and serves the review until Ctrl-C{more}"
+    )
 
 
 def write_acceptance_report(folder: Path, brief: Brief, database: str | None = None) -> dict[str, Any]:
@@ -69,9 +85,7 @@ def write_acceptance_report(folder: Path, brief: Brief, database: str | None = N
     if not review_rows:
         earlier = ", ".join(str(folder / name) for name in (PAGE, FILE) if (folder / name).exists())
         old = f"; not current any more, of earlier reviews: {earlier}" if earlier else ""
-        raise TalimError(
-            f"{folder}: no reviews yet; serve them with talim brief BRIEF.yaml --out {folder} --invites 2{old}"
-        )
+        raise _nothing_reviewed(folder, rows, old)
     contenders = read_json(folder / candidates.CONTENDERS)
     indicators = decision_rule.read_indicators(folder, brief)
     result = assemble_result(rows, review_rows, contenders, indicators, brief)

@@ -42,11 +42,10 @@ def serve(
     from talim.serving import server
 
     source = replace(sources.choose_source(run, base, adapter or [], False), precision=precision)
-    clients = server.read_tokens(tokens)
     address = server.Address(http.bind(host, port), host, url, proxy)
 
-    def ready() -> None:
+    def ready(clients: int) -> None:
         print(f"serving at {address.base_url}: the interface is described by {address.base_url}/openapi.json")
-        print(f"tokens of {format_counted(len(clients), 'client')}: {tokens}", flush=True)
+        print(f"tokens of {format_counted(clients, 'client')}: {tokens}", flush=True)
 
-    server.serve_generation(source, address, clients, max_seconds, device, default(), ready)
+    server.serve_generation(source, address, tokens, max_seconds, device, default(), ready)

@@ -217,9 +217,10 @@ def _text_files(file: SourceFile, notes: list[str]) -> list[str]:
 def write_editable(
     path: Path, metadata: Mapping[str, RecordingMetadata], edited: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Add a row to metadata.csv for every recording without a caption, its text left empty; other rows stay.
+    """Add a row to metadata.csv for every recording without a caption, its cells left empty; other rows stay.
 
-    Cells that a spreadsheet would run as formulas begin with an apostrophe, which is taken away on reading.
+    What is known is not filled in: these cells win over every other table, also one that somebody writes later. Cells
+    that a spreadsheet would run as formulas begin with an apostrophe, which is taken away on reading.
     """
     new = [name for name, recording in metadata.items() if recording.origin == "none" and name not in edited]
     if not new:
@@ -230,10 +231,7 @@ def write_editable(
     table = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
     table.writeheader()
     rows = [{**row, "file_name": name} for name, row in edited.items()]
-    for name in new:
-        cells = {column: getattr(metadata[name], column) for column in EDITABLE_COLUMNS if column in COLUMN_ALIASES}
-        cells = {column: value for column, value in cells.items() if value != UNKNOWN}
-        rows.append({"file_name": name, "text": "", **cells})
+    rows += [{"file_name": name} for name in new]
     table.writerows({column: guard_formula(text) for column, text in row.items()} for row in rows)
     mark = "" if buffer.getvalue().isascii() else "\ufeff"  # without it spreadsheets take UTF-8 for a code page
     write_text(path, mark + buffer.getvalue())

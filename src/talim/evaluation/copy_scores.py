@@ -250,12 +250,12 @@ def null_similarities(
     """
     names, found = [clip.sound_group for clip in corpus.train], list(held_out)
     for clip in others if len(found) < MIN_NULL_CLIPS else ():
+        (progress or Progress()).step("comparing music that copies none, for chance", len(found), MIN_NULL_CLIPS)
         own = [number for number, name in enumerate(names) if name == clip.sound_group]
         match = None
         if len(own) < len(names):
             match = similarity_of(corpus, clip, seconds, sources, cache, own)
         found += [] if match is None else [match]
-        (progress or Progress()).step("comparing music that copies none, for chance", len(found), MIN_NULL_CLIPS)
         if len(found) == MIN_NULL_CLIPS:
             break
     return np.array(found)

@@ -170,4 +170,5 @@ def wilson_interval(count: float, of: float, z: float = 1.96) -> tuple[float, fl
     proportion, weight = count / of, z**2 / of
     centre = (proportion + weight / 2) / (1 + weight)
     half_width = z / (1 + weight) * (proportion * (1 - proportion) / of + weight / (4 * of)) ** 0.5
-    return max(0.0, centre - half_width), min(1.0, centre + half_width)
+    # without these two, rounding leaves some 1e-17 beside the ends
+    return 0.0 if count == 0 else centre - half_width, 1.0 if count == of else centre + half_width

@@ -233,7 +233,7 @@ def inserted_control(question: Question, data: ControlData) -> Control:
     found = {text: effect for text, effect in effects.items() if effect.interval(confidence)[0] > 0}
     text, effect = min(found.items() or effects.items(), key=lambda item: item[1].mean if found else -item[1].mean)
     low, high = effect.interval(confidence)
-    figure = f"{text}: {format_number(effect.mean)} ({_ends(low, high)})"
+    figure = f"{text}: {format_number(effect.mean)} ({format_ci(low, high)})"
     reason = f"A planted difference is found, {figure}."
     if not found:
         reason = f"No planted difference is found, {figure}: train more seeds or hold out more recordings."
@@ -284,7 +284,7 @@ def equal_control(question: Question, data: ControlData) -> Control:
     passed = low <= FALSE_DIFFERENCES
     figure = (
         f"{false} of {format_counted(tried, 'equal pair')} (halves of the seeds of one design) are told apart at 95 %, "
-        f"{format_percent(rate)} (interval {format_percent(low)} to {format_percent(high)})"
+        f"{format_percent(rate)} (interval {format_ci(low, high, format_percent)})"
     )
     reason = f"{figure}." if passed else f"{figure}: the intervals are too narrow for these data; train more seeds."
     values = {"value": rate, "threshold": FALSE_DIFFERENCES, "low": low, "high": high}
@@ -310,10 +310,6 @@ def halves(count: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         drawn = np.random.default_rng(0).choice(len(found), MAX_SPLITS, replace=False)
         found = [found[n] for n in sorted(drawn.tolist())]
     return found
-
-
-def _ends(low: float, high: float) -> str:
-    return format_ci(low, high) if math.isfinite(low) else format_ci(None, None)
 
 
 def _excludes_zero(effect: Effect, confidence: float = CONFIDENCE_LEVEL) -> bool:
@@ -349,7 +345,7 @@ def separation_control(question: Question, data: ControlData) -> Control:
     effect = effects[design]
     low, high = effect.interval(confidence)
     passed = nearest_end(effect) > 0 if math.isfinite(low) else None
-    figure = f"{design} changes it by {format_number(effect.mean)} ({_ends(low, high)}) from the base's 0"
+    figure = f"{design} changes it by {format_number(effect.mean)} ({format_ci(low, high)}) from the base's 0"
     reason = f"The measure can be moved: {figure}."
     if not passed:
         cure = "train longer, hold out more recordings or train more seeds"

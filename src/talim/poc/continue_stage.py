@@ -134,13 +134,14 @@ def _over_seeds(runs: list[Run], thresholds: GateThresholds) -> tuple[bool | Non
     by_seed = ", ".join(format_number(float(np.mean(list(row.values())))) for row in reductions)
     ends = (low, high) if np.isfinite(low) else None
     over = "It may be chance that over" if may_be_chance({"mean": effect.mean, "ci95": ends}) else "Over"
-    text = (
-        f"{over} {format_counted(len(runs), 'seed')} the loss reduction was {by_seed}, in the mean "
-        f"{format_number(effect.mean)}"
-    )
+    if effect.mean < 0:
+        change = f"the loss rose in the mean by {format_number(-effect.mean)}: the reduction was {by_seed}"
+    else:
+        change = f"the loss reduction was {by_seed}, in the mean {format_number(effect.mean)}"
+    text = f"{over} {format_counted(len(runs), 'seed')} {change}"
     if not np.isfinite(low):
         return None, f"{text}; one number gives no interval."
-    text += f" (95\u202f% interval over seeds and recordings {format_ci(low, high)})"
+    text += f" (95\u202f% interval of the reduction over seeds and recordings {format_ci(low, high)})"
     if low <= thresholds.quality.min_loss_reduction:
         return False, f"{text}: with another seed there may be no reduction."
     above = [run for run in runs if not ends_below_predictors(run)]

@@ -194,6 +194,7 @@ def _fit_to_budget(
     }
     later = {design: timing.for_next_run for design, timing in timings.items()}
     slowest = max(later, key=lambda design: later[design].step_seconds)
+    progress.log(f"timing the generation of {budget.NUM_PROMPTS} pieces of {budget.TIMED_MUSIC_SECONDS:g} s")
     evaluation, generating = budget.measure_evaluation(by_design[slowest], corpus, options, later[slowest])
     plan["step_seconds"] = {design: timing.step_seconds for design, timing in timings.items()}
     plan["timings"] = {design: vars(each) for design, each in later.items()}

@@ -94,11 +94,13 @@ def curve_texts(points: Sequence[Mapping[str, Any]], tolerance_fraction: float) 
     half, full = points[-2], points[-1]
     gains = {name: value - half["per_recording"][name] for name, value in full["per_recording"].items()}
     gain, ends = float(np.mean(list(gains.values()))), mean_interval(gains)
-    values = {"half": half["recordings"], "full": counted(full["recordings"], "recording"), "gain": format_number(gain)}
+    change = in_languages("poc_curve_grew" if gain >= 0 else "poc_curve_shrank", gain=format_number(abs(gain)))
+    values = {"half": half["recordings"], "full": counted(full["recordings"], "recording"), "change": change}
     if ends is None:
         return in_languages("poc_curve_by_chance", **values)
     low, high = ends
-    values["interval"] = interval_in_languages(low, high, gains.values())
+    interval = interval_in_languages(low, high, gains.values())
+    values["interval"] = interval if gain >= 0 else in_languages("poc_curve_gain", interval=interval)
     if low > 0:
         return in_languages("poc_curve_helps", **values)
     if high < tolerance_fraction * max(full["mean"], 0.0):

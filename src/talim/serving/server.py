@@ -76,16 +76,19 @@ def read_tokens(path: Path) -> dict[str, str]:
 def serve_generation(
     source: GenerationSource,
     address: Address,
-    tokens: dict[str, str],
+    tokens: Path,
     max_seconds: float,
     device: str,
     progress: Progress,
-    ready: Callable[[], None],
+    ready: Callable[[int], None],
 ) -> None:
-    """Load the model, then answer requests until interrupted; `ready` is called when the first can be made.
+    """Load the model, then answer requests until interrupted.
 
-    Results are kept in a temporary folder that is deleted at the end. Raises Interrupted at the end.
+    `ready` is called with the number of clients when the first can be made; a file of `tokens` that is not there is
+    made then. Results are kept in a temporary folder that is deleted at the end. Raises Interrupted at the end.
     """
+    if tokens.exists():
+        read_tokens(tokens)  # a wrong file is refused before the base is loaded
     from talim.backbones.adapter_folder import AdapterFolder
     from talim.generation.sources import load_source
     from talim.serving.app import ServedModel, Service, create_app
@@ -107,11 +110,11 @@ def serve_generation(
     progress.log(f"base: {backbone.name}, licence {backbone.licence}{adapters}")
     with tempfile.TemporaryDirectory(prefix="talim-serve-") as folder:
         queue = GenerationQueue(PieceMaker(backbone, source), Path(folder))
-        clients = {hash_token(token): name for name, token in tokens.items()}
+        clients = {hash_token(token): name for name, token in read_tokens(tokens).items()}
         service = Service(queue, model, clients, lambda given: resolved_options(source.base, given))
         hosts = server.allowed_hosts(address.host, address.url)
         queue.start()
-        ready()
+        ready(len(clients))
         who = "programs on this computer only" if server.is_loopback(address.host) else "every computer in this network"
         if address.url is not None:
             who = f"whoever reaches {address.url} with a token"

@@ -14,7 +14,7 @@ from talim.corpus.feature_cache import FeatureCache
 from talim.corpus.melody import CHROMA, clip_melody
 from talim.errors import TalimError
 from talim.html.formatting import format_counted
-from talim.progress import Progress
+from talim.progress import Progress, counted
 from talim.training.crops import Crop, EncodedClip
 from talim.training.distributed import SINGLE_PROCESS, DistributedContext
 
@@ -48,7 +48,7 @@ def encode_clips(
     max_frames = int(backbone.window_seconds * backbone.frame_rate_hz + 1e-6)
     items = []
     states: dict[str, np.ndarray] = {}  # clips with equal captions share one array
-    for number, clip in enumerate(clips, start=1):
+    for clip in counted(clips, len(clips), progress, "encoding clips"):
         targets = _targets(cache, corpus, clip, backbone)[:, :max_frames]
         if predict_beats_chords:
             beats_chords = _predicted_beats_chords(cache, clip, backbone)
@@ -58,7 +58,6 @@ def encode_clips(
             states[clip.caption] = _text_states(cache, clip, backbone)
         melody = clip_melody(cache, corpus, clip, backbone, melody_from) if backbone.melody_rate_hz else None
         items.append(EncodedClip(clip, targets, states[clip.caption], beats_chords, melody))
-        progress.step("encoding clips", number, len(clips))
     longer = sum(clip.seconds > backbone.window_seconds + 0.01 for clip in clips)
     if longer:
         progress.log(

@@ -13,7 +13,7 @@ import yaml
 from talim.backbones.registry import find_model
 from talim.corpus.attribution import attribution_line
 from talim.corpus.split_groups import own_words
-from talim.html.formatting import format_bytes, format_change, format_ci, format_counted
+from talim.html.formatting import format_bytes, format_change, format_ci, format_counted, format_memory
 from talim.licences import allows_commercial_use, plain_name
 from talim.own_recordings import declares_own_recording
 from talim.recipe import Recipe
@@ -413,5 +413,5 @@ def _cost(cost: Facts) -> str:
     energy = f"{joules / 3600:.1f} Wh" if joules is not None else f"energy {cost.get('energy_note', 'not measured')}"
     return (
         f"{cost['wall_seconds'] / 60:.1f} minutes on {cost['device']} ({cost['precision']}), peak memory "
-        f"{cost['peak_memory_bytes'] / 2**30:.1f} GiB, {cost['flops'] / 1e12:.2f} TFLOP, {energy}.\n"
+        f"{format_memory(cost['peak_memory_bytes'])}, {cost['flops'] / 1e12:.2f} TFLOP, {energy}.\n"
     )

@@ -11,7 +11,7 @@ from statistics import median
 import torch
 
 from talim.corpus.manifest import Corpus
-from talim.progress import Progress
+from talim.progress import Progress, counted
 from talim.recipe import Recipe, Training
 from talim.training import batches, frozen_cache
 from talim.training.trainer import attach_recipe_design
@@ -60,7 +60,12 @@ def measure_step_timing(recipe: Recipe, progress: Progress, device: str = "auto"
     startup_seconds = time.perf_counter() - start
     without_dropout = training.model_copy(update={"condition_dropout": 0.0})
 
-    def step_seconds(step: int) -> float:
+    def step_seconds() -> list[float]:
+        numbers = range(1, TIMED_STEPS + 2)  # the first one warms up
+        title = f"timing steps of {recipe.design}"
+        return [seconds_of(step) for step in counted(numbers, len(numbers), progress, title)]
+
+    def seconds_of(step: int) -> float:
         step_start = time.perf_counter()
         batch = batches.training_batch(items, backbone, without_dropout, recipe.seed, step, cache)
         backbone.loss(batch).mean.backward()
@@ -68,11 +73,10 @@ def measure_step_timing(recipe: Recipe, progress: Progress, device: str = "auto"
             torch.cuda.synchronize(backbone.device)
         return time.perf_counter() - step_start
 
-    steps = range(1, TIMED_STEPS + 2)  # the first one warms up
-    seconds = [step_seconds(step) for step in steps]
+    seconds = step_seconds()
     if cache is not None:  # the first pass filled the entries of these steps: time them again
         startup_seconds += sum(seconds) + cache.seconds_to_fill(crops, training.condition_dropout)
-        seconds = [step_seconds(step) for step in steps]
+        seconds = step_seconds()
     return StepTiming(median(seconds[1:]), startup_seconds, encoding_seconds)
 
 

@@ -305,7 +305,10 @@ class Trainer:
         with torch.no_grad():
             shard = self.processes.shard(self.validation_items)
             groups = batches.held_out_batches(shard, self.backbone, self.training.batch_size, self.cache)
-            losses = [self.backbone.loss(batch).per_item.cpu() for _, batch in groups]
+            title, losses = f"validation at step {self.state.step}, clips", list[Tensor]()
+            for number, (_, batch) in enumerate(groups):  # its end is told by the next step of the training
+                self.progress.step(title, number * self.training.batch_size, len(shard))
+                losses.append(self.backbone.loss(batch).per_item.cpu())
         self._enable_training()
         return torch.cat([loss for rank in self.processes.all_gather(losses) for loss in rank]).mean(dim=0)
 
