@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fixtures.japanese_block import foreign_words, untranslated
+from fixtures.page_ids import repeated_ids
 from fixtures.run_folder import SCORES, make_run
 
 from talim.atomic_io import write_json
@@ -67,6 +68,7 @@ def page_of(folder: Path, values: dict[str, Any]) -> str:
 def test_translated_section_of_a_full_fixture_leaves_no_english(tmp_path: Path) -> None:
     page = page_of(tmp_path, decided())
     assert untranslated(page, NAMES) == []
+    assert repeated_ids(page) == []
     for text in (
         "実現可能性（メモリーと時間）：合格",
         "8.0 GB 以下、時間内に各方式20ステップ以上",

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.japanese_block import untranslated
+from fixtures.page_ids import repeated_ids
 from fixtures.run_folder import COST, FACTS, RECIPE, SCORES, log_rows, make_run
 
 from talim.backbones import registry
@@ -393,8 +394,11 @@ def test_write_report_loads_no_torch(tmp_path: Path) -> None:
 def test_write_report_shows_listening_tests_escaped(tmp_path: Path) -> None:
     assert "Listening tests" not in run_page(tmp_path)
     result = {"brief": {"name": "jingle"}, "sentences": [EVIL, "Go on, by the rule of the brief."]}
+    result["sentences_translated"] = {"ja": ["進める（Go）。"]}
     (tmp_path / "run" / "usefulness.json").write_text(json.dumps(result), encoding="utf-8")
     page = page_of(tmp_path / "run")
+    assert page.count('<details class="ja translated"') == 2
+    assert repeated_ids(page) == []
     assert "Listening tests" in page
     assert "Go on, by the rule of the brief." in page
     assert EVIL not in page
