@@ -414,6 +414,8 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
     names += ["nano-musicgen", "facebook/musicgen-small", "CC-BY-NC-4.0", "declare-lab/mustango", "Apache-2.0"]
     assert untranslated(page, names) == []
     assert "（CPU、2コア）" in inside
+    begins = ('<details class="ja translated"', "This is a miniature model.", 'class="verdict"')
+    assert [*begins] == sorted(begins, key=page.index)  # what opens for a reader of Japanese is what comes first
 
 
 def test_write_report_has_the_table_of_generated_audio_in_japanese_too(tmp_path: Path) -> None:
