@@ -137,6 +137,12 @@ def test_evaluation_message_says_what_got_worse(tmp_path: Path) -> None:
     assert not any("few clips" in line for line in lines)
 
 
+def test_people_message_is_in_the_language_where_the_result_has_it() -> None:
+    result = {"sentences": ["Go."], "sentences_translated": {"ja": ["進める（Go）。"]}, "page": "p.html"}
+    assert messages.people_message(result) == "Go.\nPage: p.html"
+    assert messages.people_message(result, "ja") == "進める（Go）。\nページ（日本語の欄があります）：p.html"
+
+
 def test_poc_message_ends_with_page_and_music() -> None:
     result = {
         "sentences": ["Cost: little."],

@@ -224,6 +224,12 @@ def folder_scores_message(result: Mapping[str, Any], out: Path | None = None) ->
     return "\n".join([header, *(row["sentence"] for row in result["scores"]), *notes, kept])
 
 
+def people_message(result: Mapping[str, Any], language: str = "en") -> str:
+    """What reviewers or listeners decided: the sentences of the result, and the page."""
+    page = catalogue.translator(language)("message_page", page=result["page"])
+    return "\n".join([*_said(result, "sentences", language), page])
+
+
 def poc_message(result: Mapping[str, Any], language: str = "en") -> str:
     """The result of `talim poc` or `talim demo`: sentences, gates, why it stopped, the page, a blind test.
 
