@@ -33,5 +33,5 @@ def ratings(
     from talim.reporting.messages import people_message
 
     result = rate_folder(folder, merge or (), scores, database)
-    told = result | {"sentences": sentences(result).splitlines()}
-    show_in(language, result, json_, lambda code: people_message(told, code))
+    lines = sentences(result).splitlines()
+    show_in(language, result, json_, lambda code: people_message(result | {"sentences": lines}, code))
