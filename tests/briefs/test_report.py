@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fixtures.brief_folder import brief_of, decide, opened_brief, write_candidates
 from fixtures.japanese_block import untranslated
+from fixtures.page_ids import repeated_ids
 
 from talim.atomic_io import read_json
 from talim.briefs import report
@@ -43,6 +44,7 @@ def test_write_acceptance_report_has_costs_and_decision(tmp_path: Path) -> None:
     japanese = page.partition("<summary>日本語で読む</summary>")[2].partition("</details>")[0]
     assert all(line in japanese for line in result["sentences_translated"]["ja"])
     assert untranslated(page, ["linear", "conv", "slow flute", "nano-musicgen", "Apache-2.0"]) == []
+    assert repeated_ids(page) == []
     assert page.count("<table>") == 2 * japanese.count("<table>") > 8  # whatever the English has
     assert japanese.count("満たして") + japanese.count("まだ判断できません") == sum(
         len(one["decision"]["conditions"]) for one in result["contenders"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fixtures.importer_sources import own_folder
 from fixtures.japanese_block import foreign_words, untranslated
+from fixtures.page_ids import repeated_ids
 from fixtures.prepared_corpus import make
 
 from talim import licences
@@ -79,6 +80,7 @@ def test_translated_report_of_a_full_corpus_leaves_no_english(corpus: Corpus, mo
         *(pair[side] for pair in pairs for side in ("first", "second")),
     ]
     assert untranslated(page, names) == []
+    assert repeated_ids(page) == []
     for text in (
         "読み込めなかったファイルや除いたファイルは4個です。",
         "ほかのファイルと同じ音のもの：1個。",

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 from fixtures.fake_trials import write_study
+from fixtures.japanese_block import foreign_words
 
 from talim.cli.main import main
 from talim.errors import UsageError
 from talim.experiments import estimates, study_file
 from talim.experiments.estimates import TrialEstimates
 from talim.experiments.trial import TrialJob
+from talim.html.languages import words
 from talim.planning.hardware import gpu_profile
 from talim.planning.plan import EnergyPrices, plan_total
-from talim.planning.tables import ENERGY_UNKNOWN
 
 
 def test_plan_of_a_study_is_the_sum_of_its_trials(
@@ -40,8 +41,11 @@ def test_plan_of_a_study_is_the_sum_of_its_trials(
     assert "kWh" in message
     assert "--watts" not in message
     unknown = estimates.total_message({**found, "energy_joules": None})
-    assert unknown.endswith(f"not in the disk space. {ENERGY_UNKNOWN}")
+    assert unknown.endswith(f"not in the disk space. {words('en')['plan_energy_unknown']}")
     assert "in money" in message
+    japanese = estimates.total_message({**found, "energy_joules": None}, "ja")
+    assert japanese.startswith("rtx-3060で順に行う4回の学習：学習時間")
+    assert foreign_words(japanese, ["rtx-3060", "MB", "kB"]) == []
     sizes = {(row["steps"], row["batch_size"]) for row in found["runs"]}
     assert len(sizes) == 1
     assert " of memory. Each {} steps of {} clips of ".format(*sizes.pop()) in message

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import pytest
+from fixtures.browser import CHROMIUM, launched, open_page
 from jinja2 import TemplateNotFound, UndefinedError
 from markupsafe import Markup, escape
 
@@ -51,6 +53,19 @@ def test_a_long_page_begins_with_links_to_its_sections() -> None:
     assert "<nav" not in template.render(version="1", body=Markup(body.partition("<h2")[2]))
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     assert ".contents { display: none; }" in style.partition("@media print")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_page_in_a_browser_opens_what_is_in_the_language_of_its_reader(tmp_path: Path) -> None:
+    source = "{% extends 'page.html' %}{% from 'tables.html' import whole %}{% block content %}<h1>x</h1>"
+    source += "{% call whole('ja') %}短い{% endcall %}<details><summary>more</summary>y</details>{% endblock %}"
+    (tmp_path / "x.html").write_text(render_module._environment().from_string(source).render(version="1"))
+    with launched() as browser:
+        for locale, expected in {"ja-JP": ["ja translated whole"], "en-GB": [], "fr": []}.items():
+            page = open_page(browser, (tmp_path / "x.html").as_uri(), locale)
+            found = page.evaluate("[...document.querySelectorAll('details[open]')].map((each) => each.className)")
+            assert (found, page.script_errors) == (expected, []), locale
 
 
 @pytest.mark.parametrize("query", ["prefers-color-scheme: dark", "@media print", "max-width: 52rem", ":focus-visible"])

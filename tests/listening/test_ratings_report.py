@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fixtures.japanese_block import untranslated
 from fixtures.listening_test_folder import protocol_of
+from fixtures.page_ids import repeated_ids
 from fixtures.simulated_votes import simulated
 
 from talim.errors import TalimError, UsageError
@@ -47,6 +48,7 @@ def test_rate_folder_two_sites_writes_json_and_page(make_test: Make, tmp_path: P
     assert '<span class="design">linear</span>' in page  # no name is broken at a hyphen
     assert "14 of 14 listeners included" in sentences(result)
     assert untranslated(page, [*TRUTH, "delhi", "ankara", "fad", "0" * 16]) == []
+    assert repeated_ids(page) == []
     assert page.count("<table>") == 2 * len(created.aspects)
     assert result["sentences_translated"]["ja"][-1] == "回答した14人のうち14人を集計しました。"
     scores.write_text('{"fad": 3}', encoding="utf-8")

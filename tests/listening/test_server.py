@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fixtures.japanese_block import foreign_words
 from fixtures.listening_client import ABOUT
 from fixtures.listening_test_folder import protocol_of
 from fixtures.simulated_votes import simulated
@@ -60,6 +61,8 @@ def test_listen_power_prints_listeners_needed(make_test: Make, capsys: pytest.Ca
     result = json.loads(capsys.readouterr().out)
     assert result["votes_per_listener_and_pair"] == 4
     assert 20 < result["listeners"] < 45
+    assert run("listen", "power", folder, "--language", "ja") == 0
+    assert "の選好率を" in capsys.readouterr().out
     assert run("listen", "power", folder, "--preference", 0.4) == 2
     assert "between 0.5 and 1" in capsys.readouterr().err
 
@@ -68,6 +71,7 @@ def test_plan_listeners_fewer_trials_than_pairs_needs_more(make_test: Make) -> N
     folder = make_test(trials={"per_listener": 3, "repeats": 0})
     result = server.plan_listeners(folder, 0.7)
     assert result["listeners"] == 2 * listeners_needed(PowerTarget(0.7, votes=1))["listeners"]
+    assert foreign_words(result["sentence_translated"]["ja"]) == []
 
 
 def test_ratings_merge_prints_summary(make_test: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +80,8 @@ def test_ratings_merge_prints_summary(make_test: Make, tmp_path: Path, capsys: p
     (tmp_path / "site.jsonl").write_text(to_jsonl(rows), encoding="utf-8")
     assert run("ratings", folder, "--merge", tmp_path / "site.jsonl") == 0
     assert "8 of 8 listeners included" in capsys.readouterr().out
+    assert run("ratings", folder, "--merge", tmp_path / "site.jsonl", "--language", "ja") == 0
+    assert "回答した8人のうち8人を集計しました。\nページ（日本語の欄があります）：" in capsys.readouterr().out
     assert run("ratings", folder) == 1
     assert "no votes yet" in capsys.readouterr().err
 

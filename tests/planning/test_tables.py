@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.japanese_block import foreign_words
 
 from talim.planning.design_costs import design_costs
 from talim.planning.tables import format_si, render_designs, render_plan
@@ -213,6 +214,35 @@ def test_render_plan_proposes_no_design_of_another_kind_than_asked_for() -> None
     )
     assert "--design conv@all:2% " in last
     assert "another design" not in last
+
+
+NOTE = "published rates, of which 50% (matrix products) and 70% (memory) are assumed; power is the board's limit"
+CPU = "Some CPU, 2 threads, measured here; this CPU has bf16 instructions (avx512_bf16)"
+
+
+@pytest.mark.parametrize("note", [NOTE, CPU])
+def test_render_plan_in_japanese_leaves_no_english_but_commands(note: str) -> None:
+    change = CHANGE | {"design": "conv@post:2%"}
+    rows = [planned_row("full@all", full_hours=200.0, fits=False), planned_row("linear@all:2%", full_hours=2.0)]
+    rows.append(planned_row("conv@all:2%", full_hours=3.0, fits=False, suggestion=change, money=1.0))
+    rows.append(
+        planned_row("lora@all:2%", full_hours=4.0, fits=False, note="nearest possible: +9.1%; rank above the matrix")
+    )
+    rows.append(planned_row("conv@post:2%", full_hours=4.0, note="wider than the layer"))
+    music = {"hours": 2.0, "passes": 10 / 3, "full_passes": 30, "full_steps": 2700}
+    usual = {**PLANNED, **PLANNED["default_training"], "hardware": "this CPU", "hardware_note": note, "music": music}
+    text = render_plan({**usual, "designs": rows, "gradient_checkpointing": True}, "ja")
+    head = next(line for line in text.splitlines() if line.startswith("方式"))
+    assert head.split() == ["方式", "メモリー", "1ステップ", "合計", "ファイル", "金額"]
+    assert "学習用の音楽2時間を3.3回通す量です。" in text
+    assert text.splitlines()[-1].startswith("次：talim train --base musicgen-medium --design linear@all:2% ")
+    assert "my-corpus を作るコマンド" in text.splitlines()[-1]  # a command stays in one line
+    names = [*(row["design"] for row in rows), "full@all", "musicgen-medium", "Some CPU", "avx512_bf16", "bf16"]
+    names += ["talim train", "talim poc", "arXiv 2506.21298", "ms", "conv@post", "linear@all"]
+    said = "\n".join(line.partition("talim train --base")[0] for line in text.splitlines())
+    assert foreign_words(said, names) == []
+    lost = render_plan({**PLANNED, "designs": [planned_row("full@all", fits=False)]}, "ja").splitlines()[-1]
+    assert lost == "次：より小さなベースモデルか、より大きな計算機（--gpu）で見積もってください"
 
 
 def test_plans_and_designs_of_a_folder_name_it_with_its_path(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

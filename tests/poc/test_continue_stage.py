@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fixtures.fake_pipeline import fake_runs, fake_traces, short_options
+from fixtures.japanese_block import foreign_words
 
 from talim import recipe as recipes
 from talim.atomic_io import read_json, write_json
@@ -15,6 +16,7 @@ from talim.poc import continue_stage
 from talim.poc.gates import GateThresholds
 from talim.poc.pipeline import poc
 from talim.recipe import Recipe
+from talim.reporting.messages import stored_sentences
 from talim.run import Run
 
 ONE = ("conv@all:2.7%",)
@@ -23,6 +25,12 @@ ONE = ("conv@all:2.7%",)
 def reduction_of(recipe: Recipe) -> float:
     """Larger with more steps, smaller with other seeds and with a part of the base."""
     return 0.2 + 0.1 * (recipe.training.steps > 10) - 0.02 * recipe.seed - 0.1 * (len(recipe.design.parts) > 1)
+
+
+def japanese(row: dict[str, Any]) -> list[str]:
+    """What of a continuation is not told in Japanese."""
+    told = " ".join(stored_sentences(line, "ja") for line in row["sentences"])
+    return foreign_words(told, [*ONE, "conv-all-2.7-steps-20", "full@post", "kB"])
 
 
 def test_poc_continuation_without_a_passed_gate_raises(
@@ -52,6 +60,7 @@ def test_poc_extend_trains_more_seeds_and_steps_once(
     assert "does not depend on one seed" in row["sentences"][0]
     assert row["sentences"][1].startswith("In 20 steps instead of 10 the loss reduction on validation was 0.1")
     assert "worth its cost" in row["sentences"][1]
+    assert japanese(row) == []
     assert row["gate"] == read_json(out / "gates.json")["extend"]
     assert "More seeds and steps: met" in Path(result["page"]).read_text(encoding="utf-8")
     write_json(out / "time_log.json", {"all " + read_json(out / "plan.json")["key"]: 90.0})
@@ -96,6 +105,7 @@ def test_poc_extend_with_a_seed_that_does_not_end_below_the_predictors_is_not_me
     (row,) = result["continuations"]
     assert row["passed"] is False
     assert "1 seed of these did not end below the best predictor that needs no model" in row["sentences"][0]
+    assert japanese(row) == []
 
 
 @pytest.mark.slow
@@ -110,6 +120,7 @@ def test_poc_extend_over_the_time_budget_skips_runs(
     why = "takes about 22 s of training and 0 s of evaluation, and 15 s are left; give more --hours, or none."
     skipped = "Skipped, as the time budget is too small: conv-all-2.7-steps-20; conv-all-2.7-steps-20"
     assert f"{skipped} {why}" in result["continuations"][0]["sentences"]
+    assert japanese(result["continuations"][0]) == []
 
 
 def test_poc_hybrid_trains_a_part_of_the_base_and_compares_it(
@@ -124,10 +135,12 @@ def test_poc_hybrid_trains_a_part_of_the_base_and_compares_it(
     assert result["continuations"][0]["passed"] is False
     assert "the loss reduction on validation was 0.1" in result["continuations"][0]["sentences"][0]
     assert result["continuations"][0]["sentences"][0].endswith(": worse.")
+    assert japanese(result["continuations"][0]) == []
     assert result["run"].endswith("conv-all-2.7")
     fake_traces(monkeypatch, memory_bytes=1e15)
     other = poc(short_takes, out, short_options(designs=ONE), continuation="hybrid")
     assert "the limit is" in other["continuations"][0]["sentences"][0]
+    assert japanese(other["continuations"][0]) == []
 
 
 def test_poc_other_gates_after_a_decision_raise(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fixtures.fake_pipeline import CollectedProgress, FakeRuns, by_kind, fake_runs, fake_traces, short_options
+from fixtures.japanese_block import foreign_words
 
 from talim.atomic_io import read_json, read_jsonl, write_json
 from talim.corpus.manifest import Corpus
@@ -124,6 +125,7 @@ def test_the_best_rate_of_each_kind_on_validation_is_used_and_told(
     assert "in short trainings of 100 steps and one seed" in note
     assert "conv 0.003; transformer 0.0003." in note  # the rates that were tried are in the table
     assert note in messages.poc_message(result)
+    assert "conv 0.003、transformer 0.0003。" in messages.poc_message(result, "ja")
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert note in page
     assert "<strong>0.003: " in page
@@ -184,6 +186,7 @@ def test_the_hours_that_are_named_leave_enough_steps() -> None:
     assert division.steps(500.0, short=True) < 200 <= division.steps(seconds - 100.0, short=True)
     assert seconds < 2 * 3 * (200 * 0.5 + 34) + 12 * (50 * 0.5 + 10) + 100
     assert "and 200 are needed" in text
+    assert foreign_words(messages.stored_sentences(text, "ja")) == []
     assert "and 500 are needed" in rate_search.too_little_time(division, 500, 500.0, 600.0)  # as the gate requires
 
 
@@ -205,9 +208,16 @@ def test_why_no_rates_are_tried(tmp_path: Path, corpus: Corpus, changes: dict[st
     training = next(iter(build_recipes(options, tmp_path).values())).training
     found = rate_search.objection(options, corpus, training)
     assert bool(found) == bool(reason)
+    assert foreign_words(messages.stored_sentences(found, "ja"), ["training.learning_rate", "training.steps"]) == []
     assert reason in found
     unsplit = replace(corpus, clips=tuple(clip for clip in corpus.clips if clip.split != "validation"))
-    assert rate_search.objection(options, unsplit, training)
+    assert (
+        foreign_words(
+            messages.stored_sentences(rate_search.objection(options, unsplit, training), "ja"),
+            ["training.learning_rate"],
+        )
+        == []
+    )
 
 
 def test_a_search_that_is_killed_goes_on_with_what_is_missing(
@@ -255,6 +265,7 @@ def test_rates_at_which_training_diverges_are_not_chosen(
     note = rate_search.summary(plan, tmp_path)["note"]
     assert "0.001" not in note.split("conv")[1]
     assert "Of transformer no other rate was chosen: a short training failed (no memory)." in note
+    assert foreign_words(messages.stored_sentences(note, "ja"), ["no memory", "linear", "conv", "transformer"]) == []
 
 
 def test_a_short_training_whose_time_is_over_chooses_nothing(
@@ -272,6 +283,7 @@ def test_a_short_training_whose_time_is_over_chooses_nothing(
     for _ in range(2):  # as told again after a restart
         note = rate_search.summary(plan, tmp_path)["note"]
         assert "Of linear no other rate was chosen: its time was over within 100 steps." in note
+        assert foreign_words(messages.stored_sentences(note, "ja"), ["linear", "conv", "transformer"]) == []
         search(tmp_path, corpus)
 
 

@@ -20,6 +20,8 @@ UNEQUAL = {
     "stability": {"fraction"},
     "cost": {"time"},
     "full_training": {"passes", "why"},
+    "plan_full": {"passes", "why"},
+    "plan_passes": {"passes", "text", "time"},
     "point_energy_unknown": {"note"},
     "point_judged": {"judged"},
     "copies_elsewhere": {"what"},

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.japanese_block import untranslated
+from fixtures.page_ids import repeated_ids
 from fixtures.run_folder import COST, FACTS, RECIPE, SCORES, log_rows, make_run
 
 from talim.backbones import registry
@@ -393,8 +394,11 @@ def test_write_report_loads_no_torch(tmp_path: Path) -> None:
 def test_write_report_shows_listening_tests_escaped(tmp_path: Path) -> None:
     assert "Listening tests" not in run_page(tmp_path)
     result = {"brief": {"name": "jingle"}, "sentences": [EVIL, "Go on, by the rule of the brief."]}
+    result["sentences_translated"] = {"ja": ["進める（Go）。"]}
     (tmp_path / "run" / "usefulness.json").write_text(json.dumps(result), encoding="utf-8")
     page = page_of(tmp_path / "run")
+    assert page.count('<details class="ja translated"') == 2
+    assert repeated_ids(page) == []
     assert "Listening tests" in page
     assert "Go on, by the rule of the brief." in page
     assert EVIL not in page
@@ -410,6 +414,8 @@ def test_write_report_keeps_the_japanese_sentences_folded_under_their_own_name(t
     names += ["nano-musicgen", "facebook/musicgen-small", "CC-BY-NC-4.0", "declare-lab/mustango", "Apache-2.0"]
     assert untranslated(page, names) == []
     assert "（CPU、2コア）" in inside
+    begins = ('<details class="ja translated"', "This is a miniature model.", 'class="verdict"')
+    assert [*begins] == sorted(begins, key=page.index)  # what opens for a reader of Japanese is what comes first
 
 
 def test_write_report_has_the_table_of_generated_audio_in_japanese_too(tmp_path: Path) -> None:

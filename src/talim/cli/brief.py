@@ -11,6 +11,7 @@ import typer
 
 from talim.cli import early_checks
 from talim.cli.default_command import DefaultCommandGroup
+from talim.cli.language import LanguageOption, check_language, show_in
 from talim.cli.options import (
     DatabaseOption,
     DeviceOption,
@@ -89,17 +90,25 @@ def review(
 
 
 @app.command(epilog="Example: `talim brief report jingle.yaml --out my-jingle`")
-def report(file: BriefArgument, out: OutOption, database: DatabaseOption = None, json_: JsonOption = False) -> None:
+def report(
+    file: BriefArgument,
+    out: OutOption,
+    database: DatabaseOption = None,
+    language: LanguageOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Write usefulness.json and a page from the reviews made so far."""
+    check_language(language)
     early_checks.require_yaml(file, "the brief, a YAML file")
     from talim.listening import server
 
     server.require_packages()
     from talim.briefs import brief as briefs
     from talim.briefs.report import write_acceptance_report
+    from talim.reporting.messages import people_message
 
     result = write_acceptance_report(out, briefs.load(file), database)
-    show(result, json_, "\n".join([*result["sentences"], f"Page: {result['page']}"]))
+    show_in(language, result, json_, lambda code: people_message(result, code))
 
 
 @app.command(epilog="Example: `talim brief export jingle.yaml --out my-jingle --to delivered --commercial`")

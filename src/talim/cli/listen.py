@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from talim.cli.default_command import DefaultCommandGroup
+from talim.cli.language import LanguageOption, check_language, show_in
 from talim.cli.options import DatabaseOption, HostOption, JsonOption, NoServeOption, ProxyOption, UrlOption, show
 
 app = typer.Typer(
@@ -64,10 +65,13 @@ def power(
     ] = None,
     preference: Annotated[float, typer.Option(help="Preference rate to be detected, above 0.5 and below 1.")] = 0.65,
     icc: Annotated[float, typer.Option(help="Intraclass correlation of the votes of one listener, 0 to 1.")] = 0.1,
+    language: LanguageOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Print the number of listeners needed to detect a preference rate."""
+    check_language(language)
+    from talim.html.languages import from_fields
     from talim.listening import server
 
     plan = server.plan_listeners(folder, preference, icc)
-    show(plan, json_, plan["sentence"])
+    show_in(language, plan, json_, lambda code: from_fields(plan, "sentence").get(code, plan["sentence"]))

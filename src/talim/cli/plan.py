@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from talim.cli import early_checks
-from talim.cli.options import ClipSecondsOption, JsonOption, show
+from talim.cli.language import LanguageOption, check_language, show_in
+from talim.cli.options import ClipSecondsOption, JsonOption
 from talim.errors import TalimError, UsageError
 from talim.out_of_memory import memory_detail, memory_that_ran_out
 
@@ -59,19 +60,23 @@ def plan(
     price_per_kwh: Annotated[float | None, typer.Option(help="Electricity price per kWh.")] = None,
     watts: Annotated[float | None, typer.Option(help="Power draw; a GPU's board power if not given.")] = None,
     recalibrate: Annotated[bool, typer.Option("--recalibrate", help="Measure this CPU's speed again.")] = False,
+    language: LanguageOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Predict memory, time, energy and money of training, by tracing the real training step.
 
     Exit status 1 where none of the designs fits into the memory.
     """
+    check_language(language)
     if (study is None) == (base is None):
         raise UsageError("talim plan takes either a study's YAML file or --base")
     early_checks.check_described(base, design or ())
     if study is not None:
         early_checks.require_yaml(study, "the YAML file of a study")
-        summed, text = _plan_study(study, gpu, price_per_hour, price_per_kwh, watts, recalibrate)
-        show(summed, json_, text)
+        from talim.experiments.estimates import total_message
+
+        summed = _plan_study(study, gpu, price_per_hour, price_per_kwh, watts, recalibrate)
+        show_in(language, summed, json_, lambda code: total_message(summed, code))
         return
     from talim import api
     from talim.design.expression import Design
@@ -98,7 +103,7 @@ def plan(
             watts=watts,
             recalibrate=recalibrate,
         )
-    show(planned, json_, "" if json_ else render_plan(planned))
+    show_in(language, planned, json_, lambda code: render_plan(planned, code))
     if not any(row["fits"] for row in planned["designs"] if row["design"] in asked):
         raise typer.Exit(1)
 
@@ -124,8 +129,8 @@ def _plan_study(
     price_per_kwh: float | None,
     watts: float | None,
     recalibrate: bool,
-) -> tuple[dict[str, Any], str]:
-    """The sum over all trials of a study, as JSON and as text."""
+) -> dict[str, Any]:
+    """The sum over all trials of a study."""
     from talim import progress
     from talim.experiments import estimates
     from talim.experiments.runner import list_trials
@@ -136,11 +141,10 @@ def _plan_study(
     planning.check_options(None, watts=watts, price_per_hour=price_per_hour, price_per_kwh=price_per_kwh)
     reporter, cache = progress.default(), default_cache_folder()
     jobs = [estimates.job_of(trial, base, file.parent) for trial, _, base in list_trials(file, file.parent)]
-    summed = planning.plan_total(
+    return planning.plan_total(
         jobs,
         hardware_profile(gpu, watts, cache, recalibrate, reporter),
         planning.EnergyPrices(price_per_hour, price_per_kwh),
         cache,
         reporter,
     )
-    return summed, estimates.total_message(summed)

@@ -11,7 +11,8 @@ from typing import Any
 from talim.errors import TalimError
 from talim.experiments.study_file import TrialSpec
 from talim.html.formatting import format_counted, format_memory, format_setting
-from talim.planning.tables import ENERGY_UNKNOWN, format_kwh, format_si, training_needs
+from talim.html.languages import ENGLISH, words
+from talim.planning.tables import PlanTeller, format_kwh, format_si, training_needs
 from talim.planning.training_job import TrainingJob, prepared_clip_seconds, training_job
 from talim.progress import Progress, format_duration
 
@@ -64,32 +65,37 @@ def job_of(trial: TrialSpec, base: str, corpora: Path) -> TrainingJob:
     return training_job(trial.recipe.model_dump(mode="json"), prepared or spec.clip_seconds, base)
 
 
-def total_message(total: dict[str, Any]) -> str:
-    """The result of `talim.planning.plan.plan_total` for a study, in sentences."""
-    parts = [f"{format_duration(total['hours'] * 3600)} of training", f"{format_si(total['file_bytes'])}B of adapters"]
+def total_message(total: dict[str, Any], language: str = ENGLISH) -> str:
+    """The result of `talim.planning.plan.plan_total` for a study, in sentences of a language."""
+    tell = PlanTeller(language)
+    parts = [
+        tell("total_time", time=tell.time(total["hours"])),
+        tell("total_file", size=format_si(total["file_bytes"])),
+    ]
     if total["energy_joules"] is not None:
         parts.append(format_kwh(total["energy_joules"]))
     if total["money"] is not None:
-        parts.append(f"{total['money']:.2f} in money")
-    size = _common_size(total["runs"])
-    size = f"{size[0].upper()}{size[1:]}. " if size else ""
-    energy = f" {ENERGY_UNKNOWN}" if total["energy_joules"] is None else ""
-    return (
-        f"{format_counted(total['num_runs'], 'trial')}, one after the other on {total['hardware']}: "
-        f"{', '.join(parts)}. The largest takes {format_memory(total['memory_bytes'])} of memory. "
-        f"{size}Evaluation, generation and the encoding of the corpora are not included in the time, feature caches "
-        f"not in the disk space.{energy}"
+        parts.append(tell("total_money", amount=f"{total['money']:.2f}"))
+    size = _common_size(total["runs"], tell)
+    summed = tell(
+        "total",
+        trials=tell.count(total["num_runs"], "trial"),
+        hardware=tell.phrase(total["hardware"]),
+        parts=words(language)["comma"].join(parts),
+        memory=format_memory(total["memory_bytes"]),
+        size=f"{size[0].upper()}{size[1:]}{words(language)['parts']}" if size else "",
     )
+    unknown = [tell("energy_unknown")] if total["energy_joules"] is None else []
+    return words(language)["join"].join([summed, *unknown])
 
 
-def _common_size(runs: Sequence[Mapping[str, Any]]) -> str:
+def _common_size(runs: Sequence[Mapping[str, Any]], tell: PlanTeller) -> str:
     """The training of each of these runs: "each 50 steps of 4 clips of 10 s"; empty where they differ."""
-    sizes = {
-        f"each {format_counted(run['steps'], 'step')} of {format_counted(run['batch_size'], 'clip')} of "
-        f"{format_setting(run['crop_seconds'])} s"
-        for run in runs
-    }
-    return sizes.pop() if len(sizes) == 1 else ""
+    sizes = {(run["steps"], run["batch_size"], format_setting(run["crop_seconds"])) for run in runs}
+    if len(sizes) != 1:
+        return ""
+    ((steps, clips, seconds),) = sizes
+    return tell("total_size", steps=tell.count(steps, "step"), clips=tell.count(clips, "clip"), seconds=seconds)
 
 
 def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]], growth: int = 0) -> str:
@@ -114,7 +120,7 @@ def trial_lines(rows: Sequence[tuple[TrialSpec, str, dict[str, Any] | None]], gr
     trials = [row for row in rows if row[0].stage == "trial"]
     to_run = [row for row in trials if row[1] != "done"]
     counted = f"{len(to_run)} of {format_counted(len(trials), 'trial')}"
-    size = _common_size([row for _, _, row in to_run if row is not None])
+    size = _common_size([row for _, _, row in to_run if row is not None], PlanTeller(ENGLISH))
     guess = ", at a first guess of what those choose, with ids to be decided" if preliminary else ""
     lines.append(f"{counted} to run: {_training_time(to_run)}{size and f', {size}'}{guess}")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from talim.atomic_io import read_json
-from talim.html.formatting import format_duration
+from talim.html.formatting import format_count, format_counted, format_duration
 
 FOLDER = Path(__file__).parents[1] / "words"
 ENGLISH = "en"
@@ -36,6 +36,13 @@ def duration_in(language: str, seconds: float) -> str:
     """A duration as `format_duration` has it, in the words of a language: `4 min 12 s`, `4分12秒`."""
     texts, parts = words(language), re.findall(r"(\S+) (\w+)", format_duration(seconds))
     return texts["duration_join"].join(texts[f"duration_{unit}"].format(count=count) for count, unit in parts)
+
+
+def counted_in(language: str, value: int, noun: str) -> str:
+    """A number of things: `3 recordings`, `3本`; KeyError for a noun without a counter."""
+    if language == ENGLISH:
+        return format_counted(value, noun)
+    return str(words(language)[f"counter_{noun}"].format(count=format_count(value)))
 
 
 def to_fields(key: str, texts: Mapping[str, Any]) -> dict[str, Any]:

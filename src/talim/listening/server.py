@@ -323,7 +323,9 @@ def plan_listeners(folder: Path | None, preference: float, icc: float = 0.1) -> 
 
     Votes of a listener on one pair are the trials per listener divided by the number of pairs; 4 without a folder.
     """
+    from talim.html.languages import to_fields
     from talim.listening import protocol, sample_size
+    from talim.reporting.catalogue import counted, in_languages
 
     votes, trials, pairs = 4.0, 0, 0
     if folder is not None:
@@ -334,17 +336,11 @@ def plan_listeners(folder: Path | None, preference: float, icc: float = 0.1) -> 
         trials, pairs = test.trials.per_listener, len(test.pairs)
         votes = trials / pairs if test.kind == "pairwise" else 1.0
     result = sample_size.listeners_needed(sample_size.PowerTarget(preference, max(1, round(votes)), icc))
-    sentence = (
-        f"{format_counted(result['listeners'], 'listener')} with "
-        f"{format_counted(result['votes_per_listener_and_pair'], 'vote')} each on a pair detect a "
-        f"preference rate of {preference:.0%} in {result['power']:.0%} of such tests (5 % level, intraclass "
-        f"correlation {icc:g})"
-    )
     if votes < 1:
         result["listeners"] = int(-(-result["listeners"] // votes))
-        sentence = (
-            f"{format_counted(result['listeners'], 'listener')}: each compares only {trials} of "
-            f"{format_counted(pairs, 'pair')}, and a preference rate of "
-            f"{preference:.0%} is to be detected for each pair"
-        )
-    return result | {"sentence": sentence}
+        about = {"trials": trials, "pairs": counted(pairs, "pair")}
+    else:
+        each = counted(result["votes_per_listener_and_pair"], "vote")
+        about = {"votes": each, "power": f"{result['power']:.0%}", "icc": f"{icc:g}"}
+    about |= {"listeners": counted(result["listeners"], "listener"), "preference": f"{preference:.0%}"}
+    return result | to_fields("sentence", in_languages(f"listening_power{'_of_pairs' * (votes < 1)}", **about))

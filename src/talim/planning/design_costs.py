@@ -23,7 +23,6 @@ PERCENTAGES = ("1%", "2.5%", "5%")  # for a small base
 LARGE_MODEL_PARAMETERS = 100_000_000
 MAX_CROP_SECONDS = 600
 FULL_FINETUNE = Design.parse("full@all")  # what designs are compared with
-OTHER_DESIGN = ", which is another design than asked for"  # other layers are adapted, so something else is learned
 JOULES_PER_KWH = 3.6e6
 
 

@@ -12,9 +12,9 @@ from talim.design.expression import Design
 from talim.design.site_selection import select_sites, valid_site_names
 from talim.errors import UsageError
 from talim.html.formatting import format_memory, format_setting
+from talim.html.languages import ENGLISH, words
 from talim.planning.base_facts import BaseModelFacts, base_model_facts
 from talim.planning.cpu_calibration import stored_overhead
-from talim.planning.design_costs import OTHER_DESIGN
 from talim.planning.generation_memory import LIBRARY_BYTES
 from talim.planning.hardware import CONTEXT_BYTES, HardwareProfile
 from talim.planning.trace_cache import TraceCache
@@ -80,7 +80,7 @@ def training_advice(
     fitting = find_fitting_config(config, base, machine, min(limit_bytes, needed - 1), traces)
     if fitting is None:
         return f"{text}; no smaller batch or crop and no other site of this design fits"
-    other = OTHER_DESIGN if fitting["design"] != str(recipe.design) else ""
+    other = words(ENGLISH)["plan_other_design"] if fitting["design"] != str(recipe.design) else ""
     return f"{text}; with {fitting['settings']} it needs {format_memory(fitting['memory_bytes'])}{other}"
 
 

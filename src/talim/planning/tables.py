@@ -7,6 +7,8 @@ import math
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,21 @@ from rich.table import Table
 
 from talim.backbones import registry
 from talim.design import budget
-from talim.html.formatting import GB, format_counted, format_memory, format_number, format_setting
-from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH, OTHER_DESIGN
-from talim.planning.training_job import WHY_FULL_PASSES
+from talim.html.formatting import GB, format_memory, format_number, format_setting
+from talim.html.languages import ENGLISH, counted_in, duration_in, languages, words
+from talim.html.phrases import translate
+from talim.planning.design_costs import FULL_FINETUNE, JOULES_PER_KWH
+from talim.planning.training_job import FULL_PASSES, WHY_FULL_PASSES
 from talim.progress import format_duration
 
 DESIGN_TABLE_COLUMNS, DESIGN_TABLE_MIN_COLUMNS = 100, 80
 OPTIONAL_DESIGN_COLUMNS = ("percent", "file")  # left out on a narrow terminal
 PLAN_TABLE_COLUMNS, PLAN_TABLE_MIN_COLUMNS = 110, 90
 MAX_COLUMNS = 2000
-NEXT = "next: "
 IMPOSSIBLE = "impossible: "
-ENERGY_UNKNOWN = "Energy is not known, as the power of this machine is not: give it with --watts."
+# what a plan has as an English text: where the rates of its machine are from, and notes on the sizes of designs
+PHRASES = ("this_cpu", "published", "measured", "threads", "thread", "bf16", "no_bf16")
+PHRASES += ("both_notes", "nearest", "rank_above", "wider")
 
 
 def render_designs(result: dict[str, Any]) -> str:
@@ -36,9 +41,9 @@ def render_designs(result: dict[str, Any]) -> str:
     return _render(_design_parts, result, DESIGN_TABLE_MIN_COLUMNS, DESIGN_TABLE_COLUMNS)
 
 
-def render_plan(result: dict[str, Any]) -> str:
-    """The result of `plan_designs` as text, 90 to 110 columns wide."""
-    return _render(_plan_parts, result, PLAN_TABLE_MIN_COLUMNS, PLAN_TABLE_COLUMNS)
+def render_plan(result: dict[str, Any], language: str = ENGLISH) -> str:
+    """The result of `plan_designs` as text in a language, 90 to 110 columns wide."""
+    return _render(partial(_plan_parts, PlanTeller(language)), result, PLAN_TABLE_MIN_COLUMNS, PLAN_TABLE_COLUMNS)
 
 
 def _render(
@@ -46,9 +51,10 @@ def _render(
 ) -> str:
     columns = min(max(shutil.get_terminal_size((most, 0)).columns, fewest), most)
     output = io.StringIO()
+    commands = tuple(words(language)["plan_next"] for language in languages())
     console = Console(file=output, width=MAX_COLUMNS, highlight=False, markup=False)
     for part in parts(result, columns):
-        is_command = isinstance(part, str) and NEXT in part  # in one line, so that it can be copied
+        is_command = isinstance(part, str) and part.lstrip().startswith(commands)  # in one line, to be copied
         console.print(part, width=max(columns, _uncut_width(part, console)), soft_wrap=is_command)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines())
 
@@ -66,9 +72,9 @@ def _named_base(result: dict[str, Any]) -> str:
     return f"{result['base']} ({option})" if Path(option).is_absolute() else result["base"]
 
 
-def _table(headings: Sequence[str], padding: tuple[int, int]) -> Table:
+def _table(headings: Sequence[str], padding: tuple[int, int], first: str = "design") -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, show_edge=False)
-    table.add_column("design", no_wrap=True)
+    table.add_column(first, no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
@@ -108,7 +114,8 @@ def _plan_hint(result: dict[str, Any]) -> list[str]:
     if not possible:
         return []
     design = next((each for each in possible if "@all" in each), possible[0])
-    return [f"\n{NEXT}talim plan --base {shlex.quote(result['base_option'])} --design {shlex.quote(design)}"]
+    options = f"--base {shlex.quote(result['base_option'])} --design {shlex.quote(design)}"
+    return [f"\n{words(ENGLISH)['plan_next']}talim plan {options}"]
 
 
 def _design_cells(row: dict[str, Any]) -> dict[str, str]:
@@ -140,39 +147,72 @@ def _format_range(span: list[int] | None) -> str:
     return str(span[0]) if span[0] == span[1] else f"{span[0]}..{span[1]}"
 
 
-def _plan_parts(result: dict[str, Any], _: int) -> list[str | Table]:
-    checkpointed = ", gradient checkpointing" if result["gradient_checkpointing"] else ""
-    header = (
-        f"{_named_base(result)} on {result['hardware']} ({result['hardware_note']}).\n"
-        f"{format_counted(result['steps'], 'step')} of {format_counted(result['batch_size'], 'clip')} of "
-        f"{result['crop_seconds']:g} s"
-        f"{_whose_training(result)}; base in {result['precision']} (numbers of "
-        f"{'16' if result['precision'] == 'bf16' else '32'} bits){checkpointed}.\n"
-        f"{_passes_line(result)}"
-        f"Memory limit: {result['memory_limit_bytes'] / GB:.1f} GB.\n"
+@dataclass(frozen=True)
+class PlanTeller:
+    """Tells a plan in a language."""
+
+    language: str
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """A sentence of the catalogue."""
+        return words(self.language)[f"plan_{key}"].format(**values)
+
+    def count(self, value: int, noun: str) -> str:
+        return counted_in(self.language, value, noun)
+
+    def time(self, hours: float) -> str:
+        return format_duration(hours * 3600) if self.language == ENGLISH else duration_in(self.language, hours * 3600)
+
+    def phrase(self, text: str) -> str:
+        """An English text of `PHRASES`; another one as it is."""
+        english, other = (words(each) for each in (ENGLISH, self.language))
+        return translate(text, {english[f"plan_{key}"]: other[f"plan_{key}"] for key in PHRASES})
+
+
+def _plan_parts(tell: PlanTeller, result: dict[str, Any], _: int) -> list[str | Table]:
+    training = tell(
+        "training",
+        steps=tell.count(result["steps"], "step"),
+        clips=tell.count(result["batch_size"], "clip"),
+        seconds=f"{result['crop_seconds']:g}",
+        usual=_whose_training(tell, result),
+        precision=result["precision"],
+        bits=16 if result["precision"] == "bf16" else 32,
+        checkpointed=tell("checkpointed") if result["gradient_checkpointing"] else "",
     )
+    machine = tell(
+        "machine",
+        base=_named_base(result),
+        hardware=tell.phrase(result["hardware"]),
+        note=tell.phrase(result["hardware_note"]),
+    )
+    limit = tell("limit", memory=f"{result['memory_limit_bytes'] / GB:.1f} GB")
+    header = "\n".join(filter(None, [machine, training, _passes_line(tell, result), limit]))
     rows = result["designs"]
-    headings = ["memory", "step", "total", "file"]
-    headings += ["energy"] * any(row["energy_joules"] is not None for row in rows)
-    headings += ["money"] * any(row["money"] is not None for row in rows)
-    table = _table(headings, (0, 1))
+    shown = ["memory", "step", "total", "file"]
+    shown += ["energy"] * any(row["energy_joules"] is not None for row in rows)
+    shown += ["money"] * any(row["money"] is not None for row in rows)
+    table = _table([tell(f"head_{name}") for name in shown], (0, 1), tell("head_design"))
     for row in rows:
         cells = {
             "memory": f"{format_memory(row['memory_bytes'])}{'' if row['fits'] else ' !'}",
             "step": _format_seconds(row["step_seconds"]),
-            "total": format_duration(row["hours"] * 3600),
+            "total": tell.time(row["hours"]),
             "file": f"{format_si(row['file_bytes'])}B",
             "energy": format_kwh(row["energy_joules"]),
             "money": "-" if row["money"] is None else f"{row['money']:.2f}",
         }
-        table.add_row(row["design"], *(cells[heading] for heading in headings))
-    return [header, table, *_plan_footer(result)]
+        table.add_row(row["design"], *(cells[name] for name in shown))
+    return [f"{header}\n", table, *_plan_footer(tell, result)]
 
 
-def _passes_line(result: dict[str, Any]) -> str:
+def _passes_line(tell: PlanTeller, result: dict[str, Any]) -> str:
     """How often the steps hear the music that there is; empty where none was named."""
-    music = result.get("music")
-    return f"That is {passes_text(music['passes'], music['hours'] * 3600)}.\n" if music else ""
+    if not (music := result.get("music")):
+        return ""
+    passes, hours = music["passes"], music["hours"]
+    text = passes_text(passes, hours * 3600)
+    return tell("passes", text=text, passes=format_number(passes, 1), time=tell.time(hours))
 
 
 def passes_text(passes: float, music_seconds: float) -> str:
@@ -181,40 +221,42 @@ def passes_text(passes: float, music_seconds: float) -> str:
     return f"{shown} pass{'' if shown == '1' else 'es'} over {format_duration(music_seconds)} of training music"
 
 
-def _full_training_line(result: dict[str, Any]) -> list[str]:
+def _full_training_line(tell: PlanTeller, result: dict[str, Any]) -> list[str]:
     """Steps and time of a full training on the music that was named."""
     if not (music := result.get("music")):
         return []
-    times = (f"{row['design']} {format_duration(row['full_hours'] * 3600)}" for row in _asked_designs(result))
-    return [f"{WHY_FULL_PASSES} are {format_counted(music['full_steps'], 'step')}: {', '.join(times)}."]
+    times = [f"{row['design']} {tell.time(row['full_hours'])}" for row in _asked_designs(result)]
+    steps, listed = tell.count(music["full_steps"], "step"), words(tell.language)["comma"].join(times)
+    return [tell("full", why=WHY_FULL_PASSES, passes=FULL_PASSES, steps=steps, times=listed)]
 
 
-def _whose_training(result: dict[str, Any]) -> str:
+def _whose_training(tell: PlanTeller, result: dict[str, Any]) -> str:
     usual = {name: result[name] for name in result["default_training"]} == result["default_training"]
-    return ", as talim train and talim poc do where nothing else is asked for" if usual else ""
+    return tell("usual") if usual else ""
 
 
-def _plan_footer(result: dict[str, Any]) -> list[str]:
+def _plan_footer(tell: PlanTeller, result: dict[str, Any]) -> list[str]:
     lines, rows = [""], result["designs"]
     for row in rows:
         if row["design"] != str(FULL_FINETUNE):
-            memory, time, file = (_format_ratio(row["ratios"][name]) for name in ("memory", "time", "storage"))
-            lines.append(f"{row['design']}: {memory} of full@all's memory, {time} of its time, {file} of its file.")
-    lines += _full_training_line(result)
+            ratios = {name: _format_ratio(row["ratios"][name]) for name in ("memory", "time", "storage")}
+            lines.append(tell("ratios", design=row["design"], **ratios))
+    lines += _full_training_line(tell, result)
     asked = _asked_designs(result)
-    lines += [_misfit(row, row in asked) for row in rows if not row["fits"]]
-    lines += [f"  {row['design']}: {row['note']}{_meaning(row['note'])}" for row in rows if row["note"]]
+    lines += [_misfit(tell, row, row in asked) for row in rows if not row["fits"]]
+    lines += [
+        f"  {row['design']}: {tell.phrase(row['note'])}{_meaning(tell, row['note'])}" for row in rows if row["note"]
+    ]
     if rows and all(row["energy_joules"] is None for row in rows):
-        lines.append(ENERGY_UNKNOWN)
-    lines.append("Validation and the encoding of the corpus are not included in the times.")
-    return [*lines, _next_line(result)]
+        lines.append(tell("energy_unknown"))
+    return [*lines, tell("not_included"), f"{tell('next')}{_next(tell, result)}"]
 
 
-def _meaning(note: str) -> str:
+def _meaning(tell: PlanTeller, note: str) -> str:
     """What follows from a note on the size of a design; empty where it says so itself."""
     if budget.WIDER in note:
-        return " (it trains, but has more inner units than the layer has outputs; a smaller size may do the same)"
-    return " (it trains, but the rank beyond the matrix's adds nothing)" if budget.RANK_ABOVE in note else ""
+        return tell("wider_means")
+    return tell("rank_above_means") if budget.RANK_ABOVE in note else ""
 
 
 def _asked_designs(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -222,33 +264,35 @@ def _asked_designs(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for row in result["designs"] if row["design"] != str(FULL_FINETUNE)] or result["designs"]
 
 
-def _misfit(row: dict[str, Any], asked: bool) -> str:
+def _misfit(tell: PlanTeller, row: dict[str, Any], asked: bool) -> str:
     """What would make a design fit, where it was asked for."""
     suggestion = row["suggestion"]
     if not asked:
-        return f"! {row['design']}, with which the others are compared, does not fit."
+        return tell("misfit_compared", design=row["design"])
     if suggestion is None:
-        return f"! {row['design']} does not fit, and no change that was tried makes it fit."
-    other = OTHER_DESIGN if suggestion["design"] != row["design"] else ""
-    return (
-        f"! {row['design']} does not fit. It would with {suggestion['options']} (of talim train: "
-        f"{suggestion['settings']}){other}: {format_memory(suggestion['memory_bytes'])}, "
-        f"{_format_seconds(suggestion['step_seconds'])} a step."
+        return tell("misfit", design=row["design"])
+    return tell(
+        "misfit_but",
+        design=row["design"],
+        options=suggestion["options"],
+        settings=suggestion["settings"],
+        other=tell("other_design") if suggestion["design"] != row["design"] else "",
+        memory=format_memory(suggestion["memory_bytes"]),
+        step=_format_seconds(suggestion["step_seconds"]),
     )
 
 
-def _next_line(result: dict[str, Any]) -> str:
+def _next(tell: PlanTeller, result: dict[str, Any]) -> str:
     """The training of the first design that fits, else with the change that makes it fit; with names to replace."""
     asked = {name: result[name] for name in ("batch_size", "crop_seconds", "gradient_checkpointing")}
     usual = result["default_training"]
     rows = _asked_designs(result)
     fitting = [(row, asked | {"design": row["design"]}) for row in rows if row["fits"]]
     options = fitting or [(row, row["suggestion"]) for row in rows if row["suggestion"]]
-    if not options:
-        smaller = "" if registry.is_miniature(result["base"]) else "a smaller base, or "  # none is smaller than these
-        return f"{NEXT}plan {smaller}a larger machine (--gpu)"
+    if not options:  # none is smaller than the miniatures
+        return tell("next_larger" if registry.is_miniature(result["base"]) else "next_smaller_or_larger")
     row, chosen = options[0]
-    other = OTHER_DESIGN if chosen["design"] != row["design"] else ""
+    other = tell("other_design") if chosen["design"] != row["design"] else ""
     same_music = asked["batch_size"] * asked["crop_seconds"] / (chosen["batch_size"] * chosen["crop_seconds"])
     chosen = chosen | {"steps": math.ceil(result["steps"] * same_music)}
     options = {
@@ -260,10 +304,9 @@ def _next_line(result: dict[str, Any]) -> str:
     settings += ["--set training.gradient_checkpointing=true"] * chosen["gradient_checkpointing"]
     if result["asked_precision"]:
         settings.append(f"--set training.precision={result['asked_precision']}")
-    made = " (my-corpus is made by: talim prepare my-recordings --out my-corpus)"
-    corpus, made = (shlex.quote(result["corpus"]), "") if result.get("corpus") else ("my-corpus", made)
+    corpus, made = (shlex.quote(result["corpus"]), "") if result.get("corpus") else ("my-corpus", tell("corpus_made"))
     return (
-        f"{NEXT}talim train --base {shlex.quote(result['base_option'])} --design {shlex.quote(chosen['design'])} "
+        f"talim train --base {shlex.quote(result['base_option'])} --design {shlex.quote(chosen['design'])} "
         f"{''.join(f'{text} ' for text in settings)}"
         f"--corpus {corpus} --out my-run{made}{other}"
     )

@@ -9,7 +9,7 @@ from talim.backbones import registry
 from talim.corpus.manifest import Corpus
 from talim.errors import TalimError
 from talim.html.formatting import format_memory
-from talim.html.languages import languages, words
+from talim.html.languages import languages
 from talim.licences import allows_commercial_use
 from talim.planning.training_job import training_job
 from talim.poc.options import PocOptions
@@ -48,7 +48,6 @@ def _fitting_change(
     recipe: Recipe, corpus: Corpus, device: str, limit_bytes: float, progress: Progress
 ) -> Texts | None:
     """The first change of the training step that fits, as options of talim poc; None if none does."""
-    from talim.planning.design_costs import OTHER_DESIGN
     from talim.planning.fit_memory import as_settings, smaller_configs
     from talim.planning.trace_cache import TraceCache, default_cache_folder
 
@@ -60,8 +59,7 @@ def _fitting_change(
             needed = machine.needed_bytes(traces.trace(candidate), base.family, candidate.precision)
             if needed <= limit_bytes:
                 text = as_settings(config, candidate.to_json())
-                other = {code: words(code, "poc").get("other_design", OTHER_DESIGN) for code in languages()}
-                other = other if candidate.design != config.design else ""
+                other = in_languages("plan_other_design") if candidate.design != config.design else ""
                 return in_languages("fit_settings", settings=text, memory=format_memory(needed), other=other)
     except TalimError as error:
         progress.log(f"what would fit could not be traced: {error}")

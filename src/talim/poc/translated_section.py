@@ -11,7 +11,7 @@ from talim.html.formatting import format_ci, format_count, format_memory, format
 from talim.html.languages import from_fields, words
 from talim.poc import task_stage
 from talim.reporting.catalogue import duration, interval_ends, interval_in_languages, measure_interval, recording_values
-from talim.reporting.messages import ANSWERS
+from talim.reporting.messages import ANSWERS, stored_sentences
 from talim.reporting.predictor_sentences import standing_sentences
 from talim.reporting.run_results import RunResults, read_result
 
@@ -32,6 +32,7 @@ def translated_section(
         "quality": [] if result is None else _quality_sentences(language, result, chosen["design"]),
         "task": _task_sentences(language, folder, result),
     }
+    sentences["quality"] += filter(None, [stored_sentences(decided["tuning"]["note"], language)])
     curve = decided["learning_curve"]
     return {
         "begin": [*([texts["unfinished"]] if unfinished else stopped), texts["before"]],
@@ -41,7 +42,9 @@ def translated_section(
                 "title": texts["titles"].get(row["name"], row["name"]),
                 "answer": texts["answers"][ANSWERS[row["passed"]]],
                 "gate": texts["gate"].format(**row["gate"].get(language, row["gate"])),
-                "sentences": sentences.get(row["name"], []),
+                "sentences": sentences[row["name"]]
+                if row["name"] in sentences
+                else [stored_sentences(line, language) for line in row["sentences"]],
             }
             for row in stages
         ],

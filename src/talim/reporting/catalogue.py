@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from talim.html.formatting import NOT_KNOWN, format_ci, format_count, format_counted, format_number
-from talim.html.languages import duration_in, languages, words
+from talim.html.formatting import NOT_KNOWN, format_ci, format_number
+from talim.html.languages import counted_in, duration_in, languages, words
 from talim.html.phrases import translate
 from talim.recordings_needed import too_few_for_interval
 
@@ -98,7 +98,7 @@ def interval_ends(text: str) -> Texts:
 
 def counted(value: int, noun: str) -> Texts:
     """`3 recordings` and `3本`; KeyError for a noun without a counter."""
-    return in_languages(f"counter_{noun}", count=format_count(value)) | {"en": format_counted(value, noun)}
+    return {language: counted_in(language, value, noun) for language in languages()}
 
 
 def duration(seconds: float | None) -> Texts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ from talim.corpus.corpus_folder import missing_captions_lines
 from talim.corpus.labels import UNKNOWN_NAMES
 from talim.corpus.metadata import MOST_UNMATCHED
 from talim.corpus.recordings import GENERATED_COLUMN
-from talim.experiments.preliminary_rules import RATE
 from talim.html import formatting
 from talim.html.languages import words
+from talim.html.phrases import translate
 from talim.licences import licence_remark
 from talim.recordings_needed import COMPARISON_SENTENCE, held_out_note
 from talim.reporting import (
@@ -224,6 +225,12 @@ def folder_scores_message(result: Mapping[str, Any], out: Path | None = None) ->
     return "\n".join([header, *(row["sentence"] for row in result["scores"]), *notes, kept])
 
 
+def people_message(result: Mapping[str, Any], language: str = "en") -> str:
+    """What reviewers or listeners decided: the sentences of the result, and the page."""
+    page = catalogue.translator(language)("message_page", page=result["page"])
+    return "\n".join([*_said(result, "sentences", language), page])
+
+
 def poc_message(result: Mapping[str, Any], language: str = "en") -> str:
     """The result of `talim poc` or `talim demo`: sentences, gates, why it stopped, the page, a blind test.
 
@@ -235,9 +242,9 @@ def poc_message(result: Mapping[str, Any], language: str = "en") -> str:
         *_said(result, "sentences", language),
         *sample_changes.samples_table(result.get("scores") or {}, language),
         *_next_steps(result, language),
-        _rates(result.get("tuning") or {}, language),
+        stored_sentences((result.get("tuning") or {}).get("note") or "", language),
         _said(result.get("learning_curve") or {}, "sentence", language),
-        *_continued(result.get("continuations") or [], language),
+        *(stored_sentences(line, language) for row in result.get("continuations") or [] for line in row["sentences"]),
         tell("message_gates", gates=words(language)["comma"].join(gates)) if gates else "",
         _said(result, "stopped", language),
         _said(result, "time_note", language),
@@ -270,18 +277,8 @@ def _gates(rows: Sequence[Mapping[str, Any]] | None, language: str) -> list[tupl
     ]
 
 
-def _rates(tuning: Mapping[str, Any], language: str) -> str | None:
-    """How learning rates were chosen; in other languages than English without the reasons."""
-    texts, families = words(language, "poc"), tuning.get("families") or []
-    if "rates" not in texts or not tuning.get("note"):
-        return tuning.get("note")
-    rates = [f"{row['family']} {formatting.format_setting(row['chosen'][RATE])}" for row in families]
-    return texts["rates"].format(rates=words(language)["comma"].join(rates)) if rates else texts["rates_kept"]
-
-
-def _continued(rows: Sequence[Mapping[str, Any]], language: str) -> list[str]:
-    """What continuations came to; in other languages than English the answer alone."""
-    text = words(language, "poc").get("continued")
-    if text is None:
-        return [line for row in rows for line in row["sentences"]]
-    return [text.format(title=title, answer=answer) for title, answer in _gates(rows, language)]
+def stored_sentences(text: str, language: str) -> str:
+    """What a proof of concept stored in English alone, by the phrases of words/LANGUAGE/poc.json."""
+    phrases = words(language, "poc").get("phrases", {})
+    each = (translate(sentence, phrases) for sentence in re.split(r"(?<=[.]) (?=[A-Z])", text))
+    return catalogue.join(each, language)

@@ -1,3 +1,9 @@
+// Optional: what is told in the reader's language is opened, where that is not the language of the page.
+const told = (language) => document.querySelectorAll(`details.translated[lang="${language}"]`);
+const reads = navigator.languages.map((name) => name.split("-")[0]);
+const first = reads.find((language) => language === document.documentElement.lang || told(language).length);
+for (const block of told(first)) block.open = true;
+
 // Optional: a table that is wider than the page says so.
 const sayWhatScrolls = () => {
   for (const box of document.querySelectorAll(".scroll")) box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1);
