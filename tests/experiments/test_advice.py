@@ -28,7 +28,7 @@ PLAN = replace(SMALL, designs=DESIGNS, effects=[BETTER])
 
 def advice(folder: Path, plan: SimulatedStudy = PLAN, data: ControlData | None = None) -> Advice:
     study = read_study(write_with_controls(folder, plan))
-    known = controls.study_data(study, read_tuning(folder)) if data is None else data
+    known = ControlData(study.controls, read_tuning(folder)) if data is None else data
     return advise(study.tables, SelectionCriteria(), np.random.default_rng(0), known)
 
 

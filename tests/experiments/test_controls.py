@@ -360,7 +360,7 @@ def test_untestable_reason_counts_what_is_not_known_as_not_passed() -> None:
 
 def test_controls_of_a_sound_study_pass_for_tables_comparisons_and_choices(tmp_path: Path) -> None:
     study = read_study(write_with_controls(tmp_path, SMALL))
-    data = controls.study_data(study, read_tuning(tmp_path))
+    data = ControlData(study.controls, read_tuning(tmp_path))
     assert len(study.controls) == len(study.trials) + 24 * 3
     assert not {each.id for each in study.trials} & {each.id for each in study.controls}
     contrast = Contrast(measure="loss_reduction", treatment={"kind": "conv"}, control={"kind": "linear"})
@@ -380,6 +380,6 @@ def test_controls_of_a_sound_study_pass_for_tables_comparisons_and_choices(tmp_p
 
 def test_controls_of_a_study_in_which_nothing_differs_do_not_pass(tmp_path: Path) -> None:
     study = read_study(write_with_controls(tmp_path, replace(SMALL, inserted=0.0)))
-    data = controls.study_data(study, read_tuning(tmp_path))
+    data = ControlData(study.controls, read_tuning(tmp_path))
     found = controls.table_controls(study.tables[0], [], data)
     assert [each.name for each in controls.not_passed(found)] == ["planted"]

@@ -75,7 +75,7 @@ def run_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         assert summary["failed"] == []
         study = read_study(out)
         assert list(study.excluded) == []
-        return study, controls.study_data(study, read_tuning(out))
+        return study, ControlData(study.controls, read_tuning(out))
 
     return run
 

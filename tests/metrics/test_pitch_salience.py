@@ -32,7 +32,7 @@ def test_viterbi_path_is_the_best_of_all_paths(seed: int) -> None:
     strength[:, 2] -= 0.6
     every = itertools.product(range(-1, 4), repeat=5)
     best = max(worth(path, strength) for path in every)
-    found = tuple(int(state) for state in pitch_salience.viterbi(strength))
+    found = tuple(int(state) for state in pitch_salience.viterbi([strength]))
     assert worth(found, strength) == pytest.approx(best)
 
 

@@ -232,9 +232,6 @@ class Backbone(Protocol):
     ) -> list[BeatsAndChords]:
         """Predicted beats and chords for prompts, `given` ones kept; UsageError or TalimError if it cannot."""
 
-    def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
-        """The nearest supported beats and chords; empty ones for a text-only model."""
-
     def sites(self) -> tuple[Site, ...]:
         """Sites for adapters, in order of depth."""
 

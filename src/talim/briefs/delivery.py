@@ -19,13 +19,7 @@ NOTICE = "LICENCE.txt"
 
 
 def export_accepted(
-    folder: Path,
-    brief: Brief,
-    target: Path,
-    *,
-    commercial: bool = False,
-    suffix: str = ".flac",
-    database: str | None = None,
+    folder: Path, brief: Brief, target: Path, *, commercial: bool = False, database: str | None = None
 ) -> list[dict[str, Any]]:
     """Write the accepted pieces of FOLDER to TARGET, all or none; returns their rows of provenance.json.
 
@@ -53,7 +47,7 @@ def export_accepted(
         for row in accepted:
             num_reviews = sum(review["candidate"] == row["id"] for review in review_rows)
             tags = tags_of(row, rights[row["contender"]], brief, brief_hash, use, num_reviews)
-            name = f"{brief.name}-{row['id']}{suffix}"
+            name = f"{brief.name}-{row['id']}.flac"
             audio.write(new / name, audio.read(folder / row["file"]), tags)
             piece = {"file": name, "candidate": row["id"], "contender": row["contender"]}
             piece |= {"seconds": row["seconds"], "tags": tags, "checks": row["checks"]}

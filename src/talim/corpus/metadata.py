@@ -326,7 +326,7 @@ class ColumnSet:
 
     def __post_init__(self) -> None:
         for name in self.names:
-            self._by_key.setdefault(_column_key(name), name)
+            self._by_key.setdefault("".join(split_ascii_words(name)), name)
         for alias, name in _ALIASES.items():
             if name in self.names:
                 self._by_key.setdefault(alias, name)
@@ -344,10 +344,6 @@ class ColumnSet:
                 return column
         rights = [self.found(word) for word in words] if len(words) > 1 else [""]
         return rights[0] if {*rights} <= _RIGHTS else ""  # "Licence (rights)"
-
-
-def _column_key(name: str) -> str:
-    return "".join(split_ascii_words(name))
 
 
 @cache

@@ -112,11 +112,6 @@ def prompt_label(clip: Clip, name: str) -> str | None:
     return tradition_scores.mode_label(clip) if name == "mode" else tradition_scores.cycle_label(clip)
 
 
-def preference_rate(clip_set: ClipSet, labels: Sequence[str | None], fit: LabelFit) -> Estimate:
-    """Mean preference of the labelled clips for their own label over the others; NaN for fewer than two labels."""
-    return _mean_preference(clip_set, labels, _fit_of_labelled(clip_set, labels, fit))
-
-
 def _fit_of_labelled(clip_set: ClipSet, labels: Sequence[str | None], fit: LabelFit) -> np.ndarray | None:
     """How well the labelled clips fit each other's labels, [n, n]; None for fewer than two labels."""
     texts = [label for label in labels if label]
@@ -125,6 +120,7 @@ def _fit_of_labelled(clip_set: ClipSet, labels: Sequence[str | None], fit: Label
 
 
 def _mean_preference(clip_set: ClipSet, labels: Sequence[str | None], fits: np.ndarray | None) -> Estimate:
+    """Mean preference of the labelled clips for their own label over the others; NaN for fewer than two labels."""
     if fits is None:
         return Estimate(float("nan"), None, 0)
     preferences = np.full(len(labels), np.nan)

@@ -91,7 +91,7 @@ def score_continuations(
     shown = counted(
         sounds, len(sounds), progress or Progress(), "measuring continuations and those of other recordings"
     )
-    every, count = [_measured(sound, cache) for sound in shown], len(continued)
+    every, count = [clip_measures.measure_clip(_uniform(sound), cache) for sound in shown], len(continued)
     measured = {role: every[number * count : (number + 1) * count] for number, role in enumerate(ROLES)}
     phrases = every[len(ROLES) * count :][:count]
     others = [(group, each) for (group, _), each in zip(controls, every[(len(ROLES) + 1) * count :], strict=True)]
@@ -233,10 +233,6 @@ def nearer_share(own: float, others: np.ndarray) -> float:
     if not np.isfinite(own):
         return 0.0
     return float(np.mean((others > own) + 0.5 * (others == own))) if len(others) else float("nan")
-
-
-def _measured(sound: Audio, cache: MetricCache) -> ClipMeasures:
-    return clip_measures.measure_clip(_uniform(sound), cache)
 
 
 def _uniform(sound: Audio) -> Audio:

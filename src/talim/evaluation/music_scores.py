@@ -7,7 +7,6 @@ depends on loudness, so that bases of different sample rates are compared fairly
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,6 @@ def score_music(  # noqa: PLR0913
     seed: int,
     protocol: str = "default",
     num_workers: int = 1,
-    clap_folder: Path | None = None,
     codec_tokens: tuple[Sequence[np.ndarray], Sequence[np.ndarray], float] | None = None,
     resynthesis: Sequence[tuple[Clip, Audio]] = (),
     held_out_loss: Mapping[str, Any] | None = None,
@@ -60,13 +58,13 @@ def score_music(  # noqa: PLR0913
     `codec_tokens`: tokens [K, frames] of the training clips and of up to 60 held-out clips, and frames per second,
     for bases that generate tokens; memorised fragments are then searched for. `resynthesis`: held-out clips, and each
     through the base's codec and `as_compared`. `held_out_loss` is shown on the page. `not_compared_with` says what
-    music the adapter was trained on that no copies are looked for in. CLAP is loaded from `clap_folder`, else from the
-    Hugging Face cache, else its row says that it is not available. UsageError for an unknown protocol; TalimError if
-    the weights of the paper's embeddings cannot be loaded.
+    music the adapter was trained on that no copies are looked for in. CLAP is loaded from the Hugging Face cache,
+    else its row says that it is not available. UsageError for an unknown protocol; TalimError if the weights of the
+    paper's embeddings cannot be loaded.
     """
     check_protocol(protocol)
     progress = progress or Progress()
-    clap_model = clap.load_clap_if_available(clap_folder)
+    clap_model = clap.load_clap_if_available()
     prompt_clips = [pair.clip for pair in pairs]
     real_clips = choose_real_clips(corpus.held_out, seconds)
     read = counted(map(corpus.read_clip, real_clips), len(real_clips), progress, "reading held-out clips")

@@ -18,7 +18,7 @@ from talim.experiments.effects import WeightedGroup, effect_of_groups, mean_by_s
 from talim.experiments.hypotheses import Contrast
 from talim.experiments.hypothesis_tests import compared_trials
 from talim.experiments.learning_curves import FLAT_FRACTION, mean_curve, plateau_fraction
-from talim.experiments.results import BaseModelResults, StudyResults, TrialResult
+from talim.experiments.results import BaseModelResults, TrialResult
 from talim.experiments.tuning import RATE as LEARNING_RATE
 from talim.experiments.tuning import TunedFamily, family_of
 from talim.html.formatting import format_ci, format_counted, format_number, format_percent
@@ -465,11 +465,6 @@ def choice_controls(
     trials = {design: [t for table in tables for t in table.of_design(design)] for design in designs}
     sides, others = [trials[design] for design in decisive], [t for group in trials.values() for t in group]
     return run_controls([Question(sides, measure, others=others) for measure in measures], data)
-
-
-def study_data(study: StudyResults, tuning: Sequence[TunedFamily]) -> ControlData:
-    """What the controls of a study need besides the trials of its tables."""
-    return ControlData(study.controls, tuning)
 
 
 def not_passed(controls: Sequence[Control]) -> list[Control]:

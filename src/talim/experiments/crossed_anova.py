@@ -79,11 +79,11 @@ class ErrorComponents:
         return stats.t.sf(np.asarray(differences) / self.error, self.df)
 
 
-def crossed_table(results: BaseModelResults, measure: str, relative_to: str | None = None) -> CrossedTable | None:
+def crossed_table(results: BaseModelResults, measure: str) -> CrossedTable | None:
     """The largest full table of a measure, of the recordings that all of its trials have; None if there is none."""
     cells: dict[str, dict[int, dict[str, float]]] = {}
     for trial in results.trials:
-        if values := trial.values(measure, relative_to):
+        if values := trial.values(measure):
             cells.setdefault(trial.design, {})[trial.seed] = values
     designs, seeds = _largest_full_table(cells)
     names = [set(cells[design][seed]) for design in designs for seed in seeds]

@@ -15,8 +15,6 @@ from talim.html.languages import languages, words
 from talim.strict_yaml import StrictModel, build, read_yaml
 
 FILE = "protocol.yaml"
-PREFERENCE_LEVELS = (2, 1, 0, -1, -2)  # "A much better" to "B much better"
-CANNOT_SAY = "cannot_say"
 ASPECTS = ("overall", "instruments", "melody", "rhythm", "structure", "creativity")
 ANCHOR = "anchor"  # the reference, low-passed at 3.5 kHz (ITU-R BS.1534)
 SECONDS_PER_ANSWER = 5.0

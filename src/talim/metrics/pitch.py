@@ -27,6 +27,7 @@ LOWEST_HZ = 75.0
 HIGHEST_HZ = 1100.0
 FRAME_SECONDS = 0.064
 _YIN_FRAMES = 3000  # at a time: a minute
+_YIN_HOP_SECONDS = 0.02
 _REFINED_FRAMES = 256  # at a time: some MB
 _COLUMNS = 32
 
@@ -57,7 +58,10 @@ def track_pitch(
 
     Raises ValueError for samples that are not one finite, non-empty channel.
     """
-    samples, _, _, hop = prepare_frames(samples, rate_hz, hop_seconds, lowest_hz)
+    samples = np.asarray(samples, np.float32)
+    if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
+        raise ValueError(f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}")
+    hop = max(1, round(hop_seconds * rate_hz))
     coarse, _ = pitch_salience.track_f0(samples, rate_hz, hop, lowest_hz, highest_hz)
     fine = refine_f0(samples, rate_hz, coarse, hop)
     return PitchTrack(fine, np.isfinite(coarse), hop / rate_hz)
@@ -73,19 +77,15 @@ def track_pitch_cached(audio: Audio, cache: MetricCache) -> PitchTrack:
     return PitchTrack(hz, np.isfinite(hz), HOP_SECONDS)
 
 
-def yin_f0(samples: np.ndarray, rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
-    """Pitch in `samples` [T] by plain YIN (de Cheveigne and Kawahara 2002): to about ten cents, faster than
-    `track_pitch` and without its smoothing.
+def yin_f0_of_blocks(blocks: Iterable[np.ndarray], rate_hz: int) -> PitchTrack:
+    """Pitch by plain YIN (de Cheveigne and Kawahara 2002): to about ten cents, faster than `track_pitch` and without
+    its smoothing.
 
-    Frames more than 40 dB below the loud ones count as unvoiced. Raises ValueError as `track_pitch` does.
+    The sound comes in blocks float32 [n]; memory does not follow the length of the samples. Frames more than 40 dB
+    below the loud ones count as unvoiced.
     """
-    samples, padded, _, _ = prepare_frames(samples, rate_hz, hop_seconds, LOWEST_HZ)
-    return yin_f0_of_blocks([padded], rate_hz, hop_seconds=hop_seconds)
-
-
-def yin_f0_of_blocks(blocks: Iterable[np.ndarray], rate_hz: int, *, hop_seconds: float = 0.02) -> PitchTrack:
-    """`yin_f0` of a sound that comes in blocks float32 [n]; memory does not follow the length of the samples."""
-    _, _, frame, hop = prepare_frames(np.zeros(1), rate_hz, hop_seconds, LOWEST_HZ)
+    frame = 1 << math.ceil(math.log2(2.2 * rate_hz / LOWEST_HZ))  # holds two periods of the lowest pitch
+    hop = max(1, round(_YIN_HOP_SECONDS * rate_hz))
     rest = np.zeros(frame // 2, np.float32)
     pitches: list[np.ndarray] = []
     levels: list[np.ndarray] = []
@@ -97,8 +97,6 @@ def yin_f0_of_blocks(blocks: Iterable[np.ndarray], rate_hz: int, *, hop_seconds:
             pitches.append(f0_hz)
             levels.append(level)
             rest = rest[count * hop :]
-    if not pitches:
-        raise ValueError("pitch needs sound, not 0 samples")
     f0_hz, level = np.concatenate(pitches), np.concatenate(levels)
     voiced = (level > 0.01 * np.quantile(level, 0.95)) & (level > 1e-5)
     return PitchTrack(np.where(voiced, f0_hz, np.nan), voiced, hop / rate_hz)
@@ -112,21 +110,6 @@ def _yin_frames(samples: np.ndarray, rate_hz: int, frame: int, hop: int) -> tupl
         samples, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, sr=rate_hz, frame_length=frame, hop_length=hop, center=False
     )
     return f0_hz, librosa.feature.rms(y=samples, frame_length=frame, hop_length=hop, center=False)[0][: f0_hz.size]
-
-
-def prepare_frames(
-    samples: np.ndarray, rate_hz: int, hop_seconds: float, lowest_hz: float
-) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """The samples [T] as float32, the same padded to at least one frame, and frame and hop in samples.
-
-    A frame contains two periods of `lowest_hz`. ValueError unless the samples are one finite, non-empty channel.
-    """
-    samples = np.asarray(samples, np.float32)
-    if samples.ndim != 1 or samples.size == 0 or not np.isfinite(samples).all():
-        raise ValueError(f"pitch needs one non-empty channel of finite samples, not an array of shape {samples.shape}")
-    frame = 1 << math.ceil(math.log2(2.2 * rate_hz / lowest_hz))
-    padded = np.pad(samples, (0, max(0, frame - samples.size)))
-    return samples, padded, frame, max(1, round(hop_seconds * rate_hz))
 
 
 def refine_f0(samples: np.ndarray, rate_hz: int, coarse_hz: np.ndarray, hop: int, harmonics: int = 8) -> np.ndarray:

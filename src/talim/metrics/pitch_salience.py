@@ -53,7 +53,7 @@ def track_f0(
             salience[part] = strength.max(0)
             yield strength
 
-    path = _best_path(strengths())
+    path = viterbi(strengths())
     voiced = path >= 0
     for part in _parts(path.size):
         here = np.flatnonzero(voiced[part])
@@ -118,16 +118,11 @@ def harmonic_kernels(lowest_hz: float, highest_hz: float, bands: int) -> np.ndar
     return kernels.astype(np.float32)
 
 
-def viterbi(strength: np.ndarray) -> np.ndarray:
-    """The path [n] through `strength` [pitches, n] with the greatest sum after costs; -1 where unvoiced.
+def viterbi(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """The path [n] through a strength in blocks [pitches, n] with the greatest sum after costs; -1 where unvoiced.
 
     Exact in time linear in the pitches: for a cost linear in distance the best predecessor is a running maximum.
     """
-    return _best_path([strength])
-
-
-def _best_path(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """`viterbi` of a strength that comes in blocks [pitches, n]."""
     columns = (block[:, n] for block in blocks for n in range(block.shape[1]))
     score, silent = next(columns).astype(float), UNVOICED_SALIENCE
     pitches = score.size

@@ -156,7 +156,7 @@ def shortened(
     if not timings:
         return recipe
     slowdown = slowdown_of(timings_of(plan), finished.items(), recipe.training)
-    seconds = [_scaled(timing, slowdown) for timing in timings]
+    seconds = [StepTiming(each.step_seconds * slowdown, each.startup_seconds * slowdown) for each in timings]
     fixed = sum(timing.startup_seconds for timing in seconds) + len(remaining) * _evaluation(plan, finished)
     rows = zip(remaining, seconds, strict=True)
     per_step = sum(_seconds_per_step(each.training, timing.step_seconds) for each, timing in rows)
@@ -224,10 +224,6 @@ def slowdown_of(timings: Mapping[str, StepTiming], finished: Iterable[tuple[str,
             measured += float(cost["wall_seconds"])
             expected += float(cost["steps"]) * _seconds_per_step(training, timings[design].step_seconds)
     return measured / expected if expected else 1.0
-
-
-def _scaled(timing: StepTiming, factor: float) -> StepTiming:
-    return StepTiming(timing.step_seconds * factor, timing.startup_seconds * factor)
 
 
 def _evaluation(plan: Mapping[str, Any], finished: Mapping[str, Run]) -> float:

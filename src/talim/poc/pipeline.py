@@ -61,7 +61,7 @@ from talim.reporting import (
 )
 from talim.reporting.catalogue import Texts, counted, in_languages
 from talim.reporting.commands import quoted
-from talim.reporting.run_report import hold_out_first, larger_base
+from talim.reporting.run_report import hold_out_first, larger_base, make_music_commands
 from talim.run import Run
 from talim.time_log import TimeLog
 
@@ -347,7 +347,7 @@ def _result(context: PocContext, decided: dict[str, Any]) -> dict[str, Any]:
         "page": str(page),
         **to_fields("sentences", summary),
         "next_step": in_lines(next_steps),
-        "make_music": report_section.make_music_commands(run.folder) if run else [],
+        "make_music": make_music_commands(run_results.read_result(run.folder)) if run else [],
         **{key: decided[key] for key in ("time_note", "time_note_translated")},
         "spent": decided["spent"],  # None where nothing was trained
         "stages": decided["stages"],

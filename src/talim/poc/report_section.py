@@ -23,7 +23,7 @@ from talim.recordings_needed import too_few_for_interval
 from talim.reporting import human_ratings, run_report
 from talim.reporting.catalogue import recording_values, shown_ends
 from talim.reporting.messages import ANSWERS
-from talim.reporting.run_results import find_runs, read_result
+from talim.reporting.run_results import find_runs
 from talim.reporting.sentences import NOT_MEASURED
 from talim.reporting.study_curves import tuning_rows
 from talim.version import __version__
@@ -139,11 +139,6 @@ def _review_commands(folder: Path, decided: Mapping[str, Any]) -> list[str]:
     if not decided["chosen"] or all(row["name"] != "task" for row in decided["stages"]):
         return []
     return task_stage.review_commands(folder, folder / decided["chosen"]["run"])
-
-
-def make_music_commands(run: Path) -> list[str]:
-    """The commands that generate music with the selected design."""
-    return run_report.make_music_commands(read_result(run))
 
 
 def _update_task_stage(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:

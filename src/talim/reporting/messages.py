@@ -50,14 +50,14 @@ def corpus_message(summary: Mapping[str, Any], out: Path, source: Path | str) ->
     if generated := summary.get("ai_generated"):
         lines += _generated_lines(generated)
     if missing := summary.get("missing_captions"):
-        lines += [_printable(line) for line in missing_captions_lines(missing, out, source)]
+        lines += [printable(line) for line in missing_captions_lines(missing, out, source)]
     doubts = [row["note"] for row in summary["notes"] if row["file"] == UNKNOWN_NAMES]
-    lines += [_printable(f"unknown name, in captions as written: {line}") for line in doubts]
-    lines += [_printable(line) for line in sound_group_lines(summary)]
+    lines += [printable(f"unknown name, in captions as written: {line}") for line in doubts]
+    lines += [printable(line) for line in sound_group_lines(summary)]
     alone = [row for row in summary["skipped"] if not row.get("copy_of") and GENERATED_COLUMN not in row]
-    lines += [_printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
+    lines += [printable(f"skipped {row['file']}: {row['reason']}") for row in alone]
     unused = [row for row in summary["notes"] if MOST_UNMATCHED in row["note"]]  # said before the work, and far above
-    lines += [_printable(f"note: {row['file']}: {row['note']}") for row in unused]
+    lines += [printable(f"note: {row['file']}: {row['note']}") for row in unused]
     run = out.parent / f"{out.resolve().name}-run"
     train = f"talim train --corpus {shlex.quote(str(out))} --out {shlex.quote(str(run))}"
     lines += [f"page: {out / 'report' / 'index.html'}", f"next: {train}"]
@@ -135,11 +135,6 @@ def _short(name: str) -> str:
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME // 2]}...{name[-MAX_NAME // 2 :]}"
 
 
-def _printable(text: str) -> str:
-    """The text with escaped line breaks and control characters: file names may contain any."""
-    return printable(text)
-
-
 def training_message(folder: Path) -> str:
     """A finished training: its steps, time and stored weights, whether these are untrained, and the next command."""
     result = run_results.read_result(folder)
@@ -211,8 +206,8 @@ def _study_lines(study: Mapping[str, Any]) -> list[str]:
     lines = [line for line in (study_sentences.controls_text(study["controls"]),) if line]
     for row in study["verdicts"]:
         reason = f" ({row['reason']})" if row["reason"] else ""
-        lines.append(_printable(f"hypothesis {row['id']}: {row['verdict']}{reason}"))
-    return [*lines, _printable(study["summary"]["headline"])] if study["summary"] else lines
+        lines.append(printable(f"hypothesis {row['id']}: {row['verdict']}{reason}"))
+    return [*lines, printable(study["summary"]["headline"])] if study["summary"] else lines
 
 
 def folder_scores_message(result: Mapping[str, Any], out: Path | None = None) -> str:

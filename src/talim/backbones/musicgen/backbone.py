@@ -403,10 +403,6 @@ class MusicGen(FrozenModel):
         """UsageError: the model is conditioned on text only."""
         raise generation_options.unsupported_conditioning_error(self.name)
 
-    def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
-        """Empty conditions: the model is conditioned on text only."""
-        return [BeatsAndChords()] * len(beats_chords)
-
     def enable_training(self, gradient_checkpointing: bool = False, loss_weighting: str | None = None) -> None:
         """Training mode with dropout 0 in the frozen layers and no cache; codec and text encoder stay in eval mode."""
         generation_options.loss_weighting(self.family, self.name, loss_weighting)

@@ -19,7 +19,7 @@ from talim.backbones.frozen_model import FrozenModel
 from talim.backbones.musicgen import sampling
 from talim.backbones.mustango import diffusion
 from talim.backbones.mustango.batch import EncodedExample, LatentBatch, beat_chord_tokens, collate, pad_states
-from talim.backbones.mustango.beat_chord_vocabulary import check_vocabulary, snap_to_vocabulary
+from talim.backbones.mustango.beat_chord_vocabulary import check_vocabulary
 from talim.backbones.mustango.diffusion import VALIDATION_TIMESTEPS
 from talim.backbones.mustango.unet import SamplingMemory
 from talim.backbones.protocol import Batch, Loss
@@ -295,10 +295,6 @@ class Mustango(FrozenModel):
     def frozen_activations(self, batch: Batch, layers: int) -> torch.Tensor:
         """TalimError: there is none."""
         raise TalimError(f"{self.name}: a U-Net has no constant activations, as its input noise differs in every step")
-
-    def snap_beats_chords(self, beats_chords: Sequence[BeatsAndChords]) -> list[BeatsAndChords]:
-        """The nearest beats and chords in the model's vocabulary."""
-        return [snap_to_vocabulary(condition) for condition in beats_chords]
 
     def predict_beats_chords(
         self, prompts: Sequence[str], given: Sequence[BeatsAndChords] | None = None
