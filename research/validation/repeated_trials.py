@@ -93,6 +93,7 @@ def _named(line: ResultRecord) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run ten trials again and print what they differ by."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="the study file")
     parser.add_argument("study", type=Path, help="its folder with results")

@@ -59,7 +59,7 @@ def test_more_threads_than_other_programs_leave_cores_are_told_with_what_helps(
     pick_device("cpu")
     said = capsys.readouterr().err
     assert said.count(f"OMP_NUM_THREADS={told}") == (told is not None)
-    assert (f"other programs hold {held:.1f} of the {cores} cores" in said) == (told is not None)
+    assert (f"other programs hold {held:.1f} of {cores} cores" in said) == (told is not None)
 
 
 def test_busy_cores_leaves_out_what_waits_and_what_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import psutil
 
 from talim import progress
 from talim.errors import TalimError, UsageError
+from talim.html.formatting import format_counted
 
 DEVICE = re.compile(r"auto|cpu|mps|gpu|cuda(:\d{1,3})?")
 MPS_LIMITS = (
@@ -88,7 +89,7 @@ def _tell_held_cores() -> None:
     held = busy_cores()
     if cores - held < threads - HELD_TOLERANCE:
         progress.log_once(
-            f"other programs hold {held:.1f} of the {cores} cores: with {threads} threads, which wait for each other, "
+            f"other programs hold {held:.1f} of {format_counted(cores, 'core')}: with {threads} threads, which wait for each other, "
             "this can take many times as long as with fewer; if it is slow, stop it and type "
             f"OMP_NUM_THREADS={max(1, int(cores - held))} before the same command"
         )
