@@ -89,8 +89,8 @@ def _tell_held_cores() -> None:
     held = busy_cores()
     if cores - held < threads - HELD_TOLERANCE:
         progress.log_once(
-            f"other programs hold {held:.1f} of {format_counted(cores, 'core')}: with {threads} threads, which wait for each other, "
-            "this can take many times as long as with fewer; if it is slow, stop it and type "
+            f"other programs hold {held:.1f} of {format_counted(cores, 'core')}: with {threads} threads, which wait "
+            "for each other, this can take many times as long as with fewer; if it is slow, stop it and type "
             f"OMP_NUM_THREADS={max(1, int(cores - held))} before the same command"
         )
 
