@@ -65,8 +65,8 @@ RATES = (
     "greatest tried; bound: 0.003); conv 0.001. Of lora no other rate was chosen: no rates were tried."
 )
 MORE_SEEDS = (
-    "It may be chance that over 3 seeds the loss reduction was 0.2, 0.1, 0.3, in the mean 0.2 (95\u202f% interval over "
-    "seeds and recordings −0.1 to 0.3): with another seed there may be no reduction."
+    "It may be chance that over 3 seeds the loss reduction was 0.2, 0.1, 0.3, in the mean 0.2 (95\u202f% interval of "
+    "the reduction over seeds and recordings −0.1 to 0.3): with another seed there may be no reduction."
 )
 
 
