@@ -265,7 +265,22 @@ def test_terminal_progress_shows_at_once_what_follows(monkeypatch: pytest.Monkey
     shown.step("validation", 0, 24)
     assert shown._status is not None
     assert shown._status.status == "validation 0/24"
+    shown.step("training", 41, 100)  # the step after it may take as long
+    assert shown._status.status == "training 41/100"
     shown.close()
+
+
+def test_terminal_progress_is_not_redrawn_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, shown, drawn = Clock(monkeypatch), progress.TerminalProgress(), list[str]()
+    show = progress.TerminalProgress._show
+    monkeypatch.setattr(
+        progress.TerminalProgress, "_show", lambda self, line, final: (drawn.append(line), show(self, line, final))
+    )
+    for done in range(1000):
+        clock.seconds += 0.003
+        shown.step("generating", done, 10_000)
+    shown.close()
+    assert len(drawn) <= 1 + 3.0 / shown.every_seconds
 
 
 def test_default_in_a_notebook_updates_one_output(

@@ -59,7 +59,7 @@ class TimeLeft:
             self._steps.append((done, now))
         elif done > self._steps[-1][0]:
             self._steps.append((done, now))
-            while self._steps[1][1] <= self._start + SKIPPED * (now - self._start):
+            while len(self._steps) > 2 and self._steps[1][1] <= self._start + SKIPPED * (now - self._start):
                 self._steps.popleft()
             before, since = self._steps[0]
             self._estimate(now + (now - since) / (done - before) * (total - done), now)
@@ -98,6 +98,7 @@ class PlainProgress(Progress):
         self.every_seconds = every_seconds
         self._tasks: dict[str, _Task] = {}
         self._last_shown, self._end_shown = time.monotonic(), False
+        self._title = ""  # of the last step
 
     def log(self, text: str) -> None:
         self.close()
@@ -113,10 +114,10 @@ class PlainProgress(Progress):
             return  # finished before
         task.done = done
         left = task.left.after(done, total, now)
-        final = done >= total
+        final, other, self._title = done >= total, title != self._title, title
         line = f"{title} {done}/{total}{', ' + facts if facts else ''}{left}"
         if not self._due(task, final, now):
-            self._pass(line, final)
+            self._pass(line, final, other)
             return
         self._last_shown, self._end_shown, task.shown = now, final, True
         self._show(line, final)
@@ -129,8 +130,8 @@ class PlainProgress(Progress):
         since = max(task.start, self._last_shown) if self.redraws else self._last_shown
         return now - since >= self.every_seconds
 
-    def _pass(self, line: str, final: bool) -> None:
-        """What is done with a line that is not due."""
+    def _pass(self, line: str, final: bool, other: bool) -> None:
+        """What is done with a line that is not due; `other`: of other work than the line before."""
 
     def _show(self, line: str, final: bool) -> None:
         self._print(line)
@@ -154,11 +155,11 @@ class TerminalProgress(PlainProgress):
         self._console = Console(stderr=True)
         self._status = None
 
-    def _pass(self, line: str, final: bool) -> None:
+    def _pass(self, line: str, final: bool, other: bool) -> None:
         """Work is shown from its beginning: its first step may take minutes. Of work that was short nothing stays."""
         if final:
             self.close()
-        else:
+        elif other or self._status is None:  # not at each of thousands of steps
             self._show(line, False)
 
     def _show(self, line: str, final: bool) -> None:
