@@ -61,7 +61,7 @@ def repeat_trials(
     return {
         "study": str(study),
         "trials": [
-            {"id": id_, **_named(log.lines[id_]), "largest": max(row.values())}
+            {name: log.lines[id_][name] for name in ("id", "design", "corpus", "seed")} | {"largest": max(row.values())}
             for id_, row in zip(drawn, rows, strict=True)
         ],
         "equal": sum(max(row.values()) == 0 for row in rows),
@@ -86,10 +86,6 @@ def _largest(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     if one.keys() != other.keys():
         return float("inf")
     return max((abs(value - other[name]) for name, value in one.items()), default=0.0)
-
-
-def _named(line: ResultRecord) -> dict[str, Any]:
-    return {name: line[name] for name in ("design", "corpus", "seed")}
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 In a small base, what Python itself does between some twenty operations a layer takes a tenth of a step and more.
 Adapters are called from inside, as an operation: to leave TorchScript behind each layer and to enter it again takes
-twenty times as long, another tenth of a step. TorchScript is deprecated, but nothing else runs a list of operations
+another tenth (docs/reports/performance.md). TorchScript is deprecated, but nothing else runs a list of operations
 without a compiler on the user's machine. Where it is gone, `layer_steps` calls the operations one by one.
 """
 
