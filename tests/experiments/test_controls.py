@@ -15,7 +15,8 @@ from fixtures.simulated_study import SMALL, write_with_controls
 from research.validation.simulated_studies import SimulatedStudy
 from talim.experiments import controls
 from talim.experiments.controls import Control, ControlData, Question
-from talim.experiments.hypotheses import Contrast
+from talim.experiments.hypotheses import Comparison, Contrast
+from talim.experiments.learning_curves import Curve, growth_at_twice_the_steps, plateau_fraction
 from talim.experiments.results import TrialResult, read_study
 from talim.experiments.tuning import RATE, TunedFamily, read_tuning
 
@@ -147,6 +148,71 @@ def test_curve_control_without_a_curve_is_not_known_and_without_a_fall_fails() -
     assert controls.curve_control(ask([trial(curve=((0, 3.0), (50, 2.0)))]), NOTHING).passed is None
     worse = tuple((step, 3.0 + step / 100) for step in range(0, 101, 10))
     assert controls.curve_control(ask([trial(curve=worse)]), NOTHING).passed is False
+
+
+LATE = tuple((step, 3.0 - 1.0 * (step / 100) ** 0.2) for step in range(0, 101, 10))  # 4.4 % in the last fifth
+
+
+def test_curve_control_of_a_comparison_passes_where_twice_the_steps_would_not_change_it() -> None:
+    assert plateau_fraction(LATE) == pytest.approx(1 - 0.8**0.2, abs=0.002)
+    contrast = {"measure": "loss_reduction", "treatment": {"kind": "conv"}, "control": {"kind": "linear"}}
+    alike = [trial(design, seed, curve=LATE) for design in ("conv@all:2.7%", "linear@all:2.7%") for seed in (0, 1)]
+    unlike = [each if each.factors["kind"] == "conv" else each.model_copy(update={"curve": FLAT}) for each in alike]
+    growth = growth_at_twice_the_steps(plateau_fraction(LATE) or 0.0)  # of a gain of 1, on one side alone
+
+    def curve(trials: Sequence[TrialResult], smallest: float, **more: Any) -> Control:
+        comparison = Comparison.model_validate({**contrast, **more, "smallest_effect": smallest})
+        return {each.name: each for each in controls.comparison_controls(trials, comparison, NOTHING)}["curve"]
+
+    assert curve(alike, 0.1).passed is True  # both gain 0.14
+    assert "not flat" in curve(alike, 0.1).reason
+    assert curve(alike, 0.1).value == pytest.approx(plateau_fraction(LATE))
+    assert curve(unlike, 1.9 * growth).passed is False
+    assert curve(unlike, 2.1 * growth).passed is True
+    plain = Contrast.model_validate(contrast)  # of no smallest effect
+    assert not [c for c in controls.comparison_controls(alike, plain, NOTHING) if c.name == "curve" and c.passed]
+    # of a difference of differences what both corpora gain cancels, too
+    both = [
+        trial(
+            f"{kind}@all:2.7%", seed, corpus=genre, curve=points, factors={"base": "tiny", "kind": kind, "genre": genre}
+        )
+        for genre in ("makam", "hindustani")
+        for kind, points in (("conv", LATE), ("linear", FLAT))
+        for seed in (0, 1)
+    ]
+    groups = [{"genre": "makam"}, {"genre": "hindustani"}]
+    assert curve(both, 0.1).passed is False
+    assert curve(both, 0.1, interaction=groups, hypothesis="different").passed is True
+
+
+def test_curve_control_of_a_comparison_fails_of_curves_that_are_nearly_straight() -> None:
+    steep = tuple((step, 3.0 - step / 100) for step in range(0, 101, 10))
+    trials = [trial(design, curve=steep) for design in ("conv@all:2.7%", "linear@all:2.7%")]
+    comparison = Comparison(
+        measure="loss_reduction", treatment={"kind": "conv"}, control={"kind": "linear"}, smallest_effect=100.0
+    )
+    found = {each.name: each for each in controls.comparison_controls(trials, comparison, NOTHING)}["curve"]
+    assert found.passed is False
+    assert "training.steps" in found.reason
+
+
+def test_curve_control_of_a_choice_asks_what_longer_training_brings_to_other_designs(tmp_path: Path) -> None:
+    study = read_study(write_with_controls(tmp_path, SMALL))
+    (table, *_), designs = study.tables, study.tables[0].designs[:2]
+    growth = growth_at_twice_the_steps(plateau_fraction(LATE) or 0.0)
+    mean = np.mean([list(each.measures["loss_reduction"].values()) for each in table.of_design(designs[1])])
+
+    def curve(of_first: Curve, of_second: Curve, margin: float) -> Control:
+        curves = dict(zip(designs, (of_first, of_second), strict=True))
+        trials = [t.model_copy(update={"curve": curves[t.design]}) for t in table.trials if t.design in curves]
+        found = controls.choice_controls(
+            [replace(table, trials=trials)], designs, designs[:1], {"loss_reduction": margin}, NOTHING
+        )
+        return {each.name: each for each in found}["curve"]
+
+    assert curve(FLAT, FLAT, 1e-9).passed is True
+    assert curve(FLAT, LATE, 1.9 * growth * float(mean)).passed is False
+    assert curve(FLAT, LATE, 2.1 * growth * float(mean)).passed is True
 
 
 # learning rates
@@ -369,7 +435,7 @@ def test_controls_of_a_sound_study_pass_for_tables_comparisons_and_choices(tmp_p
     found: list[Control] = [
         *controls.table_controls(study.tables[0], [(each, None) for each in measures], data),
         *controls.comparison_controls(study.trials, contrast, data, 0.99),
-        *controls.choice_controls(study.tables, designs, designs[:1], measures, data),
+        *controls.choice_controls(study.tables, designs, designs[:1], dict.fromkeys(measures, 0.1), data),
     ]
     assert not controls.not_passed(found)
     assert len(found) == 13 + 7 + 13

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talim.atomic_io import append_jsonl
-from talim.experiments.learning_curves import flat_from, is_flat, mean_curve, plateau_fraction, read_curve
+from talim.experiments.learning_curves import (
+    flat_from,
+    growth_at_twice_the_steps,
+    is_flat,
+    mean_curve,
+    plateau_fraction,
+    read_curve,
+)
 from talim.run import Run
 
 
@@ -97,3 +104,14 @@ def test_flat_from_is_the_first_step_after_which_the_curve_stays_flat() -> None:
     assert flat_from(pause[:8]) is None
     overfitted = [(n, 3 + math.exp(-n / 20) + max(0, n - 200) / 1000) for n in range(0, 401, 20)]
     assert flat_from(overfitted) == 100
+
+
+def test_growth_at_twice_the_steps_is_exact_for_a_loss_that_falls_with_the_logarithm() -> None:
+    def loss(step: float) -> float:
+        return 3.0 - 0.1 * math.log(1.0 + step)
+
+    curve = [(step, loss(step)) for step in range(0, 10_001, 100)]
+    gain, twice = (loss(0) - loss(steps) for steps in (10_000, 20_000))
+    fraction = plateau_fraction(curve)
+    assert fraction is not None
+    assert growth_at_twice_the_steps(fraction) == pytest.approx(twice / gain - 1, rel=1e-3)

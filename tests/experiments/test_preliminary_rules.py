@@ -25,7 +25,7 @@ RATES = [0.0003, 0.001, 0.003]
 @pytest.mark.parametrize(
     ("family", "names"),
     [
-        (["kind"], ["conv+full", "lora"]),
+        (["kind"], ["conv+full@post", "lora"]),
         (["site", "kind"], ["conv@deep+full@post", "lora@all"]),
         (["kind", "site", "size"], ["conv@deep:2%+full@post", "lora@all:r8"]),
     ],
@@ -34,6 +34,13 @@ def test_family_of_a_design_is_by_kind_site_and_size(family: list, names: list) 
     rule = TuningRule.model_validate({"learning_rate": RATES, "family": family})
     designs = [Design.parse("conv@deep:2%+full@post"), Design.parse("lora@all:r8")]
     assert [rule.family_of(design) for design in designs] == names
+
+
+def test_all_of_the_base_is_not_tuned_by_what_suits_its_last_layer() -> None:
+    rule = TuningRule.model_validate({"learning_rate": RATES})
+    whole, last = (rule.family_of(Design.parse(text)) for text in ("full@all", "full@post"))
+    assert whole != last
+    assert rule.family_of(Design.parse("conv@all:2%")) == rule.family_of(Design.parse("conv@deep:4%"))
 
 
 def test_grids_have_the_alpha_ratio_for_lora_like_kinds_only() -> None:

@@ -55,7 +55,8 @@ def advise(
     measures = [each.objective.measure for each in found.comparisons]
     designs = [each.design for each in found.candidates]
     decisive = list(dict.fromkeys((found.design, found.best)))
-    controls = choice_controls(tables, designs, decisive, measures, data)
+    margins = {each.objective.measure: each.margin for each in found.comparisons}
+    controls = choice_controls(tables, designs, decisive, margins, data)
     if not_passed(controls):
         return Advice(replace(found, outcome=WITHHELD, design=""), controls)
     interaction = strongest_interaction(found.comparisons, designs) if len(tables) > 1 else None

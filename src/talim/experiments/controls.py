@@ -15,9 +15,15 @@ import numpy as np
 
 from talim.evaluation.intervals import CONFIDENCE_LEVEL, Effect, two_way_effect, wilson_interval
 from talim.experiments.effects import WeightedGroup, effect_of_groups, mean_by_seed
-from talim.experiments.hypotheses import Contrast
-from talim.experiments.hypothesis_tests import compared_trials
-from talim.experiments.learning_curves import FLAT_FRACTION, mean_curve, plateau_fraction
+from talim.experiments.hypotheses import Comparison, Contrast
+from talim.experiments.hypothesis_tests import compared_trials, paired_effect
+from talim.experiments.learning_curves import (
+    FLAT_FRACTION,
+    STEEP_FRACTION,
+    growth_at_twice_the_steps,
+    mean_curve,
+    plateau_fraction,
+)
 from talim.experiments.results import BaseModelResults, TrialResult
 from talim.experiments.tuning import RATE as LEARNING_RATE
 from talim.experiments.tuning import TunedFamily, family_of
@@ -80,10 +86,24 @@ class ControlData:
 
 
 @dataclass(frozen=True)
+class ChangeWithSteps:
+    """By how much a difference would change at twice the steps, and the smallest one of interest, in its unit."""
+
+    change: float
+    smallest_effect: float
+
+    @property
+    def matters(self) -> bool:
+        """Whether it is more than half of what is of interest."""
+        return abs(self.change) > self.smallest_effect / 2
+
+
+@dataclass(frozen=True)
 class Question:
     """What is asked of trials: a measure of the `sides` that are compared, at a level of confidence.
 
-    `others` are further trials that the answer rests on, without having to lie below the predictors.
+    `others` are further trials that the answer rests on, without having to lie below the predictors. `with_steps` is
+    what longer training would change about the answer; None where no curve tells it, or no effect of interest is known.
     """
 
     sides: Sequence[Sequence[TrialResult]]
@@ -91,6 +111,7 @@ class Question:
     relative_to: str | None = None
     confidence: float = CONFIDENCE_LEVEL
     others: Sequence[TrialResult] = ()
+    with_steps: ChangeWithSteps | None = None
     tables: Mapping[TableKey, list[TrialResult]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -168,7 +189,11 @@ def _margin(name: str, trials: Sequence[TrialResult]) -> tuple[str, Effect] | No
 
 
 def curve_control(question: Question, data: ControlData) -> Control:
-    """Whether the last fifth of the steps brought less than 2 % of the gain; the design that is worst is told."""
+    """Whether the last fifth of the steps brought less than 2 % of the gain; the design that is worst is told.
+
+    Curves that are not flat pass where longer training would not change the answer: what it would bring, of the same
+    order for all designs, cancels in their difference. Of a curve that is nearly straight nobody knows that.
+    """
     worst: tuple[float, TableKey, str] = -math.inf, ("", "", ""), ""
     for key, design, trials in question.designs:
         share = plateau_fraction(mean_curve([trial.curve for trial in trials]))
@@ -184,9 +209,16 @@ def curve_control(question: Question, data: ControlData) -> Control:
     share, key, design = worst
     if not design:
         return question.control(CURVE, None, "No trial has finished.", threshold=FLAT_FRACTION)
-    passed = share < FLAT_FRACTION
     figure = f"The last fifth of the steps brought {format_percent(share)} of the gain of {design}"
-    reason = f"{figure}, the least converged design." if passed else f"{figure}: give training.steps twice as many."
+    reason, passed = f"{figure}, the least converged design.", share < FLAT_FRACTION
+    if not passed:
+        reason = f"{figure}: give training.steps twice as many."
+    if not passed and (expected := question.with_steps) is not None:
+        change, smallest = (format_number(value) for value in (expected.change, expected.smallest_effect))
+        effect = f"would change the answer by {change}, where {smallest} is the smallest effect of interest"
+        passed = share < STEEP_FRACTION and not expected.matters
+        reason = f"{figure}, which is not flat; twice the steps {effect}"
+        reason += "." if passed else ": give training.steps twice as many."
     return question.control(CURVE, passed, reason, key, value=share, threshold=FLAT_FRACTION)
 
 
@@ -416,12 +448,6 @@ def _has(trials: Sequence[TrialResult]) -> str:
 
 
 ControlFunction = Callable[[Question, ControlData], Control]
-OF_TRIALS: tuple[ControlFunction, ...] = (
-    lambda question, data: predictor_control(UNIGRAM, question, data),
-    lambda question, data: predictor_control(LAST_TOKEN, question, data),
-    curve_control,
-    rate_control,
-)
 OF_A_MEASURE: tuple[ControlFunction, ...] = (inserted_control, equal_control, separation_control)
 
 
@@ -430,7 +456,9 @@ def run_controls(questions: Sequence[Question], data: ControlData) -> list[Contr
     learnt = [question for question in questions if question.measure not in COST_MEASURES]
     if not learnt:
         return []
-    found = [control(learnt[0], data) for control in OF_TRIALS]
+    curves = [curve_control(question, data) for question in learnt]
+    found = [predictor_control(name, learnt[0], data) for name in PREDICTORS]
+    found += [next((curve for curve in curves if not curve.passed), curves[0]), rate_control(learnt[0], data)]
     return found + [control(question, data) for question in learnt for control in OF_A_MEASURE]
 
 
@@ -451,20 +479,76 @@ def comparison_controls(
     if not pairs:
         return []
     sides = [[pair[n] for pair in pairs] for n in (0, 1)]
-    return run_controls([Question(sides, contrast.measure, contrast.relative_to, confidence)], data)
+    with_steps = _change_of_a_contrast(sides, contrast) if isinstance(contrast, Comparison) else None
+    question = Question(sides, contrast.measure, contrast.relative_to, confidence, with_steps=with_steps)
+    return run_controls([question], data)
+
+
+def _change_of_a_contrast(sides: Sequence[Sequence[TrialResult]], comparison: Comparison) -> ChangeWithSteps | None:
+    """By how much twice the steps would change the contrast of two sides, pair by pair as it is computed itself."""
+    grown = _grown([trial for side in sides for trial in side])
+    if grown is None:
+        return None
+    return ChangeWithSteps(paired_effect(grown, comparison).mean, comparison.smallest_effect)
+
+
+def _grown(trials: Sequence[TrialResult]) -> list[TrialResult] | None:
+    """The trials, each measure replaced by what twice the steps would add to it; None where a curve does not tell.
+
+    A measure is expected to grow by the same fraction as the gain on the validation side: `growth_at_twice_the_steps`
+    of the mean curve of the design's seeds on the corpus.
+    """
+    rows = []
+    for _, _, group in Question([trials]).designs:
+        share = plateau_fraction(mean_curve([trial.curve for trial in group]))
+        if share is None or not all(trial.curve for trial in group):
+            return None
+        growth = growth_at_twice_the_steps(share)
+        for trial in group:
+            measures = {
+                name: {key: growth * (value - _of_the_base(trial, name)) for key, value in row.items()}
+                for name, row in trial.measures.items()
+            }
+            rows.append(trial.model_copy(update={"measures": measures}))
+    return rows
+
+
+def _of_the_base(trial: TrialResult, measure: str) -> float:
+    """A measure before training: a score's own value, 0 of what is a difference from the base."""
+    return trial.scores.get(measure.removeprefix(SCORE), {}).get("baseline") or 0.0
 
 
 def choice_controls(
     tables: Sequence[BaseModelResults],
     designs: Sequence[str],
     decisive: Sequence[str],
-    measures: Sequence[str],
+    margins: Mapping[str, float],
     data: ControlData,
 ) -> list[Control]:
-    """The controls that the choice between `designs` by `measures` rests on; `decisive` ones must beat predictors."""
+    """The controls that the choice between `designs` rests on; `margins` are those of its measures.
+
+    The `decisive` designs, of which the first is the chosen one, must beat the predictors.
+    """
     trials = {design: [t for table in tables for t in table.of_design(design)] for design in designs}
     sides, others = [trials[design] for design in decisive], [t for group in trials.values() for t in group]
-    return run_controls([Question(sides, measure, others=others) for measure in measures], data)
+    grown = _grown(others)
+    questions = []
+    for measure, margin in margins.items():
+        change = None if grown is None else _change_of_a_choice(grown, decisive[0], measure)
+        with_steps = None if change is None else ChangeWithSteps(change, margin)
+        questions.append(Question(sides, measure, others=others, with_steps=with_steps))
+    return run_controls(questions, data)
+
+
+def _change_of_a_choice(grown: Sequence[TrialResult], chosen: str, measure: str) -> float | None:
+    """By how much twice the steps would bring another design more than the chosen one, or less: the furthest."""
+    gains: dict[str, list[float]] = {}
+    for _, design, trials in Question([grown]).designs:
+        means = mean_by_seed((trial.seed, row) for trial in trials if (row := trial.values(measure)))
+        gains.setdefault(design, []).append(float(np.mean([[*row.values()] for row in means.values()] or [math.nan])))
+    changes = {design: float(np.mean(values)) for design, values in gains.items()}
+    furthest = max((change - changes[chosen] for change in changes.values()), key=abs)
+    return furthest if math.isfinite(furthest) else None
 
 
 def not_passed(controls: Sequence[Control]) -> list[Control]:

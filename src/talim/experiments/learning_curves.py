@@ -12,6 +12,7 @@ from talim.run import Run
 
 LAST_PART = 0.2  # of the steps: what still comes in it decides whether a curve is flat
 FLAT_FRACTION = 0.02  # of the whole gain, in the last part; less is flat
+STEEP_FRACTION = 0.1  # half of what the last part of a straight line brings; what lies beyond is not told from a curve
 Curve = Sequence[tuple[int, float]]
 
 
@@ -39,6 +40,15 @@ def plateau_fraction(curve: Curve) -> float | None:
     if not (np.all(np.diff(steps) > 0) and gain > 0 and steps[1] <= begin):
         return None
     return float((np.interp(begin, steps, losses) - losses[-1]) / gain)
+
+
+def growth_at_twice_the_steps(fraction: float) -> float:
+    """By what fraction of itself a gain would grow at twice the steps, from its `plateau_fraction`.
+
+    As if the loss went on to fall with the logarithm of the steps as fast as in the last fifth. Losses of trainings of
+    several lengths fall no faster than that (a power of the steps: Hestness et al. 2017, arXiv 1712.00409).
+    """
+    return fraction * math.log(2) / -math.log(1 - LAST_PART)
 
 
 def mean_curve(curves: Sequence[Curve]) -> list[tuple[int, float]]:

@@ -65,12 +65,15 @@ class TuningRule(StrictModel):
         return grids
 
     def family_of(self, design: Design) -> str:
-        """What names the design's family: its kind, kind@site or kind@site:size, those of a mixture joined by +."""
+        """What names the design's family: its kind, kind@site or kind@site:size, those of a mixture joined by +.
+
+        `full` has its site in any case, as that is its size: all of the base takes a lower rate than its last layer.
+        """
         if "size" in self.family:
             return str(design)
-        if "site" in self.family:
-            return "+".join(dict.fromkeys(f"{part.kind}@{part.site}" for part in design.parts))
-        return "+".join(kinds_of(design))
+        by_site = "site" in self.family
+        names = (f"{part.kind}@{part.site}" if by_site or part.kind == "full" else part.kind for part in design.parts)
+        return "+".join(dict.fromkeys(names))
 
     def check(
         self, trial_seeds: Sequence[int], groups: Mapping[str, str], used: Sequence[str], settings: Sequence[str]
