@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jinja2 import TemplateNotFound, UndefinedError
 from markupsafe import Markup, escape
 
 from talim.html import render as render_module
+from talim.html.languages import words
 from talim.html.render import TEMPLATES, render
 
 
@@ -55,17 +57,55 @@ def test_a_long_page_begins_with_links_to_its_sections() -> None:
     assert ".contents { display: none; }" in style.partition("@media print")[2]
 
 
+@pytest.mark.parametrize(
+    ("page", "templates", "fewest"),
+    [
+        ("run", ("report.html", "continuation.html", "tables.html"), 50),
+        ("study", ("study.html", "tuning_table.html"), 40),
+    ],
+)
+def test_headings_and_columns_in_english_alone_are_named_in_japanese(
+    page: str, templates: tuple[str, ...], fewest: int
+) -> None:
+    heads = words("ja", "heads")[page]
+    text = "".join((TEMPLATES / name).read_text("utf-8") for name in templates)
+    found = {*re.findall(r'<h2 id="[^"]*">([^<]*?)(?:\{\{[^<]*)?</h2>|<th scope="col"[^>]*>([^<{]+)</th>', text)}
+    shown = {html.unescape(heading or column) for heading, column in found} - {""}
+    assert shown - heads.keys() == set()
+    rows = (TEMPLATES.parents[1] / "reporting" / "tables.py").read_text("utf-8")
+    assert [head for head in heads.keys() - shown if f'"{head}"' not in rows] == []
+    assert len(heads) >= fewest
+
+
+def test_page_carries_the_translations_of_those_heads_alone_that_it_has() -> None:
+    template = render_module._environment().from_string(
+        "{% extends 'page.html' %}{% block heads %}{{ kind }}{% endblock %}{% block content %}"
+        '<h2 id="a">Loss</h2><table><tr><th scope="row">95 % interval</th><th>Own</th></tr></table>{% endblock %}'
+    )
+    page = template.render(version="1", kind="run")
+    (text,) = re.findall(r'<script type="application/json" class="heads" lang="ja">(.*?)</script>', page)
+    known = words("ja", "heads")["run"]
+    assert json.loads(text) == {name: known[name] for name in ("Loss", "95 % interval")}
+    assert 'class="heads"' not in template.render(version="1", kind="")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_page_in_a_browser_opens_what_is_in_the_language_of_its_reader(tmp_path: Path) -> None:
     source = "{% extends 'page.html' %}{% from 'tables.html' import whole %}{% block content %}<h1>x</h1>"
-    source += "{% call whole('ja') %}短い{% endcall %}<details><summary>more</summary>y</details>{% endblock %}"
+    source += "{% call whole('ja') %}短い<h2>Loss</h2>{% endcall %}<details><summary>more</summary>y</details>"
+    source += (
+        '<table><tr><th scope="row">95 % interval</th></tr></table>{% endblock %}{% block heads %}run{% endblock %}'
+    )
+    heads = {"ja-JP": ["Loss", "95 % interval 95 %区間"]}
     (tmp_path / "x.html").write_text(render_module._environment().from_string(source).render(version="1"))
     with launched() as browser:
         for locale, expected in {"ja-JP": ["ja translated whole"], "en-GB": [], "fr": []}.items():
             page = open_page(browser, (tmp_path / "x.html").as_uri(), locale)
             found = page.evaluate("[...document.querySelectorAll('details[open]')].map((each) => each.className)")
             assert (found, page.script_errors) == (expected, []), locale
+            found = page.evaluate("[...document.querySelectorAll('h2, th')].map((each) => each.textContent)")
+            assert found == heads.get(locale, ["Loss", "95 % interval"])
 
 
 @pytest.mark.parametrize("query", ["prefers-color-scheme: dark", "@media print", "max-width: 52rem", ":focus-visible"])

@@ -19,7 +19,7 @@ MAX_PAIRS = 8  # of files with the same audio; the English list has all
 
 
 def translated_report(language: str, facts: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
-    """The values of the template: {"sections": [{"title", "sentences", "steps"}], "heads": {English: translation}}.
+    """The values of the template: {"sections": [{"title", "sentences", "steps"}]}.
 
     `facts` are those of summary.json, `counts` those of `report.problem_counts`. "steps" are a list of things to do.
     """
@@ -34,7 +34,7 @@ def translated_report(language: str, facts: Mapping[str, Any], counts: Mapping[s
     }
     rows = [{"title": titles[name], "sentences": sentences, "steps": []} for name, sentences in sections.items()]
     rows.append({"title": titles["next"], "sentences": [], "steps": _next(say, facts, counts)})
-    return {"sections": rows, "heads_title": titles["heads"], "heads": texts["heads"]}
+    return {"sections": rows}
 
 
 def translated_reason(reason: str, language: str) -> str:

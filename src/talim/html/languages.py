@@ -1,9 +1,9 @@
 """The languages of pages: a folder of talim/words with a report.json is one, and none is named in code but English.
 
 Its files are report.json (reports and ratings), poc.json (stages of a proof of concept), corpus.json (the page of a
-corpus), study.json (where a study recommends no design), listen.json and review.json (the pages of listeners and
-reviewers), and app.json. Keys that report.json and app.json lack are in English; the other files are whole, or left
-out.
+corpus), study.json (where a study recommends no design), heads.json (headings and the heads of tables, which pages of
+runs, corpora and studies have in English), listen.json and review.json (the pages of listeners and reviewers), and
+app.json. Keys that report.json and app.json lack are in English; the other files are whole, or left out.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from talim.html.formatting import format_counted
 from talim.html.languages import languages, words
 
 _HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>', re.DOTALL)
+_HEAD = re.compile(r"<(h2|th)\b[^>]*>([^<]+)</\1>")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -32,6 +33,13 @@ def headings(content: str) -> list[tuple[str, str]]:
     ]
 
 
+def heads_in(content: str, language: str, page: str) -> dict[str, str]:
+    """The headings and heads of tables in rendered HTML that heads.json names for this kind of page, translated."""
+    known = words(language, "heads").get(page, {})
+    found = dict.fromkeys(Markup(text.strip()).unescape() for _, text in _HEAD.findall(content))
+    return {head: known[head] for head in found if head in known}
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -42,5 +50,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"counted": format_counted, "languages": languages, "words": words}
-    environment.filters["headings"] = headings
+    environment.filters |= {"headings": headings, "heads_in": heads_in}
     return environment

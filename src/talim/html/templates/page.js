@@ -4,6 +4,20 @@ const reads = navigator.languages.map((name) => name.split("-")[0]);
 const first = reads.find((language) => language === document.documentElement.lang || told(language).length);
 for (const block of told(first)) block.open = true;
 
+// Optional: headings and the heads of tables, in English, are repeated in the reader's language.
+const heads = document.querySelector(`script.heads[lang="${first}"]`);
+if (heads) {
+  const known = JSON.parse(heads.textContent);
+  for (const head of document.querySelectorAll("main h2, main th")) {
+    const text = known[head.textContent.trim()];
+    if (!text || head.closest(".translated")) continue;
+    const beside = document.createElement("small");
+    beside.lang = first;
+    beside.textContent = text;
+    head.append(" ", beside);
+  }
+}
+
 // Optional: a table that is wider than the page says so.
 const sayWhatScrolls = () => {
   for (const box of document.querySelectorAll(".scroll")) box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1);
