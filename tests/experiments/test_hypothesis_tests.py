@@ -289,7 +289,7 @@ def test_a_testable_contradiction_stands_beside_an_untestable_comparison() -> No
 def test_without_data_a_hypothesis_is_not_testable_once_controls_are_asked_for() -> None:
     row = decide_hypotheses([], claims(*CONV_OVER), (), lambda *_: "")[0]
     assert row["verdict"] == NOT_TESTABLE
-    assert "no two trials differ in this alone" in row["reason"]
+    assert row["reason"].startswith("No two trials differ in this alone")
 
 
 @pytest.mark.parametrize("hypothesis", ["greater", "not_greater", "different"])

@@ -69,7 +69,7 @@ def test_headings_and_columns_in_english_alone_are_named_in_japanese(
 ) -> None:
     heads = words("ja", "heads")[page]
     text = "".join((TEMPLATES / name).read_text("utf-8") for name in templates)
-    found = {*re.findall(r'<h2 id="[^"]*">([^<]*?)(?:\{\{[^<]*)?</h2>|<th scope="col"[^>]*>([^<{]+)</th>', text)}
+    found = {*re.findall(r'<h2 id="[^"]*">([^<]*?)(?:\{%[^\n]*)?</h2>|<th scope="col"[^>]*>([^<{]+)</th>', text)}
     shown = {html.unescape(heading or column) for heading, column in found} - {""}
     assert shown - heads.keys() == set()
     rows = (TEMPLATES.parents[1] / "reporting" / "tables.py").read_text("utf-8")

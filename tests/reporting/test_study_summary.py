@@ -40,3 +40,19 @@ def test_intervals_of_losses_and_scores_end_at_what_they_can_be() -> None:
     assert study_summary._bounds("score.cycle_strength", tables) == (-1.0, 1.0)
     row = study_summary._effect(two_way_effect(np.array([[0.1, 0.8]])), (0.0, 1.0))
     assert (row["low"], row["high"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("designs", "groups"),
+    [
+        (["abc", "abc"], [[0, 1]]),
+        (["ab", "abcd", "abcd"], [[0, 1, 2]]),  # two in common
+        (["axy", "abcd", "axy", "abc"], [[1, 3], [0, 2]]),  # as of solo and ensemble, one of them not finished
+        (["a", "b"], [[0], [1]]),
+        (["a"], [[0]]),
+    ],
+)
+def test_tables_are_summarized_with_those_that_have_two_of_their_designs(designs: list, groups: list) -> None:
+    tables: list[Any] = [SimpleNamespace(designs=list(each), number=n) for n, each in enumerate(designs)]
+    found = study_summary.comparable_tables(tables)
+    assert [[each.number for each in group] for group in found] == groups  # type: ignore[attr-defined]

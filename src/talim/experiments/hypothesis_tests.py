@@ -101,7 +101,8 @@ def _decide(
     verdict = next((each for each in (CONTRADICTED, NOT_TESTABLE, UNDECIDED) if each in verdicts), SUPPORTED)
     reasons = dict.fromkeys(result.reason for result in results if result.verdict == NOT_TESTABLE)
     row = {"id": claim.id, "statement": claim.statement, "verdict": verdict}
-    reason = " ".join(reasons) if verdict == NOT_TESTABLE else ""
+    sentences = [f"{reason[0].upper()}{reason[1:].removesuffix('.')}." for reason in reasons if reason]
+    reason = " ".join(sentences) if verdict == NOT_TESTABLE else ""
     return row | {"reason": reason, "results": [result.as_dict() for result in results]}
 
 

@@ -14,7 +14,7 @@ from talim.html.formatting import format_counted
 from talim.html.languages import languages, words
 
 _HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>', re.DOTALL)
-_HEAD = re.compile(r"<(h2|th)\b[^>]*>([^<]+)</\1>")
+_HEAD = re.compile(r"<(h2|th)\b[^>]*>([^<]+)<")
 TEMPLATES = Path(__file__).parent / "templates"
 
 

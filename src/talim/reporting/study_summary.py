@@ -66,8 +66,9 @@ def study_summary(
     measures = _controlled_measures(compared)
     controls = {table.name: table_controls(table, measures, data) for table in study.tables}
     bases = [
-        _base_summary(study.of_base(base), criteria, (units or {}).get(base, ""), data, controls)
+        _base_summary(tables, criteria, (units or {}).get(base, ""), data, controls)
         for base in study.bases
+        for tables in comparable_tables(study.of_base(base))
     ]
     rows = _hypotheses(study, hypotheses, additional, data) if hypotheses else []
     all_controls = [control for found in controls.values() for control in found]
@@ -109,6 +110,24 @@ def _hypotheses(
     return decide_hypotheses(study.trials, hypotheses, others, obstacle)
 
 
+def comparable_tables(tables: Sequence[BaseModelResults]) -> list[list[BaseModelResults]]:
+    """A base's tables that are summarized together, as they have two designs or more in common; usually all of them.
+
+    Where other designs were tried on other corpora (solo and ensemble, say), each table joins those with which it
+    shares most; the table with most designs comes first.
+    """
+    groups: list[tuple[list[BaseModelResults], set[str]]] = []
+    for table in sorted(tables, key=lambda each: -len(each.designs)):
+        designs = {*table.designs}
+        group, common = max(groups, key=lambda each: len(each[1] & designs), default=([], set[str]()))
+        if len(common & designs) > 1:
+            group.append(table)
+            common &= designs
+        else:
+            groups.append(([table], designs))
+    return [sorted(group, key=tables.index) for group, _ in groups]
+
+
 def _copies(study: StudyResults) -> dict[str, Any]:
     """The number of trials whose audio was checked for copied training material, and those with copies."""
     checked, copies = 0, []
@@ -131,7 +150,7 @@ def _base_summary(
     data: ControlData,
     controls: Mapping[str, Sequence[Control]],
 ) -> dict[str, Any]:
-    """One base: its tables, factor effects, and a recommendation for each goal over all corpora and for each."""
+    """Comparable tables of a base: their factor effects, and a recommendation for each goal, over all and for each."""
     groups: list[Sequence[BaseModelResults]] = [tables, *([table] for table in tables)] if len(tables) > 1 else [tables]
     goals = [criteria.goal, *(goal for goal in GOALS if goal != criteria.goal)]
     recommendations = []

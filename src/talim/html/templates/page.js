@@ -9,7 +9,7 @@ const heads = document.querySelector(`script.heads[lang="${first}"]`);
 if (heads) {
   const known = JSON.parse(heads.textContent);
   for (const head of document.querySelectorAll("main h2, main th")) {
-    const text = known[head.textContent.trim()];
+    const text = known[head.firstChild?.textContent.trim()];
     if (!text || head.closest(".translated")) continue;
     const beside = document.createElement("small");
     beside.lang = first;
