@@ -48,15 +48,23 @@ check: setup-dev
 	$(BIN)/pyright
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
-# The documentation site, in site/, with the page of the demonstration study, which is made first where it is not there.
+# The documentation site, in site/, with the pages of the demonstration study and of the paper's claims, which are made first
+# where they are not there: the one from nothing, the other from its results.
 STUDY := build/study
+PAPER := build/paper
 
-docs: setup-dev $(STUDY)/report/index.html
+docs: setup-dev $(STUDY)/report/index.html $(PAPER)/report/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(STUDY)/report/index.html: studies/demo.yaml | setup-dev
 	$(BIN)/talim study $< --out $(STUDY)
 	$(BIN)/talim report $(STUDY)
+
+$(PAPER)/report/index.html: $(wildcard docs/reports/paper-study/*) studies/paper/claims.yaml | setup-dev
+	mkdir -p $(PAPER)
+	cp docs/reports/paper-study/* studies/paper/nano.yaml $(PAPER)/
+	xz --decompress --force $(PAPER)/results.jsonl.xz
+	$(BIN)/talim report $(PAPER) --claims studies/paper/claims.yaml --no-audio
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks.bench

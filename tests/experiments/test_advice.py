@@ -69,6 +69,12 @@ def test_advise_gives_none_for_all_corpora_where_designs_and_genre_interact(tmp_
     assert next_steps(found.recommendation) == []
 
 
+def test_advise_is_one_for_all_corpora_where_each_leads_to_the_same_design(tmp_path: Path) -> None:
+    more = SimulatedEffect("loss_reduction", {"kind": "conv", "genre": "makam"}, 0.4)  # they interact all the same
+    found = advice(tmp_path, replace(PLAN, effects=[BETTER, more]))
+    assert (found.recommendation.outcome, found.recommendation.design) == (DEMONSTRATED, "conv@all:2.7%")
+
+
 def test_advise_of_a_single_design_rests_on_no_control(tmp_path: Path) -> None:
     found = advice(tmp_path, replace(PLAN, designs=DESIGNS[:1]), ControlData())
     assert (found.recommendation.outcome, found.controls) == (ONLY, ())

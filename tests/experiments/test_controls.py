@@ -153,7 +153,12 @@ def test_curve_control_without_a_curve_is_not_known_and_without_a_fall_fails() -
 LATE = tuple((step, 3.0 - 1.0 * (step / 100) ** 0.2) for step in range(0, 101, 10))  # 4.4 % in the last fifth
 
 
-def test_curve_control_of_a_comparison_passes_where_twice_the_steps_would_not_change_it() -> None:
+def one_gain(one: TrialResult, mean: float) -> TrialResult:
+    gains = {name: mean + value - 1.0 for name, value in one.measures["loss_reduction"].items()}
+    return one.model_copy(update={"measures": {**one.measures, "loss_reduction": gains}})
+
+
+def test_curve_control_of_a_comparison_passes_where_more_steps_would_not_change_the_answer() -> None:
     assert plateau_fraction(LATE) == pytest.approx(1 - 0.8**0.2, abs=0.002)
     contrast = {"measure": "loss_reduction", "treatment": {"kind": "conv"}, "control": {"kind": "linear"}}
     alike = [trial(design, seed, curve=LATE) for design in ("conv@all:2.7%", "linear@all:2.7%") for seed in (0, 1)]
@@ -167,8 +172,8 @@ def test_curve_control_of_a_comparison_passes_where_twice_the_steps_would_not_ch
     assert curve(alike, 0.1).passed is True  # both gain 0.14
     assert "not flat" in curve(alike, 0.1).reason
     assert curve(alike, 0.1).value == pytest.approx(plateau_fraction(LATE))
-    assert curve(unlike, 1.9 * growth).passed is False
-    assert curve(unlike, 2.1 * growth).passed is True
+    assert curve(unlike, 1.9 * growth).passed is False  # "no difference" would not hold with twice the change
+    assert curve(unlike, 2.5 * growth).passed is True
     plain = Contrast.model_validate(contrast)  # of no smallest effect
     assert not [c for c in controls.comparison_controls(alike, plain, NOTHING) if c.name == "curve" and c.passed]
     # of a difference of differences what both corpora gain cancels, too
@@ -180,6 +185,10 @@ def test_curve_control_of_a_comparison_passes_where_twice_the_steps_would_not_ch
         for kind, points in (("conv", LATE), ("linear", FLAT))
         for seed in (0, 1)
     ]
+    better = [one_gain(each, 2.0 if each.factors["kind"] == "conv" else 1.0) for each in unlike]
+    assert curve(better, 0.1).passed is True  # supported, and more so with more steps
+    close = [one_gain(each, 1.0 if each.factors["kind"] == "conv" else 1.1) for each in unlike]
+    assert curve(close, 0.05).passed is False  # contradicted now, and the other way round with more steps
     groups = [{"genre": "makam"}, {"genre": "hindustani"}]
     assert curve(both, 0.1).passed is False
     assert curve(both, 0.1, interaction=groups, hypothesis="different").passed is True
@@ -213,6 +222,7 @@ def test_curve_control_of_a_choice_asks_what_longer_training_brings_to_other_des
     assert curve(FLAT, FLAT, 1e-9).passed is True
     assert curve(FLAT, LATE, 1.9 * growth * float(mean)).passed is False
     assert curve(FLAT, LATE, 2.1 * growth * float(mean)).passed is True
+    assert curve(LATE, FLAT, 1e-9).passed is True  # the chosen one would lead by more
 
 
 # learning rates

@@ -266,7 +266,7 @@ def test_a_comparison_with_an_obstacle_is_not_testable_whatever_its_effect() -> 
     found = trials({("", "conv"): 0.5})
     asked: list[tuple[str, float]] = []
 
-    def obstacle(some: Any, comparison: Any, confidence: float) -> str:
+    def obstacle(some: Any, comparison: Any, confidence: float, comparisons: int) -> str:
         asked.append((comparison.control["kind"], confidence))
         return "Rate: not tuned." if comparison.control["kind"] == "linear" else ""
 
@@ -281,7 +281,7 @@ def test_a_comparison_with_an_obstacle_is_not_testable_whatever_its_effect() -> 
 def test_a_testable_contradiction_stands_beside_an_untestable_comparison() -> None:
     found = trials({("", "conv"): -0.5})
     row = decide_hypotheses(
-        found, claims(*CONV_OVER), (), lambda _, each, __: "no" if each.control["kind"] == "linear" else ""
+        found, claims(*CONV_OVER), (), lambda _, each, *__: "no" if each.control["kind"] == "linear" else ""
     )[0]
     assert (row["verdict"], row["reason"]) == (CONTRADICTED, "")
 

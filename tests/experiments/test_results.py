@@ -40,6 +40,15 @@ def test_read_study_other_settings_are_excluded(tmp_path: Path) -> None:
     assert read_study(write(tmp_path, halves)).tables[0].settings == "new"  # of equals the later one
 
 
+def test_read_study_has_each_trial_once_though_its_design_was_tuned_anew(tmp_path: Path) -> None:
+    again = lines()[0] | {"id": "again", "tuned": {"training.learning_rate": 3e-4}}
+    seed = lines()[0] | {"id": "other seed", "seed": 99}
+    found = read_study(write(tmp_path, [*lines(), again, seed]))
+    assert [trial.id for trial in found.excluded] == [lines()[0]["id"]]
+    assert {"again", "other seed"} <= {trial.id for trial in found.trials}
+    assert len(found.trials) == len(lines()) + 1
+
+
 def test_read_study_scores_of_different_protocols_on_one_corpus_raise(tmp_path: Path) -> None:
     rows = [line | {"protocol_hash": "0123"} for line in lines()[:4]]
     assert len(read_study(write(tmp_path, rows)).trials) == 4

@@ -47,6 +47,7 @@ def advise(
 ) -> Advice:
     """The recommendation over tables, without a design if a control has not passed or if it depends on the corpus.
 
+    It depends on the corpus where designs and corpora interact and the corpora, each by itself, lead to several designs.
     A recommendation that compares nothing (one design, or none) rests on no control.
     """
     found = recommend(tables, criteria, rng)
@@ -60,7 +61,8 @@ def advise(
     if not_passed(controls):
         return Advice(replace(found, outcome=WITHHELD, design=""), controls)
     interaction = strongest_interaction(found.comparisons, designs) if len(tables) > 1 else None
-    if interaction is not None and interaction.p_value * len(measures) <= 1 - criteria.confidence:
+    depends = interaction is not None and interaction.p_value * len(measures) <= 1 - criteria.confidence
+    if depends and len({recommend([table], criteria, rng).design for table in tables}) > 1:
         return Advice(replace(found, outcome=BY_CORPUS, design=""), controls, interaction)
     return Advice(found, controls)
 

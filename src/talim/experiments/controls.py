@@ -16,7 +16,7 @@ import numpy as np
 from talim.evaluation.intervals import CONFIDENCE_LEVEL, Effect, two_way_effect, wilson_interval
 from talim.experiments.effects import WeightedGroup, effect_of_groups, mean_by_seed
 from talim.experiments.hypotheses import Comparison, Contrast
-from talim.experiments.hypothesis_tests import compared_trials, paired_effect
+from talim.experiments.hypothesis_tests import compared_trials, paired_effect, verdict_of
 from talim.experiments.learning_curves import (
     FLAT_FRACTION,
     STEEP_FRACTION,
@@ -87,15 +87,10 @@ class ControlData:
 
 @dataclass(frozen=True)
 class ChangeWithSteps:
-    """By how much a difference would change at twice the steps, and the smallest one of interest, in its unit."""
+    """By how much a difference would change at twice the steps, and whether the answer would change with it."""
 
     change: float
-    smallest_effect: float
-
-    @property
-    def matters(self) -> bool:
-        """Whether it is more than half of what is of interest."""
-        return abs(self.change) > self.smallest_effect / 2
+    changes_answer: bool
 
 
 @dataclass(frozen=True)
@@ -214,10 +209,10 @@ def curve_control(question: Question, data: ControlData) -> Control:
     if not passed:
         reason = f"{figure}: give training.steps twice as many."
     if not passed and (expected := question.with_steps) is not None:
-        change, smallest = (format_number(value) for value in (expected.change, expected.smallest_effect))
-        effect = f"would change the answer by {change}, where {smallest} is the smallest effect of interest"
-        passed = share < STEEP_FRACTION and not expected.matters
-        reason = f"{figure}, which is not flat; twice the steps {effect}"
+        passed = share < STEEP_FRACTION and not expected.changes_answer
+        effect = f"the difference would change by {format_number(expected.change)}"
+        answer = "not the answer" if passed else "the answer may change"
+        reason = f"{figure}, which is not flat. With twice the steps {effect}, and {answer}"
         reason += "." if passed else ": give training.steps twice as many."
     return question.control(CURVE, passed, reason, key, value=share, threshold=FLAT_FRACTION)
 
@@ -472,24 +467,45 @@ def table_controls(
 
 
 def comparison_controls(
-    trials: Sequence[TrialResult], contrast: Contrast, data: ControlData, confidence: float = CONFIDENCE_LEVEL
+    trials: Sequence[TrialResult],
+    contrast: Contrast,
+    data: ControlData,
+    confidence: float = CONFIDENCE_LEVEL,
+    comparisons: int = 1,
 ) -> list[Control]:
-    """The controls that a comparison rests on: of the trials that it pairs, in its measure, at its confidence."""
+    """The controls that a comparison rests on: of the trials that it pairs, in its measure, at its confidence.
+
+    `comparisons` is how many the hypothesis has.
+    """
     pairs = compared_trials(trials, contrast)
     if not pairs:
         return []
     sides = [[pair[n] for pair in pairs] for n in (0, 1)]
-    with_steps = _change_of_a_contrast(sides, contrast) if isinstance(contrast, Comparison) else None
+    with_steps = None
+    if isinstance(contrast, Comparison):
+        with_steps = _change_of_a_contrast(sides, contrast, confidence, comparisons)
     question = Question(sides, contrast.measure, contrast.relative_to, confidence, with_steps=with_steps)
     return run_controls([question], data)
 
 
-def _change_of_a_contrast(sides: Sequence[Sequence[TrialResult]], comparison: Comparison) -> ChangeWithSteps | None:
-    """By how much twice the steps would change the contrast of two sides, pair by pair as it is computed itself."""
-    grown = _grown([trial for side in sides for trial in side])
+def _change_of_a_contrast(
+    sides: Sequence[Sequence[TrialResult]], comparison: Comparison, confidence: float, comparisons: int
+) -> ChangeWithSteps | None:
+    """What twice the steps would change, pair by pair as the effect is computed itself.
+
+    The answer is taken to change unless the verdict is the same with this change and with its double: as much as four
+    times the steps would bring, or twice the steps if the expectation is half of what comes.
+    """
+    trials = [trial for side in sides for trial in side]
+    grown = _grown(trials)
     if grown is None:
         return None
-    return ChangeWithSteps(paired_effect(grown, comparison).mean, comparison.smallest_effect)
+    effect, change = paired_effect(trials, comparison), paired_effect(grown, comparison).mean
+    verdicts = {
+        verdict_of(replace(effect, mean=effect.mean + times * change), comparison, confidence, comparisons)
+        for times in (0, 1, 2)
+    }
+    return ChangeWithSteps(change, len(verdicts) > 1)
 
 
 def _grown(trials: Sequence[TrialResult]) -> list[TrialResult] | None:
@@ -535,20 +551,22 @@ def choice_controls(
     questions = []
     for measure, margin in margins.items():
         change = None if grown is None else _change_of_a_choice(grown, decisive[0], measure)
-        with_steps = None if change is None else ChangeWithSteps(change, margin)
+        with_steps = None if change is None else ChangeWithSteps(change, change > margin / 2)
         questions.append(Question(sides, measure, others=others, with_steps=with_steps))
     return run_controls(questions, data)
 
 
 def _change_of_a_choice(grown: Sequence[TrialResult], chosen: str, measure: str) -> float | None:
-    """By how much twice the steps would bring another design more than the chosen one, or less: the furthest."""
+    """By how much twice the steps would bring another design more than the chosen one, at most; negative: none."""
     gains: dict[str, list[float]] = {}
     for _, design, trials in Question([grown]).designs:
+        sign = -1 if trials[0].directions.get(measure) == "lower_is_better" else 1
         means = mean_by_seed((trial.seed, row) for trial in trials if (row := trial.values(measure)))
-        gains.setdefault(design, []).append(float(np.mean([[*row.values()] for row in means.values()] or [math.nan])))
+        mean = float(np.mean([[*row.values()] for row in means.values()])) if means else math.nan
+        gains.setdefault(design, []).append(sign * mean)
     changes = {design: float(np.mean(values)) for design, values in gains.items()}
-    furthest = max((change - changes[chosen] for change in changes.values()), key=abs)
-    return furthest if math.isfinite(furthest) else None
+    others = [change - changes[chosen] for design, change in changes.items() if design != chosen]
+    return max(others) if others and all(math.isfinite(each) for each in others) else None
 
 
 def not_passed(controls: Sequence[Control]) -> list[Control]:

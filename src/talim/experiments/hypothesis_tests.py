@@ -23,7 +23,7 @@ SAME_TABLE = {"base", "genre", "texture", "corpus", "settings"}
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_TESTABLE = "not testable here"
 # Why a comparison of these trials at this confidence can show nothing; empty if it can
-Obstacle = Callable[[Sequence[TrialResult], Comparison, float], str]
+Obstacle = Callable[[Sequence[TrialResult], Comparison, float, int], str]
 
 
 class InsufficientData(Exception):  # noqa: N818 (it is an answer, not a fault)
@@ -94,7 +94,7 @@ def _decide(
         result = found[used] if found else decide_comparison((), comparison, confidence, count)
         if obstacle is not None:
             trials = [each for each in sources if each][used] if found else ()
-            reason = result.reason or obstacle(trials, comparison, confidence)
+            reason = result.reason or obstacle(trials, comparison, confidence, count)
             result = replace(result, verdict=NOT_TESTABLE, reason=reason) if reason else result
         results.append(result)
     verdicts = {result.verdict for result in results}
@@ -114,11 +114,12 @@ def decide_comparison(
         effect = paired_effect(trials, comparison)
     except InsufficientData as reason:
         return HypothesisTestResult(comparison, None, confidence, UNDECIDED, str(reason))
-    verdict = _verdict(effect, comparison, confidence, comparisons)
+    verdict = verdict_of(effect, comparison, confidence, comparisons)
     return HypothesisTestResult(comparison, effect, confidence, verdict)
 
 
-def _verdict(effect: Effect, comparison: Comparison, confidence: float, comparisons: int) -> str:
+def verdict_of(effect: Effect, comparison: Comparison, confidence: float, comparisons: int) -> str:
+    """The verdict that an effect gives on one of a hypothesis's `comparisons`."""
     low, high = effect.interval(confidence)
     wide_low, wide_high = effect.interval(1 - (1 - confidence) / comparisons)
     smallest = comparison.smallest_effect

@@ -183,8 +183,8 @@ def read_study(folder: Path) -> StudyResults:
     """Read DIR/results.jsonl; if an id occurs twice the last line counts. TalimError names a damaged line.
 
     Trials of one base and corpus whose settings differ are not put in one table: the settings with most trials (of
-    equals the later ones) form the table, the other trials are excluded. TalimError if the scores of generated audio
-    of two trials on one corpus follow different protocols.
+    equals the later ones) form the table, the other trials are excluded; so is a trial that was run again as its design
+    was tuned anew. TalimError if the scores of generated audio of two trials on one corpus follow different protocols.
     """
     by_id: dict[str, TrialResult] = {}
     for number, line in enumerate(read_jsonl(folder / RESULTS), start=1):
@@ -194,18 +194,20 @@ def read_study(folder: Path) -> StudyResults:
             raise TalimError(f"{folder / RESULTS}: trial {number}: {describe(error, TrialResult)}") from None
         by_id.pop(trial.id, None)  # so that the order is that of the lines that count
         by_id[trial.id] = trial
+    done = {_place(trial): trial for trial in by_id.values() if trial.status == "done"}
+    excluded = [trial for trial in by_id.values() if trial.status == "done" and done[_place(trial)] is not trial]
     groups: dict[tuple[str, str], list[TrialResult]] = {}
-    for trial in by_id.values():
-        if trial.status == "done" and not trial.control:
+    for trial in done.values():
+        if not trial.control:
             groups.setdefault((trial.base, trial.corpus), []).append(trial)
-    tables, excluded = [], []
+    tables = []
     for (base, corpus), trials in sorted(groups.items()):
         settings = _main_settings(trials)
         same = [trial for trial in trials if trial.settings_hash == settings]
         tables.append(BaseModelResults(base, corpus, settings, same))
         excluded += [trial for trial in trials if trial.settings_hash != settings]
     known = {(table.base, table.corpus, table.settings) for table in tables}
-    controls = [trial for trial in by_id.values() if trial.status == "done" and trial.control]
+    controls = [trial for trial in done.values() if trial.control]
     excluded += [t for t in controls if (t.base, t.corpus, t.settings_hash) not in known]
     controls = [t for t in controls if (t.base, t.corpus, t.settings_hash) in known]
     for corpus in {table.corpus for table in tables}:
@@ -218,6 +220,12 @@ def read_study(folder: Path) -> StudyResults:
         require_same_protocol(protocols, "run the study with one version of talim into another folder")
     failed = [trial for trial in by_id.values() if trial.status == "failed"]
     return StudyResults(folder, tables, failed, excluded, controls)
+
+
+def _place(trial: TrialResult) -> tuple[object, ...]:
+    """What a study has one trial of, whatever its tuned settings."""
+    what = trial.design, trial.seed, trial.control, trial.inserted
+    return trial.base, trial.corpus, trial.settings_hash, *what
 
 
 def _main_settings(trials: Sequence[TrialResult]) -> str:

@@ -101,13 +101,19 @@ def _controlled_measures(comparisons: Sequence[Comparison]) -> list[tuple[str, s
 def _hypotheses(
     study: StudyResults, hypotheses: Hypotheses, additional: Sequence[StudyResults], data: ControlData
 ) -> list[dict[str, Any]]:
-    """The verdicts, none where a control has not passed."""
+    """The verdicts, none where a control has not passed; each comparison has the `controls` that it rests on."""
+    controls: dict[int, list[Control]] = {}
 
-    def obstacle(trials: Sequence[TrialResult], comparison: Comparison, confidence: float) -> str:
-        return untestable_reason(comparison_controls(trials, comparison, data, confidence))
+    def obstacle(trials: Sequence[TrialResult], comparison: Comparison, confidence: float, comparisons: int) -> str:
+        controls[id(comparison)] = comparison_controls(trials, comparison, data, confidence, comparisons)
+        return untestable_reason(controls[id(comparison)])
 
     others = [trial for each in additional for trial in each.trials]
-    return decide_hypotheses(study.trials, hypotheses, others, obstacle)
+    rows = decide_hypotheses(study.trials, hypotheses, others, obstacle)
+    for claim, row in zip(hypotheses.claims, rows, strict=True):
+        for comparison, result in zip(claim.comparisons, row["results"], strict=True):
+            result["controls"] = [control.as_dict() for control in controls.get(id(comparison), ())]
+    return rows
 
 
 def comparable_tables(tables: Sequence[BaseModelResults]) -> list[list[BaseModelResults]]:
