@@ -47,7 +47,7 @@ def advise(
 ) -> Advice:
     """The recommendation over tables, without a design if a control has not passed or if it depends on the corpus.
 
-    It depends on the corpus where designs and corpora interact and the corpora, each by itself, lead to several designs.
+    It depends on the corpus where designs and corpora interact and each corpus by itself leads to another design.
     A recommendation that compares nothing (one design, or none) rests on no control.
     """
     found = recommend(tables, criteria, rng)

@@ -263,7 +263,10 @@ def inserted_control(question: Question, data: ControlData) -> Control:
     figure = f"{text}: {format_number(effect.mean)} ({format_ci(low, high)})"
     reason = f"A planted difference is found, {figure}."
     if not found:
-        reason = f"No planted difference is found, {figure}: train more seeds or hold out more recordings."
+        cure = "train more seeds or hold out more recordings"
+        if high < 0:
+            cure = "it goes the other way, so this measure does not show what was planted; choose another measure"
+        reason = f"No planted difference is found, {figure}: {cure}."
     more = {"value": effect.mean, "threshold": 0.0, "low": low, "high": high}
     return question.control_of_measure(INSERTED, bool(found), reason, **more)
 
