@@ -53,7 +53,6 @@ def advise(
     found = recommend(tables, criteria, rng)
     if found.outcome not in (DEMONSTRATED, INCONCLUSIVE):
         return Advice(found)
-    measures = [each.objective.measure for each in found.comparisons]
     designs = [each.design for each in found.candidates]
     decisive = list(dict.fromkeys((found.design, found.best)))
     margins = {each.objective.measure: each.margin for each in found.comparisons}
@@ -61,7 +60,7 @@ def advise(
     if not_passed(controls):
         return Advice(replace(found, outcome=WITHHELD, design=""), controls)
     interaction = strongest_interaction(found.comparisons, designs) if len(tables) > 1 else None
-    depends = interaction is not None and interaction.p_value * len(measures) <= 1 - criteria.confidence
+    depends = interaction is not None and interaction.p_value * len(margins) <= 1 - criteria.confidence
     if depends and len({recommend([table], criteria, rng).design for table in tables}) > 1:
         return Advice(replace(found, outcome=BY_CORPUS, design=""), controls, interaction)
     return Advice(found, controls)

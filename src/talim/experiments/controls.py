@@ -191,8 +191,8 @@ def curve_control(question: Question, data: ControlData) -> Control:
     """
     worst: tuple[float, TableKey, str] = -math.inf, ("", "", ""), ""
     for key, design, trials in question.designs:
-        share = plateau_fraction(mean_curve([trial.curve for trial in trials]))
-        if share is None or not all(trial.curve for trial in trials):
+        share = _last_fifth(trials)
+        if share is None:
             curves = [trial.curve for trial in trials if len(trial.curve) > 1]
             rising = any(not curve[-1][1] < curve[0][1] for curve in curves)
             reason = f"{design} has no curve that tells: evaluate ten times, with training.eval_every."
@@ -215,6 +215,12 @@ def curve_control(question: Question, data: ControlData) -> Control:
         reason = f"{figure}, which is not flat. With twice the steps {effect}, and {answer}"
         reason += "." if passed else ": give training.steps twice as many."
     return question.control(CURVE, passed, reason, key, value=share, threshold=FLAT_FRACTION)
+
+
+def _last_fifth(trials: Sequence[TrialResult]) -> float | None:
+    """`plateau_fraction` of the mean curve of a design's trials; None where one has no curve, or they do not tell."""
+    curves = [trial.curve for trial in trials]
+    return plateau_fraction(mean_curve(curves)) if all(curves) else None
 
 
 def rate_control(question: Question, data: ControlData) -> Control:
@@ -519,8 +525,8 @@ def _grown(trials: Sequence[TrialResult]) -> list[TrialResult] | None:
     """
     rows = []
     for _, _, group in Question([trials]).designs:
-        share = plateau_fraction(mean_curve([trial.curve for trial in group]))
-        if share is None or not all(trial.curve for trial in group):
+        share = _last_fifth(group)
+        if share is None:
             return None
         growth = growth_at_twice_the_steps(share)
         for trial in group:

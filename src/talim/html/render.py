@@ -35,7 +35,9 @@ def headings(content: str) -> list[tuple[str, str]]:
 
 def heads_in(content: str, language: str, page: str) -> dict[str, str]:
     """The headings and heads of tables in rendered HTML that heads.json names for this kind of page, translated."""
-    known = words(language, "heads").get(page, {})
+    known = words(language, "heads").get(page)
+    if not known:  # a page may have megabytes of sound to search
+        return {}
     found = dict.fromkeys(Markup(text.strip()).unescape() for _, text in _HEAD.findall(content))
     return {head: known[head] for head in found if head in known}
 
