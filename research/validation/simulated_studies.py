@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from talim.experiments.advice import advise
 from talim.experiments.controls import INSERTED, ControlData, comparison_controls, untestable_reason
 from talim.experiments.goals import SelectionCriteria
 from talim.experiments.hypotheses import Comparison, Hypotheses
-from talim.experiments.hypothesis_tests import CONTRADICTED, NOT_TESTABLE, SUPPORTED, UNDECIDED, decide_hypotheses
+from talim.experiments.hypothesis_tests import (
+    CONTRADICTED,
+    NOT_TESTABLE,
+    SUPPORTED,
+    UNDECIDED,
+    decide_hypotheses,
+    verdict_of,
+)
 from talim.experiments.results import RESULTS, BaseModelResults, TrialResult
 from talim.experiments.tuning import RATE as LEARNING_RATE
 from talim.experiments.tuning import TunedFamily
@@ -278,8 +286,9 @@ def controlled_outcome(plan: SimulatedStudy, seed: int) -> tuple[str, bool, bool
     data = ControlData(more, [TunedFamily.model_validate(family) for family in families])
     found: list[bool] = []
 
-    def obstacle(some: Sequence[TrialResult], comparison: Comparison, confidence: float) -> str:
-        checked = comparison_controls(some, comparison, data, confidence)
+    def obstacle(some: Sequence[TrialResult], comparison: Comparison, confidence: float, comparisons: int) -> str:
+        answer = partial(verdict_of, comparison=comparison, confidence=confidence, comparisons=comparisons)
+        checked = comparison_controls(some, comparison, data, confidence, answer)
         found.extend(bool(each.passed) for each in checked if each.name == INSERTED)
         return untestable_reason(checked)
 

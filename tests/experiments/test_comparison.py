@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from research.validation.simulated_studies import SimulatedEffect
 from talim.experiments.comparison import NO_DIFFERENCE, UNKNOWN, factor_questions, pareto_front, summarize_designs
+from talim.experiments.effects import holm_adjusted
 
 NUMBERS = st.floats(-5, 5, allow_nan=False)
 
@@ -84,6 +85,21 @@ def test_factor_questions_say_no_difference_only_where_they_would_have_seen_one(
     assert sharp["all over post"] == NO_DIFFERENCE
     assert NO_DIFFERENCE not in blind.values()
     assert blind["all over post"] == UNKNOWN
+
+
+def test_factor_questions_answer_for_another_effect_with_the_other_questions_as_they_are(tmp_path: Path) -> None:
+    questions = factor_questions(study(tmp_path, SMALL).tables)
+    question = next(q for q in questions if q.label == "all over post" and q.contrast.measure == "loss_reduction")
+    others = [q.effect.p_value for q in questions if q is not question]
+    assert sorted(question.other_p) == sorted(others)
+    assert question.adjusted_p == pytest.approx(holm_adjusted([question.effect.p_value, *others])[0])
+    far = 20 * question.effect.error
+    assert question.answer_for(replace(question.effect, mean=far)) == "more"
+    assert question.answer_for(replace(question.effect, mean=-far)) == "less"
+    # significant alone, and not among so many
+    alone = replace(question.effect, mean=2.5 * question.effect.error, df=1e6)
+    assert alone.p_value < 0.05
+    assert question.answer_for(alone) not in ("more", "less")
 
 
 def test_factor_questions_with_one_seed_and_recording_cannot_tell(tmp_path: Path) -> None:

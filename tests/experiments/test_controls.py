@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from research.validation.simulated_studies import SimulatedStudy
 from talim.experiments import controls
 from talim.experiments.controls import Control, ControlData, Question
 from talim.experiments.hypotheses import Comparison, Contrast
+from talim.experiments.hypothesis_tests import verdict_of
 from talim.experiments.learning_curves import Curve, growth_at_twice_the_steps, plateau_fraction
 from talim.experiments.results import TrialResult, read_study
 from talim.experiments.tuning import RATE, TunedFamily, read_tuning
@@ -167,14 +169,16 @@ def test_curve_control_of_a_comparison_passes_where_more_steps_would_not_change_
 
     def curve(trials: Sequence[TrialResult], smallest: float, **more: Any) -> Control:
         comparison = Comparison.model_validate({**contrast, **more, "smallest_effect": smallest})
-        return {each.name: each for each in controls.comparison_controls(trials, comparison, NOTHING)}["curve"]
+        answer = partial(verdict_of, comparison=comparison, confidence=0.95, comparisons=1)
+        found = controls.comparison_controls(trials, comparison, NOTHING, answer=answer)
+        return {each.name: each for each in found}["curve"]
 
     assert curve(alike, 0.1).passed is True  # both gain 0.14
     assert "not flat" in curve(alike, 0.1).reason
     assert curve(alike, 0.1).value == pytest.approx(plateau_fraction(LATE))
     assert curve(unlike, 1.9 * growth).passed is False  # "no difference" would not hold with twice the change
     assert curve(unlike, 2.5 * growth).passed is True
-    plain = Contrast.model_validate(contrast)  # of no smallest effect
+    plain = Contrast.model_validate(contrast)  # of no answer
     assert not [c for c in controls.comparison_controls(alike, plain, NOTHING) if c.name == "curve" and c.passed]
     # of a difference of differences what both corpora gain cancels, too
     both = [
@@ -200,7 +204,8 @@ def test_curve_control_of_a_comparison_fails_of_curves_that_are_nearly_straight(
     comparison = Comparison(
         measure="loss_reduction", treatment={"kind": "conv"}, control={"kind": "linear"}, smallest_effect=100.0
     )
-    found = {each.name: each for each in controls.comparison_controls(trials, comparison, NOTHING)}["curve"]
+    answer = partial(verdict_of, comparison=comparison, confidence=0.95, comparisons=1)
+    found = {c.name: c for c in controls.comparison_controls(trials, comparison, NOTHING, answer=answer)}["curve"]
     assert found.passed is False
     assert "training.steps" in found.reason
 

@@ -145,6 +145,14 @@ def test_study_report_fetches_nothing(rendered: tuple[str, dict[str, Any]]) -> N
     assert page.count("<svg") >= 12
 
 
+def test_study_report_of_the_current_folder_is_that_of_its_path(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, _ = page_of(finished, audio=False)
+    monkeypatch.chdir(finished)
+    assert page_of(Path("."), audio=False)[0] == named
+
+
 def test_study_report_twice_is_identical(finished: Path) -> None:
     assert page_of(finished, audio=False) == page_of(finished, audio=False)
 

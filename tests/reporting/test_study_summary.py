@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.simulated_study import SMALL, study
+from fixtures.simulated_study import SMALL, study, write_with_controls
 
 from talim.evaluation.intervals import NOT_NEGATIVE, UNBOUNDED, two_way_effect
+from talim.experiments.comparison import NO_DIFFERENCE
+from talim.experiments.goals import SelectionCriteria
+from talim.experiments.results import read_study
 from talim.reporting import study_summary
 from talim.reporting.study_summary import cost_ratios
 
@@ -40,6 +43,24 @@ def test_intervals_of_losses_and_scores_end_at_what_they_can_be() -> None:
     assert study_summary._bounds("score.cycle_strength", tables) == (-1.0, 1.0)
     row = study_summary._effect(two_way_effect(np.array([[0.1, 0.8]])), (0.0, 1.0))
     assert (row["low"], row["high"]) == (0.0, 1.0)
+
+
+def test_factor_effects_rest_on_controls_of_the_trials_that_they_compare(tmp_path: Path) -> None:
+    found = read_study(write_with_controls(tmp_path, SMALL))
+    straight = [(step, 3.0 - step / 100) for step in range(0, 101, 10)]
+    trials = [
+        each.model_copy(update={"curve": straight}) if each.factors["kind"] == "transformer" else each
+        for each in found.trials
+    ]
+    changed = replace(found, tables=[replace(table, trials=[t for t in trials if t.corpus == table.corpus])
+                                     for table in found.tables])  # fmt: skip
+    base = study_summary.study_summary(changed, SelectionCriteria())["bases"][0]
+    questions = {(each["label"], each["measure"]): each for each in base["questions"]}
+    touched = questions["transformer over conv", "loss_reduction"]
+    assert (touched["answer"], touched["not_passed"]) == ("not testable here", ["curve"])
+    assert "give training.steps twice as many" in touched["reason"]
+    alone = questions["conv over linear", "loss_reduction"]
+    assert (alone["answer"], alone["not_passed"], alone["reason"]) == (NO_DIFFERENCE, [], "")
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def _front_fractions(
 
 @dataclass(frozen=True)
 class MainEffectQuestion:
-    """One difference between levels of a factor: its contrast, the effect, and p adjusted by Holm's method.
+    """One difference between levels of a factor: its contrast, the effect, and the p values of all other questions.
 
     `smallest_effect` is the smallest difference of interest.
     """
@@ -130,7 +130,7 @@ class MainEffectQuestion:
     meaning: str
     effect: Effect
     smallest_effect: float
-    adjusted_p: float = 1.0
+    other_p: Sequence[float] = ()
 
     @property
     def label(self) -> str:
@@ -143,13 +143,26 @@ class MainEffectQuestion:
         return text
 
     @property
+    def adjusted_p(self) -> float:
+        """Its p value, adjusted for all questions by Holm's method; NaN where the error is not known."""
+        return self._adjusted_p(self.effect)
+
+    @property
     def answer(self) -> str:
         """`more`, `less`, NO_DIFFERENCE where the smallest one of interest would have been seen, else UNKNOWN."""
-        if self.adjusted_p <= 1 - CONFIDENCE:  # not for nan
-            return "more" if self.effect.mean > 0 else "less"
-        inside = all(abs(end) < self.smallest_effect for end in self.effect.interval(CONFIDENCE))
-        sees = self.effect.min_detectable_effect(CONFIDENCE) <= self.smallest_effect
+        return self.answer_for(self.effect)
+
+    def answer_for(self, effect: Effect) -> str:
+        """The answer that another effect of this contrast would give, with the other questions as they are."""
+        if self._adjusted_p(effect) <= 1 - CONFIDENCE:  # not for nan
+            return "more" if effect.mean > 0 else "less"
+        inside = all(abs(end) < self.smallest_effect for end in effect.interval(CONFIDENCE))
+        sees = effect.min_detectable_effect(CONFIDENCE) <= self.smallest_effect
         return NO_DIFFERENCE if inside and sees else UNKNOWN
+
+    def _adjusted_p(self, effect: Effect) -> float:
+        known = np.isfinite(effect.error)
+        return holm_adjusted([effect.p_value, *self.other_p])[0] if known else float("nan")
 
 
 def factor_questions(tables: Sequence[BaseModelResults], tolerance: float = 0.1) -> list[MainEffectQuestion]:
@@ -176,12 +189,12 @@ def factor_questions(tables: Sequence[BaseModelResults], tolerance: float = 0.1)
                 effect = paired_effect(trials, contrast)
             except InsufficientData:
                 continue
-            questions.append(MainEffectQuestion(factor, contrast, meaning, effect, smallest, float("nan")))
-    known = [n for n, question in enumerate(questions) if np.isfinite(question.effect.error)]
-    adjusted = holm_adjusted([questions[n].effect.p_value for n in known]) if known else []
-    for n, p_value in zip(known, adjusted, strict=True):
-        questions[n] = replace(questions[n], adjusted_p=p_value)
-    return questions
+            questions.append(MainEffectQuestion(factor, contrast, meaning, effect, smallest))
+    known = {n: each.effect.p_value for n, each in enumerate(questions) if np.isfinite(each.effect.error)}
+    return [
+        replace(each, other_p=[p_value for other, p_value in known.items() if other != n])
+        for n, each in enumerate(questions)
+    ]
 
 
 Levels = dict[str, Any]

@@ -15,8 +15,8 @@ import numpy as np
 
 from talim.evaluation.intervals import CONFIDENCE_LEVEL, Effect, two_way_effect, wilson_interval
 from talim.experiments.effects import WeightedGroup, effect_of_groups, mean_by_seed
-from talim.experiments.hypotheses import Comparison, Contrast
-from talim.experiments.hypothesis_tests import compared_trials, paired_effect, verdict_of
+from talim.experiments.hypotheses import Contrast
+from talim.experiments.hypothesis_tests import compared_trials, paired_effect
 from talim.experiments.learning_curves import (
     FLAT_FRACTION,
     STEEP_FRACTION,
@@ -49,6 +49,7 @@ FALSE_DIFFERENCES = 0.05  # the nominal rate at the 95 % level
 SEPARATION_P = 0.05  # of real music against the base
 EDGE_FRACTION = 0.02  # of a score's range: nearer to its floor or ceiling it cannot move
 TableKey = tuple[str, str, str]  # base, corpus, settings
+Answer = Callable[[Effect], str]  # what an effect says about a question, with its margin and its level
 
 
 @dataclass(frozen=True)
@@ -480,41 +481,36 @@ def comparison_controls(
     contrast: Contrast,
     data: ControlData,
     confidence: float = CONFIDENCE_LEVEL,
-    comparisons: int = 1,
+    answer: Answer | None = None,
 ) -> list[Control]:
     """The controls that a comparison rests on: of the trials that it pairs, in its measure, at its confidence.
 
-    `comparisons` is how many the hypothesis has.
+    `answer` says what an effect of this contrast tells; without it curves have to be flat.
     """
     pairs = compared_trials(trials, contrast)
     if not pairs:
         return []
     sides = [[pair[n] for pair in pairs] for n in (0, 1)]
-    with_steps = None
-    if isinstance(contrast, Comparison):
-        with_steps = _change_of_a_contrast(sides, contrast, confidence, comparisons)
+    with_steps = None if answer is None else _change_of_a_contrast(sides, contrast, answer)
     question = Question(sides, contrast.measure, contrast.relative_to, confidence, with_steps=with_steps)
     return run_controls([question], data)
 
 
 def _change_of_a_contrast(
-    sides: Sequence[Sequence[TrialResult]], comparison: Comparison, confidence: float, comparisons: int
+    sides: Sequence[Sequence[TrialResult]], contrast: Contrast, answer: Answer
 ) -> ChangeWithSteps | None:
     """What twice the steps would change, pair by pair as the effect is computed itself.
 
-    The answer is taken to change unless the verdict is the same with this change and with its double: as much as four
+    The answer is taken to change unless it is the same with this change and with its double: as much as four
     times the steps would bring, or twice the steps if the expectation is half of what comes.
     """
     trials = [trial for side in sides for trial in side]
     grown = _grown(trials)
     if grown is None:
         return None
-    effect, change = paired_effect(trials, comparison), paired_effect(grown, comparison).mean
-    verdicts = {
-        verdict_of(replace(effect, mean=effect.mean + times * change), comparison, confidence, comparisons)
-        for times in (0, 1, 2)
-    }
-    return ChangeWithSteps(change, len(verdicts) > 1)
+    effect, change = paired_effect(trials, contrast), paired_effect(grown, contrast).mean
+    answers = {answer(replace(effect, mean=effect.mean + times * change)) for times in (0, 1, 2)}
+    return ChangeWithSteps(change, len(answers) > 1)
 
 
 def _grown(trials: Sequence[TrialResult]) -> list[TrialResult] | None:

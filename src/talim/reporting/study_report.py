@@ -134,7 +134,7 @@ def reproduce_commands(study: StudyResults, claims_file: Path | None) -> list[st
     """The commands that make the same results and page."""
     folder = quoted(study.folder)
     inside = [path for path in sorted(study.folder.glob("*.yaml")) if path.name != CLAIMS]
-    beside = study.folder.with_suffix(".yaml")
+    beside = study.folder.resolve().with_suffix(".yaml")  # of "." too
     file = next((path for path in [*inside, beside] if path.is_file()), study.folder / "STUDY.yaml")
     if file.is_file() and (original := file.read_text(encoding="utf-8").partition("\n")[0]).startswith(COPY_OF):
         file = path if (path := Path(original.removeprefix(COPY_OF))).is_file() else file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from talim.experiments.controls import (
 from talim.experiments.effects import pooled_effect
 from talim.experiments.goals import GOALS, SelectionCriteria
 from talim.experiments.hypotheses import Comparison, Hypotheses
-from talim.experiments.hypothesis_tests import NOT_TESTABLE, decide_hypotheses, effect_as_dict
+from talim.experiments.hypothesis_tests import NOT_TESTABLE, decide_hypotheses, effect_as_dict, verdict_of
 from talim.experiments.learning_curves import mean_curve, plateau_fraction
 from talim.experiments.next_steps import next_steps
 from talim.experiments.recommend import MeasureComparison, Recommendation
@@ -66,7 +67,7 @@ def study_summary(
     measures = _controlled_measures(compared)
     controls = {table.name: table_controls(table, measures, data) for table in study.tables}
     bases = [
-        _base_summary(tables, criteria, (units or {}).get(base, ""), data, controls)
+        _base_summary(tables, criteria, (units or {}).get(base, ""), data)
         for base in study.bases
         for tables in comparable_tables(study.of_base(base))
     ]
@@ -105,7 +106,8 @@ def _hypotheses(
     controls: dict[int, list[Control]] = {}
 
     def obstacle(trials: Sequence[TrialResult], comparison: Comparison, confidence: float, comparisons: int) -> str:
-        controls[id(comparison)] = comparison_controls(trials, comparison, data, confidence, comparisons)
+        answer = partial(verdict_of, comparison=comparison, confidence=confidence, comparisons=comparisons)
+        controls[id(comparison)] = comparison_controls(trials, comparison, data, confidence, answer)
         return untestable_reason(controls[id(comparison)])
 
     others = [trial for each in additional for trial in each.trials]
@@ -150,11 +152,7 @@ def _trial(trial: TrialResult) -> dict[str, Any]:
 
 
 def _base_summary(
-    tables: Sequence[BaseModelResults],
-    criteria: SelectionCriteria,
-    unit: str,
-    data: ControlData,
-    controls: Mapping[str, Sequence[Control]],
+    tables: Sequence[BaseModelResults], criteria: SelectionCriteria, unit: str, data: ControlData
 ) -> dict[str, Any]:
     """Comparable tables of a base: their factor effects, and a recommendation for each goal, over all and for each."""
     groups: list[Sequence[BaseModelResults]] = [tables, *([table] for table in tables)] if len(tables) > 1 else [tables]
@@ -166,14 +164,14 @@ def _base_summary(
         choices = {row["corpora"][0]: row["design"] or NOT_TESTABLE for row in rows[1:]}
         texts = [study_sentences.recommendation_text(row | {"choices": choices}) for row in rows]
         recommendations += [row | {"choices": choices, "text": text} for row, text in zip(rows, texts, strict=True)]
-    own = [control for table in tables for control in controls[table.name]]
+    trials = [trial for table in tables for trial in table.trials]
     return {
         "base": tables[0].base,
         "unit": unit,
-        "training": _training([trial for table in tables for trial in table.trials]),
+        "training": _training(trials),
         "overall": [_design(row, tables) for row in summarize_designs(tables, np.random.default_rng(SEED))],
         "tables": [_table(table) for table in tables],
-        "questions": [_question(question, own) for question in factor_questions(tables, criteria.tolerance)],
+        "questions": [_question(question, trials, data) for question in factor_questions(tables, criteria.tolerance)],
         "recommendations": recommendations,
     }
 
@@ -234,13 +232,14 @@ def _effect(effect: Effect, bounds: tuple[float, float]) -> dict[str, Any]:
     return {"mean": effect.mean, "low": low, "high": high, "trials": effect.seeds, "recordings": effect.recordings}
 
 
-def _question(question: MainEffectQuestion, controls: Sequence[Control]) -> dict[str, Any]:
-    """A factor effect; not testable where a control of its measure, or of all measures, has not passed."""
-    own = question.contrast.measure, question.contrast.relative_to or ""
-    failed = not_passed([each for each in controls if not each.measure or (each.measure, each.relative_to) == own])
+def _question(question: MainEffectQuestion, trials: Sequence[TrialResult], data: ControlData) -> dict[str, Any]:
+    """A factor effect; not testable where a control of the trials that it compares has not passed."""
+    failed = not_passed(comparison_controls(trials, question.contrast, data, CONFIDENCE, question.answer_for))
     return {
         **{name: getattr(question, name) for name in ("factor", "label", "meaning")},
         "answer": NOT_TESTABLE if failed else question.answer,
+        "not_passed": [control.name for control in failed],
+        "reason": untestable_reason(failed),
         **question.contrast.model_dump(exclude_none=True, exclude_defaults=True),
         **effect_as_dict(question.effect, CONFIDENCE),
         "p_holm": question.adjusted_p,
