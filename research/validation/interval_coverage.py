@@ -30,6 +30,8 @@ PAIRED = ((3, 2, 8), (3, 11, 8), (8, 4, 20))  # seeds x pairs of each x recordin
 SPREADS = {"seeds": (1.0, 0.25), "recordings": (0.25, 1.0)}  # what differs more: deviations of seeds and recordings
 TWO_BASES = ((3, 8), (8, 20), (8, 50))  # seeds x recordings of each of two bases on one corpus
 ALIKE = (1.0, 0.5, 0.0)  # part of the variance by recording that both bases share
+FEW_SEEDS = ((2, 62), (4, 62), (8, 62))  # seeds x recordings of a corpus, as of the study of the paper's claims
+OF_SEEDS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)  # part of the variance of the mean that comes from seeds
 UNRELATED_CLIPS = (10, 15, 20, 30, 60, 120)
 LEVELS = (0.95, 0.994)  # of what is shown, and of the verdicts of a study with eight claims
 CONV = Contrast(measure="loss_reduction", treatment={"kind": "conv"}, control={"kind": "linear"})
@@ -55,6 +57,15 @@ in 93 % or more; a figure just below that lies within its standard error. At the
 often than 0.6 % where recordings are log-normal: a verdict from recordings that differ as much as that needs
 more of them. Tried and not used: the bootstrap-t (89 to 92 % of log-normal means from 4 to 20 recordings, no
 interval from two), Chen's correction (40 to 90 %), Hall's interval alone (87 to 92 %).
+"""
+
+
+SEEDS_THAT_DIFFER = """## Few seeds that differ, {level:g} %
+
+*Of seeds* is the part of the variance of the mean that comes from seeds, the rest comes from recordings; values are normal.
+Of one corpus, and of two that are pooled. Two seeds of one corpus cannot show how much seeds differ: where they are alike by
+chance, the interval is that of the recordings. So four are asked for before anything is said (control `equal`), and a verdict
+on one corpus alone is a little less sure than its level says.
 """
 
 
@@ -95,6 +106,23 @@ def coverage_row(law: str, shape: tuple[int, int], level: float, draws: int) -> 
 
 def _covered(low: np.ndarray, high: np.ndarray) -> str:
     return f"{100 * np.mean((low <= 0) & (high >= 0)):.1f}"
+
+
+def few_seeds_row(shape: tuple[int, int], of_seeds: float, level: float, draws: int) -> list[str]:
+    """Coverage of the used interval on one corpus, and on two together, where seeds differ."""
+    rng = np.random.default_rng([*shape, round(1000 * level), round(100 * of_seeds)])
+    seeds, recordings = shape
+    size = (draws, 2, seeds, recordings)
+    # cells err as much as recordings, and their part of the error of the mean is counted with neither
+    by_seed = np.sqrt(of_seeds * seeds) * rng.normal(size=(*size[:3], 1))
+    by_recording = np.sqrt((1 - of_seeds) * recordings) * rng.normal(size=(*size[:2], 1, recordings))
+    cells = np.sqrt((1 - of_seeds) * recordings) * rng.normal(size=size)
+    effects = [[two_way_effect(table) for table in pair] for pair in by_seed + by_recording + cells]
+    row = [f"{seeds} x {recordings}", f"{100 * of_seeds:g} %"]
+    for found in ([pair[0] for pair in effects], [pooled_effect(pair) for pair in effects]):
+        ends = np.array([effect.interval(level) for effect in found])
+        row += [_covered(*ends.T)]
+    return row
 
 
 def paired_row(shape: tuple[int, int, int], differ: str, level: float, draws: int) -> list[str]:
@@ -194,6 +222,9 @@ def page(draws: int) -> str:
         rows = [coverage_row(law, shape, level, draws) for law in tuple(LAWS)[:2] for shape in CROSSED]
         head = ("recordings are", "seeds x recordings", "t", "used", "width")
         parts += [f"## Seeds and recordings, {100 * level:g} %\n", *markdown.table(head, rows), ""]
+        parts.append(SEEDS_THAT_DIFFER.format(level=100 * level))
+        rows = [few_seeds_row(shape, share, level, draws) for shape in FEW_SEEDS for share in OF_SEEDS]
+        parts += [*markdown.table(("seeds x recordings", "of seeds", "one corpus", "two corpora"), rows), ""]
         parts.append(PAIRS_OF_SEEDS.format(level=100 * level))
         head = ("what differs more", "seeds x pairs of each", "recordings", "as independent pairs", "used")
         rows = [paired_row(shape, differ, level, draws // 4 or 1) for differ in SPREADS for shape in PAIRED]

@@ -23,6 +23,14 @@ def test_pairs_that_share_a_seed_are_not_independent() -> None:
     assert float(used) >= 90
 
 
+def test_few_seeds_that_differ_are_missed_by_two_and_not_by_four_on_two_corpora() -> None:
+    shape, share, one_of_two, _ = interval_coverage.few_seeds_row((2, 62), 0.9, 0.95, 300)
+    assert (shape, share) == ("2 x 62", "90 %")
+    *_, one_of_four, two_of_four = interval_coverage.few_seeds_row((4, 62), 0.9, 0.95, 300)
+    assert float(one_of_two) < 92 < float(one_of_four)
+    assert float(two_of_four) > 93
+
+
 def test_two_bases_on_one_corpus_are_not_independent() -> None:
     alike, seeds, recordings, independent, used = interval_coverage.two_bases_row((2, 12), 1.0, 0.95, 150)
     assert (alike, seeds, recordings) == ("1", "2 x 2", "12")
@@ -36,6 +44,7 @@ def test_page_has_every_number_of_recordings_at_both_levels(monkeypatch: pytest.
     assert text.count("| log-normal | 20 |") == 2
     assert text.count("| normal | 8 x 50 |") == 2
     assert text.count("| seeds | 3 x 11 | 8 |") == 2
+    assert text.count("| 4 x 62 | 75 % |") == 2
     assert text.count("| 0.5 | 8 x 2 | 20 |") == 2
     assert text.count("| Gumbel | 10 |") == 1
     assert all(line.count("|") in (5, 6, 7) for line in text.splitlines() if line.startswith("|"))
