@@ -62,10 +62,10 @@ interval from two), Chen's correction (40 to 90 %), Hall's interval alone (87 to
 
 SEEDS_THAT_DIFFER = """## Few seeds that differ, {level:g} %
 
-*Of seeds* is the part of the variance of the mean that comes from seeds, the rest comes from recordings; values are normal.
-Of one corpus, and of two that are pooled. Two seeds of one corpus cannot show how much seeds differ: where they are alike by
-chance, the interval is that of the recordings. So four are asked for before anything is said (control `equal`), and a verdict
-on one corpus alone is a little less sure than its level says.
+*Of seeds* is the part of the variance of the mean that comes from seeds, the rest comes from recordings; values
+are normal. Of one corpus, and of two that are pooled. Two seeds of one corpus cannot show how much seeds differ: where
+they are alike by chance, the interval is that of the recordings. So four are asked for before anything is said (control
+`equal`), and a verdict on one corpus alone is a little less sure than its level says.
 """
 
 
