@@ -27,7 +27,7 @@ from talim.html.languages import words
 from talim.html.render import TEMPLATES, heads_in, render
 
 NAMES = ["licence", "consent", "performer", "metadata.csv", "split", "text"]
-NAMES += ["CC0", "talim prepare", "talim train", "talim poc"]
+NAMES += ["CC0", "talim prepare", "talim train", "talim poc", "LUFS", "none", "unknown", "not known", "--prompt"]
 SKIPPED = (
     {"file": "a.wav", "reason": "the same sound as b.wav", "copy_of": "b.wav"},
     {"file": "c.wav", "reason": "AI-generated, by them", GENERATED_COLUMN: "them"},
@@ -106,6 +106,16 @@ def test_translated_report_says_what_is_missing_and_what_to_do(corpus: Corpus) -
     assert "録音の表（metadata.csv）の列 licence、consent、performer を埋める。" in lines["次にすること"]
     assert lines["次にすること"][-2].startswith("直したら、同じ talim prepare をもう一度実行する。")
     assert lines["同じ音を含むファイル"] == ["残したファイルの間に、同じ音はありません。"]
+
+
+def test_translated_report_explains_the_tables_that_the_page_has(corpus: Corpus) -> None:
+    unlabelled = {name: {"unknown": 9.0} for name in corpus.summary["labels"]}
+    texts = words("ja", "corpus")["reading"]
+    found = told(corpus, captions={"none": 3}, labels=unlabelled)["下の英語の表の見方"]
+    assert found == [texts[name] for name in ("no_labels", "no_captions", "loudness", "random")]
+    labelled = unlabelled | {"mode": {"Yaman": 9.0}}
+    found = told(corpus, captions={"none": 1, "metadata": 2}, labels=labelled)["下の英語の表の見方"]
+    assert found == [texts[name] for name in ("labels", "captions", "no_captions", "loudness", "random")]
 
 
 def test_translated_report_of_a_complete_corpus_only_goes_on_to_training(corpus: Corpus) -> None:

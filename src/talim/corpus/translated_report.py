@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from talim.corpus.manifest import UNKNOWN
 from talim.corpus.recordings import GENERATED_COLUMN
 from talim.html.formatting import format_count, format_percent
 from talim.html.languages import duration_in, words
@@ -34,6 +35,7 @@ def translated_report(language: str, facts: Mapping[str, Any], counts: Mapping[s
     }
     rows = [{"title": titles[name], "sentences": sentences, "steps": []} for name, sentences in sections.items()]
     rows.append({"title": titles["next"], "sentences": [], "steps": _next(say, facts, counts)})
+    rows.append({"title": titles["reading"], "sentences": _reading(say, facts), "steps": []})
     return {"sections": rows}
 
 
@@ -142,6 +144,15 @@ def _duplicates(say: _Sayer, pairs: list[Mapping[str, Any]]) -> list[str]:
     ]
     more = [say("more_duplicates", count=len(pairs) - MAX_PAIRS)] if len(pairs) > MAX_PAIRS else []
     return [say("duplicates", count=len(pairs)), *shown, *more]
+
+
+def _reading(say: _Sayer, facts: Mapping[str, Any]) -> list[str]:
+    """What the notes of the English page explain about its tables."""
+    captions, labels = facts["captions"], any({*names} - {UNKNOWN} for names in facts["labels"].values())
+    names = ["labels" if labels else "no_labels"]
+    names += ["captions"] if any(count for origin, count in captions.items() if origin != "none") else []
+    names += ["no_captions"] if captions.get("none") else []
+    return [say(f"reading.{name}") for name in (*names, "loudness", "random")]
 
 
 def _next(say: _Sayer, facts: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
