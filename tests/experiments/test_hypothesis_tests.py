@@ -16,10 +16,12 @@ from talim.experiments.hypothesis_tests import (
     NOT_TESTABLE,
     SUPPORTED,
     UNDECIDED,
+    InsufficientData,
+    compared_trials,
     decide_hypotheses,
     paired_effect,
 )
-from talim.experiments.results import BaseModelResults, TrialResult
+from talim.experiments.results import BaseModelResults, TrialCost, TrialResult
 
 KINDS = ("linear", "conv", "transformer")
 
@@ -147,6 +149,26 @@ def test_one_control_with_several_treatments_counts_once() -> None:
     of_seeds = 0.3 - np.array([[control[seed, r] for r in range(5)] for seed in range(3)])
     assert (effect.pairs, effect.seeds) == (6, 3)  # and none of the control with itself
     assert (effect.mean, effect.error) == pytest.approx((of_seeds.mean(), two_way_effect(of_seeds).error))
+
+
+def test_times_of_two_machines_are_not_compared() -> None:
+    found = [
+        TrialResult(
+            id=f"{kind}{seed}", status="done", design=kind, corpus="c", seed=seed, factors={"kind": kind},
+            measures={"log_seconds": {"run": seconds}, "loss_reduction": {"a": 0.1}},
+            cost=TrialCost(device="CPU, 2 cores", processor=processor),
+        )
+        for kind, seed, seconds, processor in [
+            ("linear", 0, 1.0, "old"), ("conv", 0, 1.5, "old"), ("linear", 1, 1.0, "old"), ("conv", 1, 0.5, "new"),
+        ]
+    ]  # fmt: skip
+    times = Contrast(measure="log_seconds", treatment={"kind": "conv"}, control={"kind": "linear"})
+    assert paired_effect(found, times).mean == pytest.approx(0.5)
+    assert len(compared_trials(found, times)) == 1
+    losses = times.model_copy(update={"measure": "loss_reduction"})
+    assert len(compared_trials(found, losses)) == 2
+    with pytest.raises(InsufficientData):
+        paired_effect(found[2:], times)
 
 
 def test_a_seed_with_more_pairs_weighs_no_more() -> None:

@@ -40,6 +40,16 @@ def test_read_study_other_settings_are_excluded(tmp_path: Path) -> None:
     assert read_study(write(tmp_path, halves)).tables[0].settings == "new"  # of equals the later one
 
 
+def test_read_study_trials_in_another_precision_are_excluded(tmp_path: Path) -> None:
+    rows = [line | {"precision": "fp32"} for line in lines()]
+    rows[0]["precision"] = "bf16"
+    control = rows[1] | {"id": "c", "control": "planted", "inserted": "half", "precision": "bf16"}
+    found = read_study(write(tmp_path, [*rows, control]))
+    assert [trial.id for trial in found.excluded] == [rows[0]["id"], "c"]
+    assert not found.controls
+    assert {trial.precision for trial in found.trials} == {"fp32"}
+
+
 def test_read_study_has_each_trial_once_though_its_design_was_tuned_anew(tmp_path: Path) -> None:
     again = lines()[0] | {"id": "again", "tuned": {"training.learning_rate": 3e-4}}
     seed = lines()[0] | {"id": "other seed", "seed": 99}

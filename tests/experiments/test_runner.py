@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.fake_trials import fake_executor, fake_trial, write_study
+from fixtures.fake_trials import QUICK, fake_executor, fake_trial, write_study
 
 from talim.atomic_io import read_json, read_jsonl
 from talim.corpus.manifest import Corpus
@@ -20,7 +20,7 @@ from talim.errors import TalimError, UsageError
 from talim.experiments.local_executor import ProcessExecutor
 from talim.experiments.results import read_study
 from talim.experiments.runner import executor_for, list_trials, run_study
-from talim.experiments.trial import METRICS_CACHE, TrialJob
+from talim.experiments.trial import METRICS_CACHE, TrialJob, TrialWorkerCache
 from talim.progress import Progress
 from talim.reporting import run_results
 from talim.run import Run
@@ -94,6 +94,31 @@ def test_run_study_again_runs_failed_trials_on_request_only(finished_study: tupl
     run_study(file, out, retry_failed=True, execute=record)
     assert requested == ["conv@layers[7]:500"]
     assert [status for _, status, _ in list_trials(file, out)] == ["done", "failed", "done"]
+
+
+def test_run_study_goes_on_in_the_precision_of_its_trials(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@all:5%", "conv@post:500"], "seeds": [0, 1]}}
+    overrides = {name: value for name, value in QUICK.items() if name != "training.precision"}
+    file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, grids=grids, overrides=overrides)
+    jobs: list[TrialJob] = []
+    told: list[str] = []
+
+    def first(given: Sequence[TrialJob], progress: Progress) -> Iterator[dict[str, Any]]:
+        jobs.extend(given)
+        yield {**fake_trial(given[0], TrialWorkerCache(), progress), "precision": "bf16"}
+
+    progress = Progress()
+    monkeypatch.setattr(progress, "log", told.append)
+    run_study(file, tmp_path / "out", progress, execute=first)
+    assert [job.precision for job in jobs] == ["auto"] * 4
+    assert not [line for line in told if line.startswith("training in")]
+    run_study(file, tmp_path / "out", progress, execute=first)
+    assert [job.precision for job in jobs[4:]] == ["bf16"] * 3
+    assert [line for line in told if line.startswith("training in")] == [
+        f"training in bf16, as in the trials that {tmp_path / 'out'} has"
+    ]
 
 
 @pytest.mark.slow

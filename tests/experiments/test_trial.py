@@ -21,6 +21,7 @@ from talim.experiments.results import TrialResult
 from talim.experiments.runner import list_trials
 from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record
 from talim.interrupts import RESUME_PREFIX, Interrupted
+from talim.planning.cpu_calibration import cpu_name
 from talim.progress import Progress
 from talim.run import Run
 from talim.training.batches import encode_clips
@@ -115,6 +116,8 @@ def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[Trial
         cost["trainable_parameters"],
     )
     assert line["cost"]["steps"] == 3
+    assert line["cost"]["processor"].startswith(cpu_name())
+    assert line["precision"] == cost["precision"].partition(":")[0].partition(",")[0]
     assert line["cost"]["adapter_bytes"] == (jobs[0].run.adapter / "adapter_model.safetensors").stat().st_size
     assert line["measures"]["loss_reduction"].keys() == line["measures"]["base_loss"].keys()
     assert line["directions"]["adapted_loss"] == "lower_is_better"
@@ -125,6 +128,17 @@ def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[Trial
     assert [step for step, _ in line["curve"]] == [0, 3]
     again = trial.run_trial(jobs[0], cache)  # the run is finished: measured, not trained
     assert {**again, "cost": None} == {**line, "cost": None}
+
+
+@pytest.mark.parametrize(("asked", "of_job", "used"), [("auto", "bf16", "bf16"), ("fp32", "bf16", "fp32")])
+def test_run_trial_trains_in_the_precision_of_its_job_where_the_recipe_leaves_it_open(
+    jobs: list[TrialJob], asked: Any, of_job: str, used: str
+) -> None:
+    recipe = jobs[0].spec.recipe
+    training = recipe.training.model_copy(update={"precision": asked})
+    spec = replace(jobs[0].spec, recipe=recipe.model_copy(update={"training": training}))
+    line = trial.run_trial(replace(jobs[0], spec=spec, precision=of_job), TrialWorkerCache())
+    assert (line["precision"], jobs[0].run.recipe.training.precision) == (used, used)
 
 
 @pytest.fixture

@@ -36,6 +36,15 @@ def test_format_setting_has_no_exponent(value: float, text: str) -> None:
     assert formatting.format_setting(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "< 0.001"), (4e-9, "< 0.001"), (0.00099, "< 0.001"), (0.001, "0.001"), (0.0496, "0.050"), (1.0, "1.000")],
+)
+def test_format_p_value_is_never_zero(value: float, text: str) -> None:
+    assert formatting.format_p_value(value) == text
+    assert formatting.format_p_value(None) == formatting.NOT_KNOWN
+
+
 @given(st.floats(-1e6, 1e6))
 def test_format_number_of_a_nonzero_number_is_not_zero(value: float) -> None:
     if abs(value) > 1e-6:

@@ -24,16 +24,15 @@ from talim.experiments.learning_curves import (
     mean_curve,
     plateau_fraction,
 )
-from talim.experiments.results import BaseModelResults, TrialResult
+from talim.experiments.results import COST_MEASURES, BaseModelResults, TrialResult
 from talim.experiments.tuning import RATE as LEARNING_RATE
 from talim.experiments.tuning import TunedFamily, family_of
-from talim.html.formatting import format_ci, format_counted, format_number, format_percent
+from talim.html.formatting import format_ci, format_counted, format_number, format_p_value, format_percent
 from talim.recordings_needed import HELD_OUT_TO_COMPARE
 
 UNIGRAM, LAST_TOKEN, CURVE, RATE = "unigram", "last token", "curve", "rate"
 INSERTED, EQUAL, SEPARATION = "planted", "equal", "separation"
 LOSS = "loss_reduction"
-COST_MEASURES = ("log_seconds", "log_memory")  # measured directly: nothing has to be learnt for them
 SCORE = "score."
 PREDICTORS = {  # the measure for bases of tokens and of latents, each with its name
     UNIGRAM: {"unigram_loss": "a guess by how often each sound occurs (unigram)", "constant_loss": "the best constant"},
@@ -422,10 +421,10 @@ def _score_separation(question: Question) -> Control:
         return question.control_of_measure(SEPARATION, None, "No trial has this score.", threshold=alpha)
     p_value, _, text = worst
     passed = p_value <= alpha
-    reason = f"The score tells {text} apart (p {format_number(p_value)})."
+    reason = f"The score tells {text} apart (p {format_p_value(p_value)})."
     if not passed:
         cure = "hold out more recordings and generate more clips, or choose another score"
-        reason = f"The score does not tell {text} apart (p {format_number(p_value)}): {cure}."
+        reason = f"The score does not tell {text} apart (p {format_p_value(p_value)}): {cure}."
     return question.control_of_measure(SEPARATION, passed, reason, value=p_value, threshold=alpha)
 
 

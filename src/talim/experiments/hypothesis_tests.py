@@ -16,7 +16,7 @@ from typing import Any
 from talim.evaluation.intervals import Effect
 from talim.experiments.effects import WeightedGroup, effect_of_groups
 from talim.experiments.hypotheses import Comparison, Contrast, Hypotheses, Hypothesis
-from talim.experiments.results import TrialResult
+from talim.experiments.results import COST_MEASURES, TrialResult
 
 # Trials that are equal in these factors are in one table.
 SAME_TABLE = {"base", "genre", "texture", "corpus", "settings"}
@@ -183,11 +183,14 @@ def _paired_differences(trials: Sequence[TrialResult], contrast: Contrast, sign:
 def _pairs(
     trials: Sequence[TrialResult], contrast: Contrast, compared: set[str]
 ) -> Iterable[tuple[TrialResult, TrialResult]]:
-    """Treatment trials with the control trials of the same seed and all other factors."""
+    """Treatment trials with the control trials of the same seed and all other factors; of costs, on one machine."""
+    costs = contrast.measure in COST_MEASURES
     controls = {_pair_key(trial, compared): trial for trial in trials if trial.matches(contrast.control)}
     for trial in trials:
         pair = controls.get(_pair_key(trial, compared))
-        if pair is not None and pair is not trial and trial.matches(contrast.treatment):  # any level is its own, too
+        if pair is None or (costs and pair.cost.machine != trial.cost.machine):
+            continue
+        if pair is not trial and trial.matches(contrast.treatment):  # any level is its own, too
             yield trial, pair
 
 

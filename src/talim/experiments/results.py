@@ -20,6 +20,7 @@ from talim.strict_yaml import describe
 RESULTS = "results.jsonl"
 STUDY_COPY = "study.yaml"  # of the study's file, which its first line names: relative paths in it start from there
 COPY_OF = "# Copy of "
+COST_MEASURES = ("log_seconds", "log_memory")  # measured directly: nothing has to be learnt for them
 COSTS = ("parameters", "flops", "seconds", "memory", "bytes")  # what a design can be chosen to save
 ANY_LEVEL = "*"  # of a factor: matches every value
 
@@ -35,6 +36,13 @@ class TrialCost(BaseModel):
     energy_joules: float | None = None
     steps: int | None = None
     flops: float | None = None  # of training
+    device: str = ""
+    processor: str = ""  # of a CPU: its name and instruction sets; empty where it is not known
+
+    @property
+    def machine(self) -> str:
+        """What times and memory depend on: those of several machines are not compared."""
+        return f"{self.device}, {self.processor}" if self.processor else self.device
 
 
 class TrialResult(BaseModel):
@@ -55,6 +63,7 @@ class TrialResult(BaseModel):
     cost: TrialCost = TrialCost()
     run: str = ""
     settings_hash: str = ""
+    precision: str = ""  # of the base in training, `fp32` or `bf16`; empty where it is not known
     protocol_hash: str = ""  # of the scores of generated audio, if there are any
     curve: tuple[tuple[int, float], ...] = ()  # validation loss by step, from step 0: the untrained adapter
     tuned: Mapping[str, float] = Field(default_factory=dict)  # settings that tuning chose, by dotted recipe key
@@ -81,6 +90,11 @@ class TrialResult(BaseModel):
     def all_factors(self) -> dict[str, Any]:
         """The factors with corpus and settings: trials are a pair if all but the compared ones are equal."""
         return {**self.factors, "corpus": self.corpus, "settings": self.settings_hash}
+
+    @property
+    def comparable(self) -> tuple[str, str]:
+        """Settings and precision: trials of one table are equal in both."""
+        return self.settings_hash, self.precision
 
     def matches(self, levels: Mapping[str, Any]) -> bool:
         """Whether the trial's factors have these levels."""
@@ -119,7 +133,7 @@ def _levels_equal(own: Any, level: Any) -> bool:
 
 @dataclass(frozen=True)
 class BaseModelResults:
-    """Trials whose numbers may be compared: one base, one corpus, the same settings."""
+    """Trials whose numbers may be compared: one base in one precision, one corpus, the same settings."""
 
     base: str
     corpus: str
@@ -149,7 +163,7 @@ class BaseModelResults:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """Everything in a study's results.jsonl; `excluded` are trials with other settings than those of their table.
+    """Everything in a study's results.jsonl; `excluded` are trials with other settings or precision than their table's.
 
     `controls` are finished trials of control grids; they are in no table.
     """
@@ -182,9 +196,10 @@ def is_study(folder: Path) -> bool:
 def read_study(folder: Path) -> StudyResults:
     """Read DIR/results.jsonl; if an id occurs twice the last line counts. TalimError names a damaged line.
 
-    Trials of one base and corpus whose settings differ are not put in one table: the settings with most trials (of
-    equals the later ones) form the table, the other trials are excluded; so is a trial that was run again as its design
-    was tuned anew. TalimError if the scores of generated audio of two trials on one corpus follow different protocols.
+    Trials of one base and corpus whose settings or precision differ are not put in one table: those with most trials
+    (of equals the later ones) form the table, the other trials are excluded; so is a trial that was run again as its
+    design was tuned anew. TalimError if the scores of generated audio of two trials on one corpus follow different
+    protocols.
     """
     by_id: dict[str, TrialResult] = {}
     for number, line in enumerate(read_jsonl(folder / RESULTS), start=1):
@@ -202,14 +217,14 @@ def read_study(folder: Path) -> StudyResults:
             groups.setdefault((trial.base, trial.corpus), []).append(trial)
     tables = []
     for (base, corpus), trials in sorted(groups.items()):
-        settings = _main_settings(trials)
-        same = [trial for trial in trials if trial.settings_hash == settings]
-        tables.append(BaseModelResults(base, corpus, settings, same))
-        excluded += [trial for trial in trials if trial.settings_hash != settings]
-    known = {(table.base, table.corpus, table.settings) for table in tables}
+        main = _most_common(trials)
+        same = [trial for trial in trials if trial.comparable == main]
+        tables.append(BaseModelResults(base, corpus, main[0], same))
+        excluded += [trial for trial in trials if trial.comparable != main]
+    known = {(trial.base, trial.corpus, *trial.comparable) for table in tables for trial in table.trials}
     controls = [trial for trial in done.values() if trial.control]
-    excluded += [t for t in controls if (t.base, t.corpus, t.settings_hash) not in known]
-    controls = [t for t in controls if (t.base, t.corpus, t.settings_hash) in known]
+    excluded += [t for t in controls if (t.base, t.corpus, *t.comparable) not in known]
+    controls = [t for t in controls if (t.base, t.corpus, *t.comparable) in known]
     for corpus in {table.corpus for table in tables}:
         protocols = {
             f"trial {trial.id} ({trial.design} in {trial.base} on {corpus})": {"hash": trial.protocol_hash}
@@ -228,7 +243,7 @@ def _place(trial: TrialResult) -> tuple[object, ...]:
     return trial.base, trial.corpus, trial.settings_hash, *what
 
 
-def _main_settings(trials: Sequence[TrialResult]) -> str:
-    counts = Counter(trial.settings_hash for trial in trials)
-    latest = {trial.settings_hash: index for index, trial in enumerate(trials)}
-    return max(counts, key=lambda settings: (counts[settings], latest[settings]))
+def _most_common(trials: Sequence[TrialResult]) -> tuple[str, str]:
+    counts = Counter(trial.comparable for trial in trials)
+    latest = {trial.comparable: index for index, trial in enumerate(trials)}
+    return max(counts, key=lambda each: (counts[each], latest[each]))

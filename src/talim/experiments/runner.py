@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,10 @@ def run_study(
         if file.resolve() != (out / STUDY_COPY).resolve():
             write_text(out / STUDY_COPY, f"{COPY_OF}{file.resolve()}\n{file.read_text(encoding='utf-8')}")
         log = ResultsLog(out)
-        runner = _StudyRunner(study, file.parent, out, device, reporter, execute or run_in_process)
+        precision = _precision_so_far(log, ResultsLog(out, name=TUNING_LOG))
+        if precision != "auto" and any(trial.recipe.training.precision == "auto" for trial in study_file.expand(study)):
+            reporter.log(f"training in {precision}, as in the trials that {out} has")
+        runner = _StudyRunner(study, file.parent, out, device, reporter, execute or run_in_process, precision)
         try:
             decision = runner.run_preliminary(retry_failed)
             trials = study_file.expand(study, decision.choices)
@@ -102,6 +106,7 @@ class _StudyRunner:
     device: str
     reporter: StudyProgress
     execute: TrialExecutor
+    precision: str = "auto"  # where recipes leave it open
 
     def run_preliminary(self, retry_failed: bool) -> Decision:
         """Run preliminary trials until all is decided that they decide, and store it."""
@@ -122,6 +127,7 @@ class _StudyRunner:
     def run(self, missing: Sequence[TrialSpec], trials: Sequence[TrialSpec], log: ResultsLog) -> None:
         """Run the missing ones of the trials."""
         jobs = _trial_jobs(self.study, missing, self.base_folder, self.out, self.device, self.reporter)
+        jobs = [replace(job, precision=self.precision) for job in jobs]
         self.reporter.log(f"{self.out}: {format_counted(len(trials), 'trial')}, {len(missing)} to run")
         to_run = {trial.id: trial.stage != "trial" for trial in missing}
         self.reporter.begin(trials, {id_: line for id_, line in log.lines.items() if id_ not in to_run})
@@ -131,6 +137,12 @@ class _StudyRunner:
             self.reporter.add(line, trial_message(line, log, trials))
             if line["status"] == "done" and (self.study.retain == "results" or to_run[line["id"]]):
                 delete_artifacts(runs[line["id"]])
+
+
+def _precision_so_far(*logs: ResultsLog) -> str:
+    """The precision of most trials that a study has, which may go on on another machine; `auto` if it has none."""
+    counts = Counter(line["precision"] for log in logs for line in log.lines.values() if line.get("precision"))
+    return counts.most_common(1)[0][0] if counts else "auto"
 
 
 def list_trials(file: Path, out: Path) -> list[tuple[TrialSpec, str, str]]:

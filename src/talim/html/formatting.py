@@ -29,6 +29,11 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return text.replace("-", "−").replace(",", "\u202f")
 
 
+def format_p_value(value: float | None) -> str:
+    """A p value with three decimals; of one that is smaller than these show, only that it is."""
+    return NOT_KNOWN if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def format_setting(value: float) -> str:
     """A setting as a person would type it, exactly and never with an exponent, whose hyphen would break: `0.00009`."""
     return f"{Decimal(repr(float(value))).normalize():f}"

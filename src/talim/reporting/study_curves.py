@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from talim.experiments.learning_curves import FLAT_FRACTION
-from talim.experiments.preliminary_trials import RAISED, Pilot, read_plateau
+from talim.experiments.preliminary_trials import PILOT_CLIPS, RAISED, Pilot, read_plateau
 from talim.experiments.tuning import TunedFamily, read_tuning
 from talim.html.design_charts import STYLES, ErrorBarSeries, step_curve_plot, style_sample
 from talim.html.formatting import format_number, format_percent, format_setting
@@ -81,12 +81,14 @@ def _table_row(corpus: str, row: Summary) -> dict[str, str]:
 
 
 def choices(folder: Path) -> dict[str, Any]:
-    """{"tuning", "pilots", "plateau", "raised"} of DIR: a row for each family and pilot; empty without any.
+    """{"tuning", "pilots", "plateau", "raised", "pilot_clips"} of DIR; empty without tuning and pilots.
 
-    "raised" says why the steps may be more than the pilots ask for.
+    "tuning" and "pilots" have a row for each; "raised" says why the steps may be more than the pilots ask for,
+    "pilot_clips" on how many clips they are evaluated.
     """
     plateau = read_plateau(folder)
     found: dict[str, Any] = {"tuning": tuning_rows(folder), "plateau": plateau, "raised": RAISED}
+    found["pilot_clips"] = PILOT_CLIPS
     found["pilots"] = [_pilot_row(pilot) for pilot in (plateau.pilots if plateau else ())]
     return found if found["tuning"] or plateau else {}
 

@@ -89,6 +89,7 @@ def context(
         "expectation_text": study_sentences.expectation_text,
         "result_text": study_sentences.result_text,
         "number": formatting.format_number,
+        "p_value": formatting.format_p_value,
         "percent": formatting.format_percent,
         "ci": formatting.format_ci,
     }

@@ -19,6 +19,7 @@ from talim.html.formatting import (
     format_counted,
     format_duration,
     format_number,
+    format_p_value,
     format_percent,
     format_scientific,
 )
@@ -60,16 +61,17 @@ def recommendation_text(found: Mapping[str, Any]) -> str:
     elif outcome == DEMONSTRATED:
         objective = found["objectives"][0]
         values |= {"margin": format_number(objective["margin"]), "measure": measure_name(objective["measure"])}
-    text = texts[outcome].format(**values)
-    more = outcome == DEMONSTRATED and found["within_margin"] != design
-    return text + texts["cheaper_not_shown"].format(**values) if more else text
+        key = f"{outcome}_{'best' if design == found['best'] else 'cheaper'}"
+        more = texts["cheaper_not_shown"] if found["within_margin"] != design else ""
+        return (texts[key] + more).format(**values)
+    return texts[outcome].format(**values)
 
 
 def _interaction(found: Mapping[str, Any]) -> dict[str, str]:
     """The test of whether the best design depends on the corpus."""
     interaction = found["interaction"]
     df = ", ".join(format_number(each, 0) for each in interaction["df"])
-    return {"df": df, "f": format_number(interaction["f"], 1), "p": format_number(interaction["p_value"])}
+    return {"df": df, "f": format_number(interaction["f"], 1), "p": format_p_value(interaction["p_value"])}
 
 
 def controls_text(controls: Sequence[Mapping[str, Any]]) -> str:
@@ -237,6 +239,7 @@ def caveats(study: StudyResults) -> list[str]:
     }
     recordings = min((len(trial.measures.get("loss_reduction", {})) for trial in study.trials), default=5)
     miniatures = [base for base in study.bases if is_miniature(base)]
+    machines = {trial.cost.machine for trial in study.trials}
     texts = {
         "Every design was trained with one seed: the intervals cover the variance between recordings, not that between "
         "seeds.": bool(counts) and max(counts) == 1,
@@ -245,7 +248,10 @@ def caveats(study: StudyResults) -> list[str]:
         f"Some trials were evaluated on {format_counted(recordings, 'recording')} only: their intervals are "
         "imprecise.": recordings < 5,
         f"{format_counted(len(study.failed), 'trial')} failed and are in no table.": bool(study.failed),
-        f"{format_counted(len(study.excluded), 'trial')} with other settings are in no table.": bool(study.excluded),
+        f"{format_counted(len(study.excluded), 'trial')} with other settings or in another precision are in no "
+        "table.": bool(study.excluded),
+        f"Trials ran on {len(machines)} machines, of which the medians of times and memory are a mixture; differences "
+        "of these are of trials on one machine.": len(machines) > 1,
         miniature_caveat(miniatures)["en"]: bool(miniatures),
     }
     return [text for text, applies in texts.items() if applies]

@@ -22,7 +22,6 @@ from talim.experiments.comparison import (
     summarize_designs,
 )
 from talim.experiments.controls import (
-    COST_MEASURES,
     Control,
     ControlData,
     comparison_controls,
@@ -37,7 +36,7 @@ from talim.experiments.hypothesis_tests import NOT_TESTABLE, decide_hypotheses, 
 from talim.experiments.learning_curves import mean_curve, plateau_fraction
 from talim.experiments.next_steps import next_steps
 from talim.experiments.recommend import MeasureComparison, Recommendation
-from talim.experiments.results import BaseModelResults, StudyResults, TrialResult
+from talim.experiments.results import COST_MEASURES, BaseModelResults, StudyResults, TrialResult
 from talim.experiments.tuning import read_tuning
 from talim.reporting import study_sentences
 
@@ -87,7 +86,9 @@ def study_summary(
         "verdicts": [{name: row[name] for name in ("id", "verdict", "reason")} for row in rows],
         "hypotheses": rows,
         "failed": [_trial(trial) | {"error": trial.error} for trial in study.failed],
-        "excluded": [_trial(trial) | {"settings": trial.settings_hash} for trial in study.excluded],
+        "excluded": [
+            _trial(trial) | {"settings": trial.settings_hash, "precision": trial.precision} for trial in study.excluded
+        ],
     }
     return to_jsonable(value, DIGITS)
 
