@@ -62,10 +62,11 @@ interval from two), Chen's correction (40 to 90 %), Hall's interval alone (87 to
 
 SEEDS_THAT_DIFFER = """## Few seeds that differ, {level:g} %
 
-*Of seeds* is the part of the variance of the mean that comes from seeds, the rest comes from recordings; values
-are normal. Of one corpus, and of two that are pooled. Two seeds of one corpus cannot show how much seeds differ: where
-they are alike by chance, the interval is that of the recordings. So four are asked for before anything is said (control
-`equal`), and a verdict on one corpus alone is a little less sure than its level says.
+*Of seeds* is the part of the variance of the mean that comes from seeds; the rest comes from recordings, and as much
+for each cell as for a recording; values are normal. Of one corpus, and of two that are pooled. Two seeds of one corpus
+cannot show how much seeds differ: where they are alike by chance, the interval is that of the recordings. So four are
+asked for before anything is said (control `equal`), and a verdict on one corpus alone is a little less sure than its
+level says.
 """
 
 
@@ -113,10 +114,9 @@ def few_seeds_row(shape: tuple[int, int], of_seeds: float, level: float, draws: 
     rng = np.random.default_rng([*shape, round(1000 * level), round(100 * of_seeds)])
     seeds, recordings = shape
     size = (draws, 2, seeds, recordings)
-    # cells err as much as recordings, and their part of the error of the mean is counted with neither
     by_seed = np.sqrt(of_seeds * seeds) * rng.normal(size=(*size[:3], 1))
-    by_recording = np.sqrt((1 - of_seeds) * recordings) * rng.normal(size=(*size[:2], 1, recordings))
-    cells = np.sqrt((1 - of_seeds) * recordings) * rng.normal(size=size)
+    spread = np.sqrt((1 - of_seeds) * recordings / (1 + 1 / seeds))  # of recordings, and of cells
+    by_recording, cells = (spread * rng.normal(size=each) for each in ((*size[:2], 1, recordings), size))
     effects = [[two_way_effect(table) for table in pair] for pair in by_seed + by_recording + cells]
     row = [f"{seeds} x {recordings}", f"{100 * of_seeds:g} %"]
     for found in ([pair[0] for pair in effects], [pooled_effect(pair) for pair in effects]):

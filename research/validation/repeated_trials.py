@@ -40,8 +40,8 @@ def repeat_trials(
 
     TalimError where fewer trials are finished, or where one does not finish now.
     """
-    log = ResultsLog(study, repair=False)
-    done = sorted(id_ for id_ in log.lines if log.done(id_))
+    log, specs = ResultsLog(study, repair=False), [spec for spec, _, _ in list_trials(file, study)]
+    done = sorted({spec.id for spec in specs if log.done(spec.id)})  # not what an earlier form of the file asked for
     if len(done) < count:
         raise TalimError(f"{study}: {len(done)} trials are finished, {count} are to be run again")
     drawn = [str(name) for name in np.random.default_rng(seed).choice(done, count, replace=False)]
@@ -49,7 +49,7 @@ def repeat_trials(
     out.mkdir(parents=True, exist_ok=True)
     if (study / TUNING_LOG).is_file():
         shutil.copy(study / TUNING_LOG, out / TUNING_LOG)
-    for spec, _, _ in list_trials(file, study):  # all others count as done, or as failed, which are not run again
+    for spec in specs:  # all others count as done, or as failed, which are not run again
         if spec.stage == "trial" and spec.id not in again.lines and spec.id not in drawn:
             again.add(log.lines.get(spec.id) or failed_trial_record(spec, "not drawn"))
     run_study(file, out, progress, execute=execute)

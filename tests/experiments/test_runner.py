@@ -121,6 +121,51 @@ def test_run_study_goes_on_in_the_precision_of_its_trials(
     ]
 
 
+def test_run_study_runs_trials_again_that_are_in_another_precision_than_most(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path
+) -> None:
+    grids = {"a": {"bases": [str(tiny_base)], "designs": ["linear@all:5%"], "seeds": [0, 1, 2, 3]}}
+    overrides = {name: value for name, value in QUICK.items() if name != "training.precision"}
+    file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, grids=grids, overrides=overrides)
+    formats = iter(["fp32", "bf16", "fp32", None, "fp32"])
+    ran: list[TrialJob] = []
+
+    def execute(given: Sequence[TrialJob], progress: Progress) -> Iterator[dict[str, Any]]:
+        for job in given:
+            ran.append(job)
+            known = {"precision": each} if (each := next(formats)) else {}
+            yield fake_trial(job, TrialWorkerCache(), progress) | known
+
+    run_study(file, tmp_path / "out", execute=execute)
+    run_study(file, tmp_path / "out", execute=execute)
+    assert [job.spec.recipe.seed for job in ran] == [0, 1, 2, 3, 1]  # what does not say its precision counts
+    assert ran[-1].precision == "fp32"
+    run_study(file, tmp_path / "out", execute=execute)
+    assert len(ran) == 5
+
+
+def test_run_study_has_the_precision_of_its_tuning_before_any_trial_is_finished(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path
+) -> None:
+    overrides = {name: value for name, value in QUICK.items() if name != "training.precision"}
+    more: dict[str, Any] = {"overrides": overrides, "tune": {"learning_rate": [0.001, 0.01, 0.1], "seeds": [9]}}
+    file = write_study(tmp_path / "study.yaml", corpus_folder, tiny_base, **more)
+    of_trials: list[str] = []
+
+    def execute(given: Sequence[TrialJob], progress: Progress) -> Iterator[dict[str, Any]]:
+        for job in given:
+            if job.spec.stage == "tuning":
+                yield fake_trial(job, TrialWorkerCache(), progress) | {"precision": "bf16"}
+            else:
+                of_trials.append(job.precision)
+
+    run_study(file, tmp_path / "out", execute=execute)
+    assert {*of_trials} == {"auto"}  # this machine tuned, too
+    of_trials.clear()
+    run_study(file, tmp_path / "out", execute=execute)
+    assert {*of_trials} == {"bf16"}
+
+
 @pytest.mark.slow
 def test_run_study_later_trial_of_a_process_equals_a_fresh_one(
     tmp_path: Path, tiny_base: Path, corpus_folder: Path

@@ -13,6 +13,7 @@ from fixtures.fake_trials import QUICK, write_study
 from talim import audio
 from talim.atomic_io import read_json, write_json
 from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.precision import processor
 from talim.corpus.manifest import Corpus
 from talim.corpus.prepare import prepare
 from talim.evaluation.loss_by_event import frame_losses
@@ -21,7 +22,6 @@ from talim.experiments.results import TrialResult
 from talim.experiments.runner import list_trials
 from talim.experiments.trial import TrialJob, TrialWorkerCache, delete_artifacts, failed_trial_record
 from talim.interrupts import RESUME_PREFIX, Interrupted
-from talim.planning.cpu_calibration import cpu_name
 from talim.progress import Progress
 from talim.run import Run
 from talim.training.batches import encode_clips
@@ -116,7 +116,7 @@ def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[Trial
         cost["trainable_parameters"],
     )
     assert line["cost"]["steps"] == 3
-    assert line["cost"]["processor"].startswith(cpu_name())
+    assert line["cost"]["processor"] == processor()
     assert line["precision"] == cost["precision"].partition(":")[0].partition(",")[0]
     assert line["cost"]["adapter_bytes"] == (jobs[0].run.adapter / "adapter_model.safetensors").stat().st_size
     assert line["measures"]["loss_reduction"].keys() == line["measures"]["base_loss"].keys()
@@ -130,15 +130,34 @@ def test_run_trial_resumes_and_its_line_holds_what_the_run_says(jobs: list[Trial
     assert {**again, "cost": None} == {**line, "cost": None}
 
 
+def asks_for(job: TrialJob, precision: Any) -> TrialJob:
+    recipe = job.spec.recipe
+    training = recipe.training.model_copy(update={"precision": precision})
+    return replace(job, spec=replace(job.spec, recipe=recipe.model_copy(update={"training": training})))
+
+
 @pytest.mark.parametrize(("asked", "of_job", "used"), [("auto", "bf16", "bf16"), ("fp32", "bf16", "fp32")])
 def test_run_trial_trains_in_the_precision_of_its_job_where_the_recipe_leaves_it_open(
     jobs: list[TrialJob], asked: Any, of_job: str, used: str
 ) -> None:
-    recipe = jobs[0].spec.recipe
-    training = recipe.training.model_copy(update={"precision": asked})
-    spec = replace(jobs[0].spec, recipe=recipe.model_copy(update={"training": training}))
-    line = trial.run_trial(replace(jobs[0], spec=spec, precision=of_job), TrialWorkerCache())
-    assert (line["precision"], jobs[0].run.recipe.training.precision) == (used, used)
+    line = trial.run_trial(replace(asks_for(jobs[0], asked), precision=of_job), TrialWorkerCache())
+    assert (line["precision"], jobs[0].run.recipe.training.precision) == (used, asked)
+
+
+def test_run_trial_resumes_though_its_study_has_a_precision_by_now(
+    jobs: list[TrialJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = asks_for(jobs[0], "auto")
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patch:  # trained, and stopped before it is measured
+        patch.setattr(trial, "_measure", interrupt)
+        with pytest.raises(Interrupted):
+            trial.run_trial(job, TrialWorkerCache())
+    assert job.run.finished
+    assert trial.run_trial(replace(job, precision="fp32"), TrialWorkerCache())["status"] == "done"
 
 
 @pytest.fixture

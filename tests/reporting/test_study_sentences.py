@@ -13,6 +13,7 @@ from fixtures.simulated_study import SMALL, study, write_with_controls
 from research.validation.simulated_studies import SimulatedEffect
 from talim.experiments import controls
 from talim.experiments.goals import SelectionCriteria
+from talim.experiments.recommend import DEMONSTRATED
 from talim.experiments.results import read_study
 from talim.html.languages import words
 from talim.reporting import study_sentences
@@ -133,3 +134,34 @@ def test_comparison_text_of_an_interaction_names_both_groups() -> None:
         RESULT | {"interaction": ({"genre": "hindustani"}, {"genre": "makam"}), "where": {}}
     )
     assert text.endswith(", hindustani against makam")
+
+
+SHOWN = (
+    "a has the best mean and is shown to be within 0.010 in loss reduction of every other design; of none that costs "
+    "less is that shown."
+)
+
+
+@pytest.mark.parametrize(
+    ("best", "within", "text"),
+    [
+        ("a", "a", SHOWN),
+        (
+            "a",
+            "c",
+            f"{SHOWN} The mean of c, which costs less, lies within 0.010 of the best, but that could be chance.",
+        ),
+        (
+            "b",
+            "a",
+            "a is the cheapest design shown to be within 0.010 in loss reduction of every other one; b has the best "
+            "mean.",
+        ),
+    ],
+)
+def test_recommendation_text_says_what_is_shown_of_the_best_and_of_a_cheaper_design(
+    best: str, within: str, text: str
+) -> None:
+    objectives = [{"margin": 0.01, "measure": "loss_reduction"}]
+    found = {"outcome": DEMONSTRATED, "design": "a", "best": best, "within_margin": within, "unresolved": []}
+    assert study_sentences.recommendation_text({**found, "objectives": objectives}) == text

@@ -14,7 +14,7 @@ from fixtures.simulated_study import SMALL, study, write_with_controls
 from talim.evaluation.intervals import NOT_NEGATIVE, UNBOUNDED, two_way_effect
 from talim.experiments.comparison import NO_DIFFERENCE
 from talim.experiments.goals import SelectionCriteria
-from talim.experiments.results import read_study
+from talim.experiments.results import TrialCost, read_study
 from talim.reporting import study_summary
 from talim.reporting.study_summary import cost_ratios
 
@@ -27,6 +27,24 @@ def test_cost_ratios_are_paired_by_seed(tmp_path: Path) -> None:
     assert found["memory"]["ratio"] == pytest.approx(found["memory"]["low"])  # simulated memory has no noise
     assert found["seconds"]["ratio"] > 3
     assert cost_ratios(tables, "full@all", "no-such@design") == {}
+
+
+def test_cost_ratios_are_of_trials_on_one_machine(tmp_path: Path) -> None:
+    tables = study(tmp_path, PLAN).tables
+    elsewhere = TrialCost(device="CPU, 2 cores", processor="another")
+    moved = [
+        replace(table, trials=[
+            t.model_copy(update={"cost": elsewhere}) if t.design == "full@all" and t.seed == 0 else t
+            for t in table.trials
+        ])
+        for table in tables
+    ]  # fmt: skip
+    of_seeds = [
+        replace(table, trials=[t for t in table.trials if t.design != "full@all" or t.seed]) for table in tables
+    ]
+    found = cost_ratios(moved, "full@all", "conv@all:2.7%")
+    assert found == cost_ratios(of_seeds, "full@all", "conv@all:2.7%")
+    assert found != cost_ratios(tables, "full@all", "conv@all:2.7%")
 
 
 def test_intervals_of_losses_and_scores_end_at_what_they_can_be() -> None:

@@ -30,10 +30,11 @@ from talim.errors import TalimError, UsageError
 from talim.generation import sources
 from talim.interrupts import Interrupted
 from talim.progress import Progress
+from talim.recipe import Recipe
 from talim.reporting.messages import training_message
 from talim.run import Run
 from talim.training import trainer
-from talim.training.train import train
+from talim.training.train import rate_note, train
 
 TIMEOUT_SECONDS = 600  # for a process that hangs
 
@@ -432,3 +433,20 @@ def test_a_corpus_without_captions_is_trained_with_the_null_condition(
         assert sum("was trained without captions" in line for line in log.lines) == told
     for run, prompt in ((runs[0], "--prompt=''"), (dropped, "--prompt='slow glide'")):
         assert f" {prompt} --out" in (run.adapter / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("design", "rate", "noted"),
+    [
+        ("full@all", 1e-3, True),
+        ("conv@deep:2.7%+full@shallow", 1e-3, True),
+        ("full@all", 3e-4, False),
+        ("full@post", 1e-3, False),
+        ("conv@all:2.7%", 1e-3, False),
+    ],
+)
+def test_a_rate_of_adapters_for_layers_of_the_base_is_noted(design: str, rate: float, noted: bool) -> None:
+    recipe = Recipe(corpus="c", design=design, training={"learning_rate": rate})  # type: ignore[arg-type]
+    note = rate_note(recipe)
+    assert bool(note) == noted
+    assert not noted or note.endswith("--set training.learning_rate=0.0003")

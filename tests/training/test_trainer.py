@@ -14,12 +14,12 @@ from talim.atomic_io import read_json, read_jsonl
 from talim.backbones.musicgen import backbone
 from talim.errors import TalimError
 from talim.progress import Progress
-from talim.recipe import Recipe, Training
+from talim.recipe import Training
 from talim.run import Run, resolve_recipe
 from talim.training import trainer
 from talim.training.distributed import SINGLE_PROCESS
 from talim.training.train import train
-from talim.training.trainer import learning_rate, rate_note, rng_state_at
+from talim.training.trainer import learning_rate, rng_state_at
 
 
 def losses(run: Run) -> list[tuple[int, str, float]]:
@@ -239,20 +239,3 @@ def test_time_left_is_told_once_after_the_first_steps_with_the_validations_to_co
     here.validation_seconds = 1.0
     trainer.Trainer._tell_time_left(here)
     assert len(told.lines) == 1  # 17 s are soon over
-
-
-@pytest.mark.parametrize(
-    ("design", "rate", "noted"),
-    [
-        ("full@all", 1e-3, True),
-        ("conv@deep:2.7%+full@shallow", 1e-3, True),
-        ("full@all", 3e-4, False),
-        ("full@post", 1e-3, False),
-        ("conv@all:2.7%", 1e-3, False),
-    ],
-)
-def test_a_rate_of_adapters_for_layers_of_the_base_is_noted(design: str, rate: float, noted: bool) -> None:
-    recipe = Recipe(corpus="c", design=design, training={"learning_rate": rate})  # type: ignore[arg-type]
-    note = rate_note(recipe)
-    assert bool(note) == noted
-    assert not noted or note.endswith("--set training.learning_rate=0.0003")

@@ -34,6 +34,7 @@ from talim.experiments.trial import (
     TrialWorkerCache,
     delete_artifacts,
     failed_trial_record,
+    in_precision,
     run_trial,
 )
 from talim.experiments.tuning import TUNING_LOG
@@ -68,7 +69,7 @@ def run_study(
         if file.resolve() != (out / STUDY_COPY).resolve():
             write_text(out / STUDY_COPY, f"{COPY_OF}{file.resolve()}\n{file.read_text(encoding='utf-8')}")
         log = ResultsLog(out)
-        precision = _precision_so_far(log, ResultsLog(out, name=TUNING_LOG))
+        precision = _precision_so_far(log) or _precision_so_far(ResultsLog(out, name=TUNING_LOG)) or "auto"
         if precision != "auto" and any(trial.recipe.training.precision == "auto" for trial in study_file.expand(study)):
             reporter.log(f"training in {precision}, as in the trials that {out} has")
         runner = _StudyRunner(study, file.parent, out, device, reporter, execute or run_in_process, precision)
@@ -76,7 +77,10 @@ def run_study(
             decision = runner.run_preliminary(retry_failed)
             trials = study_file.expand(study, decision.choices)
             left_out = {trial.id for trial in undecided(study, decision, trials)}
-            to_run = [trial for trial in trials if not log.done(trial.id) and trial.id not in left_out]
+            done = {trial.id for trial in trials if _is_done(trial, log.lines.get(trial.id, {}), precision)}
+            to_run = [trial for trial in trials if trial.id not in done | left_out]
+            if again := sum(log.done(trial.id) for trial in to_run):
+                reporter.log(f"{format_counted(again, 'trial')} in another precision than {precision}: run again")
             missing = [trial for trial in to_run if retry_failed or not log.failed(trial.id)]
             runner.run(missing, trials, log)
             if study.retain == "results":  # not before: the trials share it
@@ -139,10 +143,16 @@ class _StudyRunner:
                 delete_artifacts(runs[line["id"]])
 
 
-def _precision_so_far(*logs: ResultsLog) -> str:
-    """The precision of most trials that a study has, which may go on on another machine; `auto` if it has none."""
-    counts = Counter(line["precision"] for log in logs for line in log.lines.values() if line.get("precision"))
-    return counts.most_common(1)[0][0] if counts else "auto"
+def _is_done(trial: TrialSpec, line: ResultRecord, precision: str) -> bool:
+    """Whether a trial has a result, in the precision of its study if its recipe leaves it open."""
+    other = trial.recipe.training.precision == "auto" and line.get("precision", precision) != precision
+    return line.get("status") == "done" and (precision == "auto" or not other)
+
+
+def _precision_so_far(log: ResultsLog) -> str:
+    """The precision of most trials that a study has, which may go on on another machine; empty if it has none."""
+    counts = Counter(line["precision"] for line in log.lines.values() if line.get("precision"))
+    return counts.most_common(1)[0][0] if counts else ""
 
 
 def list_trials(file: Path, out: Path) -> list[tuple[TrialSpec, str, str]]:
@@ -193,9 +203,12 @@ def executor_for(num_workers: int, ray: str | None, device: str, corpora: Path, 
         from talim.experiments.ray_executor import RayExecutor
 
         estimates = TrialEstimates(corpora, None, progress)
-        return RayExecutor(
-            ray, run_trial_safely, lambda job: estimates.memory_bytes(job.spec, job.base), num_workers or None
-        )
+
+        def memory_bytes(job: TrialJob) -> int | None:
+            spec = replace(job.spec, recipe=in_precision(job.spec.recipe, job.precision))
+            return estimates.memory_bytes(spec, job.base)
+
+        return RayExecutor(ray, run_trial_safely, memory_bytes, num_workers or None)
     if num_workers == 1:
         return run_in_process
     from talim.experiments.local_executor import ProcessExecutor, visible_gpus

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from talim.adapters import injection
 from talim.atomic_io import read_json, write_json
-from talim.backbones.precision import cpu_flags
 from talim.corpus.manifest import Corpus
 from talim.design.site_selection import base_parameters
 from talim.experiments.learning_curves import read_curve
@@ -29,7 +28,6 @@ from talim.experiments.study_file import GenerationSpec, TrialSpec, settings_has
 from talim.experiments.validation_measures import validation_measures
 from talim.experiments.worker_cache import TrialWorkerCache
 from talim.interrupts import Interrupted
-from talim.planning.cpu_calibration import cpu_name
 from talim.progress import Progress
 from talim.recipe import Recipe
 from talim.run import Run
@@ -114,10 +112,8 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
     progress, run, spec = progress or Progress(), job.run, job.spec
     corpus = Corpus.load(job.corpus)
     recipe = spec.recipe.model_copy(update={"base": job.base, "corpus": str(job.training_corpus or job.corpus)})
-    if recipe.training.precision == "auto":
-        training = recipe.training.model_copy(update={"precision": job.precision})
-        recipe = recipe.model_copy(update={"training": training})
-    backbone = cache.base(recipe, job.device)
+    # the run's own recipe stays as it is, so that a trial resumes though its study has a precision by now
+    backbone = cache.base(in_precision(recipe, job.precision), job.device)
     measure = functools.partial(_measure, job, recipe, corpus, backbone, cache, progress)
     measured = train_and_evaluate(recipe, run, measure, progress, device=job.device, backbone=backbone)
     measures, directions = measured["measures"], measured["directions"]
@@ -144,6 +140,13 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
         "precision": PRECISIONS[backbone.dtype],
         "protocol_hash": read_json(run.scores)["protocol"]["hash"] if run.scores.is_file() else "",
     }
+
+
+def in_precision(recipe: Recipe, precision: str) -> Recipe:
+    """The recipe with this precision where it leaves it open."""
+    if recipe.training.precision != "auto":
+        return recipe
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
 
 
 def trial_record(spec: TrialSpec) -> dict[str, Any]:
@@ -228,11 +231,5 @@ def _cost(run: Run) -> dict[str, Any]:
         "peak_memory_bytes": read_json(memory)["peak_memory_bytes"] if memory.is_file() else None,
         "adapter_bytes": sum(weights),
         **{name: cost[name] for name in ("energy_joules", "steps", "flops", "device")},
-        **({"processor": _processor()} if cost["device"].startswith("CPU") else {}),
+        **({"processor": cost["processor"]} if "processor" in cost else {}),
     }
-
-
-def _processor() -> str:
-    """The CPU with those of its instruction sets that make a training much faster: `AMD EPYC (avx2, avx512f)`."""
-    sets = sorted(cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"})
-    return f"{cpu_name()} ({', '.join(sets)})" if sets else cpu_name()

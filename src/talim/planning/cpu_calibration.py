@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from talim.atomic_io import parse_json, write_text
-from talim.backbones.precision import has_bf16
+from talim.backbones.precision import cpu_name, has_bf16
 from talim.errors import TalimError, UsageError
 from talim.planning import hardware, tracer, training_step
 from talim.planning.hardware import HardwareProfile, OverheadBytes
@@ -160,16 +159,6 @@ def to_hardware_profile(
     return HardwareProfile(
         "this CPU", memory, rates, launch_seconds, watts, bf16, overhead_bytes=overhead_bytes, **of_cpu
     )
-
-
-def cpu_name() -> str:
-    """The CPU's model name, where the system has it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return " ".join(dict.fromkeys(names)) or platform.machine()
 
 
 def measure_in_subprocess(what: str, threads: int, progress: Progress | None = None) -> Any:

@@ -250,8 +250,8 @@ def caveats(study: StudyResults) -> list[str]:
         f"{format_counted(len(study.failed), 'trial')} failed and are in no table.": bool(study.failed),
         f"{format_counted(len(study.excluded), 'trial')} with other settings or in another precision are in no "
         "table.": bool(study.excluded),
-        f"Trials ran on {len(machines)} machines, of which the medians of times and memory are a mixture; differences "
-        "of these are of trials on one machine.": len(machines) > 1,
+        "Trials ran on several machines, or on some that are not named: the medians of times and memory, and what is "
+        "chosen or drawn by them, mix these. Ratios and differences are of trials on one machine.": len(machines) > 1,
         miniature_caveat(miniatures)["en"]: bool(miniatures),
     }
     return [text for text, applies in texts.items() if applies]

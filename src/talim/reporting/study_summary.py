@@ -293,9 +293,8 @@ def cost_ratios(tables: Sequence[BaseModelResults], design: str, reference: str)
         parts = []
         for table in tables:
             own, other = (_by_seed(table.of_design(each), measure) for each in (design, reference))
-            shared = sorted(set(own) & set(other))
-            if shared:
-                parts.append(two_way_effect(np.array([[own[seed] - other[seed]] for seed in shared])))
+            if shared := sorted(own.keys() & other.keys()):  # on one machine
+                parts.append(two_way_effect(np.array([[own[key] - other[key]] for key in shared])))
         if parts:
             effect = pooled_effect(parts)
             low, high = effect.interval(CONFIDENCE)
@@ -304,9 +303,13 @@ def cost_ratios(tables: Sequence[BaseModelResults], design: str, reference: str)
     return ratios
 
 
-def _by_seed(trials: Sequence[TrialResult], measure: str) -> dict[int, float]:
-    """A measure that a trial has once, by seed."""
-    return {trial.seed: next(iter(values.values())) for trial in trials if (values := trial.measures.get(measure))}
+def _by_seed(trials: Sequence[TrialResult], measure: str) -> dict[tuple[int, str], float]:
+    """A measure of cost, which a trial has once, by seed and machine."""
+    return {
+        (trial.seed, trial.cost.machine): next(iter(values.values()))
+        for trial in trials
+        if (values := trial.measures.get(measure))
+    }
 
 
 def _reference(found: Recommendation, tables: Sequence[BaseModelResults]) -> str:

@@ -16,6 +16,7 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from talim.backbones.precision import processor
 from talim.html.formatting import format_counted
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class ResourceMeter:
             "energy_note": self._energy.note,
             "memory_note": MEMORY_NOTES.get(self.device.type, "peak memory of the process"),
             "device": f"{len(ranks)} x {name}" if len(ranks) > 1 else name,
+            **({"processor": processor()} if self.device.type == "cpu" else {}),
         }
 
     def _synchronise(self) -> None:

@@ -20,7 +20,7 @@ from talim.corpus.manifest import Corpus
 from talim.design import budget, peft_methods
 from talim.design.site_selection import select_sites
 from talim.errors import DivergedError, TalimError
-from talim.html.formatting import format_counted, format_setting
+from talim.html.formatting import format_counted
 from talim.interrupts import RESUME_PREFIX, Interrupted, InterruptHandler
 from talim.progress import Progress, format_duration
 from talim.recipe import Recipe, Training
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 LOOKS_IN_VAIN = 2  # validations without a loss below that before training, after which a warning is due
 TIMED_STEPS = 4  # after which it is told how long the rest takes; the first one is slower than the others
 LONG_SECONDS = 30.0  # of training that is left: less is not told in advance
-FULL_RATE = 3e-4  # of full@all in nano-musicgen, tuned (docs/reports/paper-study.md)
 
 
 def attach_recipe_design(backbone: Backbone, recipe: Recipe, start: StoredAdapter | None = None) -> Any:
@@ -82,18 +81,6 @@ def budget_notes(design: Design, backbone: Backbone) -> list[str]:
     return lines
 
 
-def rate_note(recipe: Recipe) -> str:
-    """That a base which is trained itself takes a lower learning rate than adapters do; empty where it has one."""
-    rate = recipe.training.learning_rate
-    if rate < 2 * FULL_RATE or not any(part.kind == "full" and part.site != "post" for part in recipe.design.parts):
-        return ""
-    return (
-        f"learning rate {format_setting(rate)}: layers of a base take less than adapters. {format_setting(FULL_RATE)} "
-        "suited nano-musicgen best, which 0.001 left worse than it was, and larger bases take less still: "
-        f"--set training.learning_rate={format_setting(FULL_RATE)}"
-    )
-
-
 class Trainer:
     """Trains one run; `fit` returns when the adapter is stored.
 
@@ -121,8 +108,6 @@ class Trainer:
             budget_notes(recipe.design, backbone) if start is None else start_adapter.precision_notes(self.weights)
         ):
             progress.log(line)
-        if note := rate_note(recipe):
-            progress.log(note)
         self.optimiser = step.make_optimizer(self.weights, self.training)
         self.state = TrainerState(recipes.run_id(recipe, corpus.hash, None if start is None else start.hash))
         self.best: dict[str, Tensor] = {}

@@ -12,7 +12,7 @@ import pytest
 from research.validation.repeated_trials import repeat_trials
 from talim.errors import TalimError
 from talim.experiments import study_corpora
-from talim.experiments.results_log import ResultRecord
+from talim.experiments.results_log import ResultRecord, ResultsLog
 from talim.experiments.runner import TrialExecutor, run_study
 from talim.experiments.study_file import settings_hash, trial_factors
 from talim.experiments.trial import TrialJob, trial_record
@@ -72,5 +72,7 @@ def test_repeat_trials_runs_those_drawn_and_compares_their_measures(
 
 
 def test_repeat_trials_of_more_than_are_finished_is_refused(study: Path, tmp_path: Path) -> None:
+    log = ResultsLog(tmp_path / "study")
+    log.add({**next(iter(log.lines.values())), "id": "of an earlier study file"})
     with pytest.raises(TalimError, match="8 trials are finished, 9"):
         repeat_trials(study, tmp_path / "study", tmp_path / "again", count=9)
