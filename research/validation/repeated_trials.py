@@ -1,8 +1,9 @@
 """Do trials of a study come out equal when they are run again from nothing?
 
 `python -m research.validation.repeated_trials FILE STUDY --out DIR` draws ten finished trials of the study FILE in the
-folder STUDY, builds their corpora anew in DIR, runs these trials there with the settings that the study chose, and
-compares all measures but time and memory: the largest difference of each measure, and of the curves. Rerun to resume.
+folder STUDY (`--here`: of those that ran on this kind of processor, as others round otherwise), builds their corpora
+anew in DIR, runs these trials there with the settings that the study chose, and compares all measures but time and
+memory: the largest difference of each measure, and of the curves. Rerun to resume.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from talim.backbones.precision import processor
 from talim.errors import TalimError
 from talim.experiments.results_log import ResultRecord, ResultsLog
 from talim.experiments.runner import TrialExecutor, executor_for, list_trials, run_study
@@ -33,15 +35,19 @@ def repeat_trials(
     *,
     count: int = COUNT,
     seed: int = 0,
+    here: bool = False,
     progress: Progress | None = None,
     execute: TrialExecutor | None = None,
 ) -> dict[str, Any]:
     """Run `count` trials again in the folder `out`; the largest difference of each, by measure.
 
+    With `here` they are drawn from those whose line names this processor.
     TalimError where fewer trials are finished, or where one does not finish now.
     """
     log, specs = ResultsLog(study, repair=False), [spec for spec, _, _ in list_trials(file, study)]
     done = sorted({spec.id for spec in specs if log.done(spec.id)})  # not what an earlier form of the file asked for
+    if here:
+        done = [id_ for id_ in done if log.lines[id_]["cost"].get("processor") == processor()]
     if len(done) < count:
         raise TalimError(f"{study}: {len(done)} trials are finished, {count} are to be run again")
     drawn = [str(name) for name in np.random.default_rng(seed).choice(done, count, replace=False)]
@@ -96,12 +102,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--here", action="store_true", help="draw of the trials on this kind of processor alone")
     parser.add_argument("--num-workers", type=int, default=0)
     given = parser.parse_args()
     progress = default()
     execute = executor_for(given.num_workers, None, "auto", given.file.parent, progress)
     found = repeat_trials(
-        given.file, given.study, given.out, count=given.count, seed=given.seed, progress=progress, execute=execute
+        given.file,
+        given.study,
+        given.out,
+        count=given.count,
+        seed=given.seed,
+        here=given.here,
+        progress=progress,
+        execute=execute,
     )
     print(json.dumps(found, indent=1))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from research.validation.repeated_trials import repeat_trials
+from talim.backbones.precision import processor
 from talim.errors import TalimError
 from talim.experiments import study_corpora
 from talim.experiments.results_log import ResultRecord, ResultsLog
@@ -76,3 +77,14 @@ def test_repeat_trials_of_more_than_are_finished_is_refused(study: Path, tmp_pat
     log.add({**next(iter(log.lines.values())), "id": "of an earlier study file"})
     with pytest.raises(TalimError, match="8 trials are finished, 9"):
         repeat_trials(study, tmp_path / "study", tmp_path / "again", count=9)
+
+
+def test_repeat_trials_here_draws_of_those_on_this_processor(study: Path, tmp_path: Path) -> None:
+    log = ResultsLog(tmp_path / "study")
+    *here, _, _, _ = sorted(log.lines)
+    for id_ in here:
+        log.add({**log.lines[id_], "cost": {"seconds": 1.0, "processor": processor()}})
+    found = repeat_trials(study, tmp_path / "study", tmp_path / "a", count=5, here=True, execute=executor([], 0.0))
+    assert {row["id"] for row in found["trials"]} == {*here}
+    with pytest.raises(TalimError, match="5 trials are finished, 6"):
+        repeat_trials(study, tmp_path / "study", tmp_path / "b", count=6, here=True)
