@@ -137,8 +137,8 @@ def test_comparison_text_of_an_interaction_names_both_groups() -> None:
 
 
 SHOWN = (
-    "a has the best mean and is shown to be within 0.010 in loss reduction of every other design; of none that costs "
-    "less is that shown."
+    "a has the best mean and is shown to be at most 0.010 worse in loss reduction than every other design; of none "
+    "that costs less is that shown."
 )
 
 
@@ -154,8 +154,8 @@ SHOWN = (
         (
             "b",
             "a",
-            "a is the cheapest design shown to be within 0.010 in loss reduction of every other one; b has the best "
-            "mean.",
+            "a is the cheapest design shown to be at most 0.010 worse in loss reduction than every other one; b has "
+            "the best mean.",
         ),
     ],
 )
