@@ -194,3 +194,18 @@ def test_load_adapter_into_a_loaded_base(finished_run: talim.Run) -> None:
 
 def test_report_of_a_run_returns_its_page(finished_run: talim.Run, tmp_path: Path) -> None:
     assert api.report(finished_run).name == "index.html"
+
+
+@pytest.mark.parametrize(("asked", "used"), [("auto", "int8"), ("fp32", "fp32")])
+def test_generate_keeps_the_precision_of_a_source_unless_another_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: str, used: str
+) -> None:
+    told: list[str] = []
+
+    def generate_audio(*, source: GenerationSource, **_: Any) -> list[Any]:
+        told.append(source.precision)
+        return []
+
+    monkeypatch.setattr("talim.generation.generate.generate_audio", generate_audio)
+    assert talim.generate(GenerationSource("nano-musicgen", precision="int8"), "flute", precision=asked) == []
+    assert told == [used]

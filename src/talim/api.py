@@ -263,7 +263,8 @@ def generate(
     `melody` is a hummed or played melody, or one per prompt, that MusicGen-melody follows: by its chroma, or with
     `melody_from` "pitch" by the pitch of its leading melody. Prompts are read as they are written if `transliterate` is
     false, else words that the base does not know in letters that it knows; None is as the adapter was trained.
-    `precision` is auto (bf16 where the hardware has it), bf16, fp32, or int8 (MusicGen on a CPU).
+    `precision` is auto (that of a GenerationSource, or bf16 where the hardware has it), bf16, fp32, or int8 (MusicGen
+    on a CPU).
 
     >>> clip = talim.generate("my-run", "raga Yaman, slow alap", seconds=2)[0]
     >>> clip.save("alap.flac")
@@ -277,7 +278,8 @@ def generate(
     chosen = _generation_source(source, adapter_scale)
     if transliterate is not None:
         chosen = replace(chosen, transliterate=transliterate)
-    chosen = replace(chosen, precision=precision)
+    if precision != "auto":  # else that of a given source
+        chosen = replace(chosen, precision=precision)
     options = GenerationOptions(guidance_scale, temperature, top_k, sampling_steps, sampler)
     pieces = generate_audio(
         source=chosen,
