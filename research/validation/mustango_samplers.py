@@ -29,6 +29,7 @@ from talim.audio import Audio
 from talim.evaluation import clip_measures
 from talim.evaluation.intervals import Effect, mean_interval
 from talim.evaluation.protocol import EMBEDDINGS
+from talim.html.formatting import format_p_value
 from talim.metrics import embeddings, prompt_adherence, rhythm
 from talim.metrics.cache import MetricCache
 from talim.metrics.distribution_distances import jackknife_by_recording, kernel_distance, median_bandwidth
@@ -252,7 +253,7 @@ def page(results: dict[str, Any]) -> str:
             f"`{row['setting']}`",
             f"`{row['against']}`",
             str(row["scores"]),
-            _p(row["smallest_p"]),
+            format_p_value(row["smallest_p"]),
             ", ".join(f"`{score}`" for score in row["told_apart_by"]) or "nothing",
         )
         for row in results["comparisons"]
@@ -303,13 +304,9 @@ def _score_table(results: dict[str, Any]) -> list[str]:
 
 def _cell(row: dict[str, Any]) -> str:
     if row["interval"] is None:
-        return f"{row['difference']:.2g}, p {_p(row['p'])}"
+        return f"{row['difference']:.2g}, p {format_p_value(row['p'])}"
     low, high = row["interval"]
     return f"{row['difference']:+.2g} ({low:+.2g} to {high:+.2g})"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def main() -> None:

@@ -19,13 +19,14 @@ import numpy as np
 
 from talim.backbones.precision import processor
 from talim.errors import TalimError
+from talim.experiments.results import COST_MEASURES
 from talim.experiments.results_log import ResultRecord, ResultsLog
 from talim.experiments.runner import TrialExecutor, executor_for, list_trials, run_study
 from talim.experiments.trial import failed_trial_record
 from talim.experiments.tuning import TUNING_LOG
 from talim.progress import Progress, default
 
-COUNT, COSTS = 10, ("log_seconds", "log_memory")
+COUNT = 10
 
 
 def repeat_trials(
@@ -82,7 +83,7 @@ def differences(one: ResultRecord, other: ResultRecord) -> dict[str, float]:
     found = {
         name: _largest(one["measures"].get(name, {}), other["measures"].get(name, {}))
         for name in one["measures"].keys() | other["measures"].keys()
-        if name not in COSTS
+        if name not in COST_MEASURES
     }
     curves = [{str(step): loss for step, loss in line.get("curve", ())} for line in (one, other)]
     return found | {"curve": _largest(*curves)}

@@ -157,7 +157,18 @@ def test_run_trial_resumes_though_its_study_has_a_precision_by_now(
         with pytest.raises(Interrupted):
             trial.run_trial(job, TrialWorkerCache())
     assert job.run.finished
-    assert trial.run_trial(replace(job, precision="fp32"), TrialWorkerCache())["status"] == "done"
+    used, trained = TrialWorkerCache().base(job.spec.recipe.model_copy(update={"base": job.base}), "auto"), job.run.cost
+    precision, before = trial.PRECISIONS[used.dtype], trained.stat().st_mtime_ns
+    assert trial.run_trial(replace(job, precision=precision), TrialWorkerCache())["status"] == "done"
+    assert trained.stat().st_mtime_ns == before
+
+
+def test_run_trial_trains_anew_what_was_trained_in_another_precision(jobs: list[TrialJob]) -> None:
+    job = asks_for(jobs[0], "auto")
+    for precision in ("fp32", "bf16", "fp32"):
+        line = trial.run_trial(replace(job, precision=precision), TrialWorkerCache())
+        assert line["precision"] == precision
+        assert read_json(job.run.facts_file)["base"]["precision"].startswith(precision)
 
 
 @pytest.fixture

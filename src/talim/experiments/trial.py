@@ -114,6 +114,7 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
     recipe = spec.recipe.model_copy(update={"base": job.base, "corpus": str(job.training_corpus or job.corpus)})
     # the run's own recipe stays as it is, so that a trial resumes though its study has a precision by now
     backbone = cache.base(in_precision(recipe, job.precision), job.device)
+    _discard_other_precision(run, PRECISIONS[backbone.dtype], progress)
     measure = functools.partial(_measure, job, recipe, corpus, backbone, cache, progress)
     measured = train_and_evaluate(recipe, run, measure, progress, device=job.device, backbone=backbone)
     measures, directions = measured["measures"], measured["directions"]
@@ -140,6 +141,13 @@ def run_trial(job: TrialJob, cache: TrialWorkerCache, progress: Progress | None 
         "precision": PRECISIONS[backbone.dtype],
         "protocol_hash": read_json(run.scores)["protocol"]["hash"] if run.scores.is_file() else "",
     }
+
+
+def _discard_other_precision(run: Run, precision: str, progress: Progress) -> None:
+    """Delete what a run in another precision left: its adapter would be measured as if it were trained in this one."""
+    if run.facts_file.is_file() and not read_json(run.facts_file)["base"]["precision"].startswith(precision):
+        progress.log(f"{run.folder}: was trained in another precision than {precision}; trained anew")
+        shutil.rmtree(run.folder)
 
 
 def in_precision(recipe: Recipe, precision: str) -> Recipe:
