@@ -70,7 +70,9 @@ bench: setup-dev
 	$(BIN)/python -m benchmarks.bench
 
 # The field's public yardsticks on what the folder DATA holds of them; what is missing is named, with where it is from.
+# Without constraints.txt, as what mirdata needs does not go with all of it.
 yardsticks: setup-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[yardsticks]'
 	$(BIN)/python -m research.validation.yardsticks "$(DATA)"
 
 clean:

@@ -40,6 +40,7 @@ FOUND = (
     "release",
     "work",
 )
+IMPORTED = "imported"
 REFUSALS = {  # a part of the message: the outcome in the table
     "this data set has no audio": "no audio: joined with your own files by MusicBrainz id",
     "several sounds and none of the whole": "several sounds per track and none of the whole: named, refused",
@@ -77,7 +78,7 @@ def run_loader(package: Any, name: str, home: Path) -> LoaderOutcome:
         return LoaderOutcome(name, f"**failed**: {type(error).__name__}: {' '.join(str(error).split())[:120]}")
     silent = [file.name for file in found.files if not is_readable(file.path)]
     columns = {column for file in found.files for column in FOUND if column in file.row}
-    outcome = "imported" if found.files else "its sounds are not in the resources: named, left out"
+    outcome = IMPORTED if found.files else "its sounds are not in the resources: named, left out"
     if silent:
         outcome = f"**failed**: no sound in {silent[0]}"
     ordered = tuple(column for column in FOUND if column in columns)
@@ -124,7 +125,7 @@ columns that at least one recording has, of those that talim uses beside title, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run all loaders and write the page; exit status 1 if one failed."""
+    """Run all loaders and write the page; exit status 1 if one failed, and without a page where none could be read."""
     parser = argparse.ArgumentParser(description="mirdata's loaders on mirdata's test resources.")
     parser.add_argument("data", type=Path, help="folder with the checkout")
     parser.add_argument("--out", type=Path, default=PAGE, help="the page to write, Markdown")
@@ -135,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{options.data} lacks mirdata (github: {CHECKOUTS['mirdata']}) with its tests/resources")
     package = mirdata(checkout)
     outcomes = [run_loader(package, name, resources / name) for name in package.list_datasets()]
+    if not any(each.outcome == IMPORTED for each in outcomes):
+        raise SystemExit(f"no loader could be read: {outcomes[0].outcome}; make yardsticks installs what mirdata needs")
     text = page(outcomes, getattr(importlib.import_module("mirdata.version"), "version", ""))
     write_text(options.out, text)
     print(text)

@@ -157,7 +157,7 @@ def commit_of(checkout: Path) -> str:
     """The short commit of a checkout; "unknown" where it has no .git."""
     if not (checkout / ".git").exists():
         return "unknown"
-    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    command = ["git", "-C", str(checkout), "rev-parse", "--short=9", "HEAD"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 

@@ -15,6 +15,7 @@ import argparse
 import csv
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -284,7 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--otmm", type=Path, required=True, help="folder with MAKAM/MBID.pitch and .json")
     parser.add_argument("--tonics", type=Path, help="annotations.json with the tonics")
     parser.add_argument("--excerpts", type=Path, required=True, help="folder with the excerpts, .wav")
-    parser.add_argument("--work", type=Path, help="folder of the finished parts")
+    work = Path(tempfile.gettempdir()) / "talim-set-aside"
+    parser.add_argument("--work", type=Path, default=work, help="folder of the finished parts (default: %(default)s)")
     parser.add_argument(
         "--ranked", type=int, help="degrade so many of the set-aside tracks only, the first of the list"
     )
@@ -294,8 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.list:
         write_text(LIST, make_list(options.otmm, options.excerpts, used_recordings(options.chosen)))
         return
-    if options.tonics is None or options.work is None:
-        parser.error("--tonics and --work are needed to measure")
+    if options.tonics is None:
+        parser.error("--tonics is needed to measure")
     folders = (options.chosen, options.otmm, options.tonics, options.excerpts, options.work)
     write_text(options.out, report(*folders, default(), options.ranked))
 

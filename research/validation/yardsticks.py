@@ -31,6 +31,7 @@ SOURCES = {  # folder of DATA: where it is from
     "mirdata": "github: mir-dataset-loaders/mirdata",
     "own-recordings": "makam_pitch and audio, the recordings of the project's other reports, which are not public",
 }  # fmt: skip
+ORNAMENTS = "automated-symbolic-transcription-hindustani-vocals/Ornamentation-In-Hindustani-Vocals-Dataset"
 PITCH, FOLDS = "otmm_makam_recognition_dataset/data", "makam_recognition_experiments/data/folds.json"
 
 
@@ -64,12 +65,12 @@ YARDSTICKS = (
     Yardstick(
         "performed_notes",
         ("--notes", "@otmm_audio_score_alignment_dataset/data",
-         "--ornaments", "@automated-symbolic-transcription-hindustani-vocals"),
+         "--ornaments", f"@{ORNAMENTS}"),
     ),
     Yardstick(
         "set_aside",
         ("--chosen", "@own-recordings", "--otmm", f"@{PITCH}", "--tonics", "@otmm_tonic_dataset/annotations.json",
-         "--excerpts", "@E2ERaga/data/sample_data"),
+         "--excerpts", "@E2ERaga/data/sample_data", "--ranked", "100"),
     ),
     Yardstick("peft_suite", ("@peft", "--write")),
     Yardstick("reference_implementations", ("@",), ("torch-fidelity", "generative-evaluation-prdc", "mir_eval")),

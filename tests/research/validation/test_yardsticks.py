@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,11 @@ def test_main_of_an_empty_folder_is_no_success(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         yardsticks.main([str(tmp_path)])
     assert ended.value.code == 1
+
+
+def test_every_option_that_a_command_requires_is_given() -> None:
+    for yardstick in yardsticks.YARDSTICKS:
+        source = (VALIDATION / f"{yardstick.module}.py").read_text(encoding="utf-8")
+        required = re.findall(r'add_argument\("(--[\w-]+)"[^\n]*required=True', source)
+        named = re.findall(r'parser\.error\("(--[\w-]+) is needed', source)
+        assert {*required, *named} <= set(yardstick.arguments), yardstick.module
