@@ -124,7 +124,7 @@ def test_readme_python_of_the_pipeline_runs(workspace: Path, monkeypatch: pytest
     (folder / "my-recordings").symlink_to(workspace / "my-recordings")
     monkeypatch.chdir(folder)
     block = next(block for block in readme_blocks() if "talim.prepare" in block)
-    shorter = block.replace('{"learning_rate": 2e-4}', '{"learning_rate": 2e-4, "steps": 20}')
+    shorter = block.replace('design="linear@all:2.5%")', 'design="linear@all:2.5%", training={"steps": 20})')
     assert shorter != block
     shorter = shorter.replace("seconds=20", "seconds=1").replace(
         "talim.evaluate(run)", "talim.evaluate(run, num_prompts=1, seconds=2)"

@@ -15,10 +15,23 @@ from talim.errors import TalimError, UsageError
 from talim.recipe import Recipe, Training
 
 
+def with_rate(recipe: Recipe) -> Recipe:
+    """With the learning rate that was the default of all designs."""
+    return recipe.model_copy(update={"training": Training(learning_rate=1e-3)})
+
+
 def test_recipe_defaults_have_a_known_id() -> None:
     recipe = Recipe(corpus="songs")
     assert (recipe.base, str(recipe.design), recipe.training.steps) == ("nano-musicgen", "linear@all:2.5%", 300)
-    assert recipes.run_id(recipe, "0" * 64) == "c7b9c58971a3"
+    assert recipes.run_id(with_rate(recipe), "0" * 64) == "c7b9c58971a3"
+
+
+def test_a_rate_that_is_left_open_is_no_difference_to_one_that_was_chosen() -> None:
+    open_, chosen = Recipe(corpus="songs"), with_rate(Recipe(corpus="songs"))
+    assert recipes.recipe_differences(chosen, open_) == {}
+    assert recipes.recipe_differences(open_, chosen) == {"training.learning_rate": (None, 1e-3)}
+    with pytest.raises(ValueError, match="chosen when training begins"):
+        _ = open_.training.peak_rate
 
 
 def test_recipe_design_text_becomes_a_design() -> None:
@@ -39,7 +52,7 @@ def test_recipe_constructor_with_wrong_values_raises_usage_error() -> None:
 
 def test_init_from_counts_by_its_content_and_not_at_all_where_there_is_none() -> None:
     anew, begun, moved = Recipe(corpus="songs"), *(Recipe(corpus="songs", init_from=f) for f in ("a/lora", Path("b")))
-    assert recipes.run_id(anew, "0" * 64) == "c7b9c58971a3"  # as before there was such a key
+    assert recipes.run_id(with_rate(anew), "0" * 64) == "c7b9c58971a3"  # as before there was such a key
     assert recipes.run_id(begun, "0" * 64, "f00d") == recipes.run_id(moved, "0" * 64, "f00d")
     assert recipes.run_id(begun, "0" * 64, "f00d") != recipes.run_id(begun, "0" * 64, "beef")
     assert recipes.recipe_differences(begun, moved) == {}

@@ -142,7 +142,7 @@ def test_resume_command_of_a_run_in_a_proof_of_concept_is_that_of_the_whole(tmp_
 
 def test_gentler_command_is_the_recipe_at_a_third_of_the_rate_in_a_folder_that_is_free(tmp_path: Path) -> None:
     folder = tmp_path / "my run"
-    atomic_io.write_text(folder / "recipe.yaml", dump(Recipe(corpus="c", seed=9)))
+    atomic_io.write_text(folder / "recipe.yaml", dump(Recipe(corpus="c", seed=9, training={"learning_rate": 0.001})))
     (tmp_path / "my run-2").mkdir()
     words = shlex.split(Run(folder).gentler_command)
     assert words[:2] == ["talim", "train"]

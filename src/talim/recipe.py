@@ -33,7 +33,13 @@ class Training(StrictModel):
 
     steps: int = Field(default=300, ge=1, le=10_000_000, description="optimiser steps")
     batch_size: int = Field(default=8, ge=1, le=4096, description="clips per step")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="peak learning rate, reached after warm-up")
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="peak learning rate, reached after warm-up; null: chosen when training begins, by the design, the "
+        "width of the base and the amount of music",
+    )
     weight_decay: float = Field(default=0.05, ge=0, le=1, description="AdamW's decoupled weight decay")
     warmup_steps: int = Field(default=20, ge=0, description="steps of linear learning-rate warm-up")
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradient clipping: the largest global gradient norm")
@@ -104,9 +110,16 @@ class Training(StrictModel):
     )
 
     @property
+    def peak_rate(self) -> float:
+        """The learning rate of a training that has begun; ValueError where it is not chosen yet."""
+        if self.learning_rate is None:
+            raise ValueError("training.learning_rate is null: it is chosen when training begins")
+        return self.learning_rate
+
+    @property
     def gentler_rate(self) -> str:
         """The setting of a third of the learning rate, for a training that learnt nothing at this one."""
-        return f"training.learning_rate={format_setting(float(f'{self.learning_rate / 3:.2g}'))}"
+        return f"training.learning_rate={format_setting(float(f'{self.peak_rate / 3:.2g}'))}"
 
     def check_no_melody(self, base: str) -> None:
         """UsageError for settings of a melody that differ from the defaults, on a base that takes none."""
@@ -270,9 +283,11 @@ def identity_settings(training: Training) -> dict[str, Any]:
 def recipe_differences(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     """Dotted keys with their two values where these differ; EXECUTION_SETTINGS do not count.
 
-    Nor do the paths of the corpus and of an adapter that both begin from: their content decides.
+    Nor do the paths of the corpus and of an adapter that both begin from, as their content decides, nor a learning rate
+    that `new` leaves open.
     """
-    moved: dict[str, Any] = {"corpus": True, "training": set(EXECUTION_SETTINGS)}
+    left_open = {"learning_rate"} if new.training.learning_rate is None else set[str]()
+    moved: dict[str, Any] = {"corpus": True, "training": {*EXECUTION_SETTINGS, *left_open}}
     moved |= {"init_from": True} if old.init_from and new.init_from else {}
     before, after = (_flatten(r.model_dump(mode="json", exclude=moved)) for r in (old, new))
     return {key: (before.get(key), after[key]) for key in after if before.get(key) != after[key]}

@@ -46,7 +46,9 @@ def run_with(folder: Path, ci95: list[float] | None = None, steps: int = 400, **
         folder / "scores.json", {"held_out_loss": losses, "validation_loss": {"loss_reduction": reduction}, **scores}
     )
     write_json(folder / "cost.json", {"flops": 1e12, "wall_seconds": 8.0, "steps": steps})
-    write_text(folder / "recipe.yaml", f"corpus: c\ntraining: {{steps: {steps}, warmup_steps: 1}}\n")
+    write_text(
+        folder / "recipe.yaml", f"corpus: c\ntraining: {{steps: {steps}, warmup_steps: 1, learning_rate: 0.001}}\n"
+    )
     return Run(folder)
 
 

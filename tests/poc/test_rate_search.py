@@ -88,6 +88,7 @@ def search(out: Path, corpus: Corpus) -> dict[str, TunedFamily]:
         design: recipe.model_copy(update={"corpus": str(corpus.folder)})
         for design, recipe in build_recipes(options, out).items()
     }
+    designs = rate_search.with_default_rates(designs, corpus)
     return {family.family: family for family in rate_search.try_rates(context, {"short_steps": 100}, designs, 20)}
 
 

@@ -30,11 +30,10 @@ from talim.errors import TalimError, UsageError
 from talim.generation import sources
 from talim.interrupts import Interrupted
 from talim.progress import Progress
-from talim.recipe import Recipe
 from talim.reporting.messages import training_message
 from talim.run import Run
 from talim.training import trainer
-from talim.training.train import rate_note, train
+from talim.training.train import train
 
 TIMEOUT_SECONDS = 600  # for a process that hangs
 
@@ -435,18 +434,45 @@ def test_a_corpus_without_captions_is_trained_with_the_null_condition(
         assert f" {prompt} --out" in (run.adapter / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_training_that_names_no_rate_gets_the_usual_one_and_keeps_it(
+    tmp_path: Path, quick_recipe: Any, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, stop = quick_recipe(training__learning_rate=None), StopAt(4)
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "run", stop, device="cpu")
+    run, seconds = Run(tmp_path / "run"), sum(clip.seconds for clip in Corpus.load(corpus_folder).train)
+    width = read_json(Path(recipe.base) / "config.json")["decoder"]["hidden_size"]
+    usual = run.recipe.training.peak_rate
+    assert usual == pytest.approx(
+        3e-3 * (256 / width) ** 0.78 * (max(60, seconds) / 2400) ** 0.75, rel=0.05
+    )  # two digits
+    assert any(line.startswith(f"learning rate {usual:g}, by the design") for line in stop.lines)
+    monkeypatch.setattr("talim.training.train.default_learning_rate", lambda *_: 0.5)  # as a later version may have it
+    train(recipe, tmp_path / "run", device="cpu")
+    assert Run(tmp_path / "run").recipe.training.learning_rate == usual
+    assert max(row["learning_rate"] for row in read_jsonl(run.log)) == usual
+    train(recipe, tmp_path / "run", device="cpu")  # finished: neither another recipe nor begun anew
+    with pytest.raises(UsageError, match=r"training\.learning_rate \(.* there, 0\.05 now\)"):
+        train(quick_recipe(), tmp_path / "run", device="cpu")
+    part = train(quick_recipe(training__learning_rate=None, training__train_fraction=0.5), tmp_path / "b", device="cpu")
+    assert part.recipe.training.learning_rate == 0.5  # anew
+
+
 @pytest.mark.parametrize(
     ("design", "rate", "noted"),
     [
-        ("full@all", 1e-3, True),
-        ("conv@deep:2.7%+full@shallow", 1e-3, True),
-        ("full@all", 3e-4, False),
-        ("full@post", 1e-3, False),
-        ("conv@all:2.7%", 1e-3, False),
+        ("full@all", 0.0031, True),
+        ("full@all", 0.0029, False),
+        ("conv@deep:10%+full@post", 0.0031, True),
+        ("conv@all:10%", 0.009, False),
     ],
 )
-def test_a_rate_of_adapters_for_layers_of_the_base_is_noted(design: str, rate: float, noted: bool) -> None:
-    recipe = Recipe(corpus="c", design=design, training={"learning_rate": rate})  # type: ignore[arg-type]
-    note = rate_note(recipe)
-    assert bool(note) == noted
-    assert not noted or note.endswith("--set training.learning_rate=0.0003")
+def test_a_rate_of_adapters_for_layers_of_the_base_is_noted(
+    tmp_path: Path, quick_recipe: Any, monkeypatch: pytest.MonkeyPatch, design: str, rate: float, noted: bool
+) -> None:
+    monkeypatch.setattr("talim.training.train.default_learning_rate", lambda *_: 0.001)
+    stop = StopAt(1)
+    with pytest.raises(Interrupted):
+        train(quick_recipe(design=design, training__learning_rate=rate), tmp_path / "run", stop, device="cpu")
+    notes = [line for line in stop.lines if line.startswith(f"note: learning rate {rate:g}: layers of the base itself")]
+    assert [line.endswith("usual for this design and corpus is 0.001") for line in notes] == [True] * noted

@@ -39,7 +39,7 @@ def test_learning_rate_known_values() -> None:
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 20), (2, 1), (5, 0), (10, 20)])
 def test_learning_rate_is_positive_at_every_step(steps: int, warmup: int) -> None:
-    training = Training(steps=steps, warmup_steps=warmup)
+    training = Training(steps=steps, warmup_steps=warmup, learning_rate=1e-3)
     assert all(0 < learning_rate(step, training) <= 1e-3 for step in range(1, steps + 1))
 
 
@@ -114,7 +114,7 @@ def test_numbers_that_are_not_finite_by_the_data_are_not_blamed_on_the_learning_
         backbone=SimpleNamespace(device=torch.device("cpu")),
         processes=SimpleNamespace(rank=0),
         weights={},
-        training=SimpleNamespace(learning_rate=0.05),
+        training=Training(learning_rate=0.05),
         run=SimpleNamespace(folder="run"),
     )
     monkeypatch.setattr(

@@ -65,15 +65,8 @@ class TuningRule(StrictModel):
         return grids
 
     def family_of(self, design: Design) -> str:
-        """What names the design's family: its kind, kind@site or kind@site:size, those of a mixture joined by +.
-
-        `full` has its site in any case, as that is its size: all of the base takes a lower rate than its last layer.
-        """
-        if "size" in self.family:
-            return str(design)
-        by_site = "site" in self.family
-        names = (f"{part.kind}@{part.site}" if by_site or part.kind == "full" else part.kind for part in design.parts)
-        return "+".join(dict.fromkeys(names))
+        """What names the design's family: `family_name` of what the rule's families share."""
+        return family_name(design, self.family)
 
     def check(
         self, trial_seeds: Sequence[int], groups: Mapping[str, str], used: Sequence[str], settings: Sequence[str]
@@ -121,6 +114,18 @@ class PlateauRule(StrictModel):
 def least_steps(warmup_steps: int, fractions: Iterable[float] = ()) -> int:
     """Steps of which even the least of `fractions` (above 0, below 1) leaves as many after the warm-up as in it."""
     return math.ceil(2 * warmup_steps / min(fractions, default=1.0))
+
+
+def family_name(design: Design, shared: Sequence[str]) -> str:
+    """The design's kind, kind@site where sites are `shared` too, or all of it; those of a mixture joined by +.
+
+    `full` has its site in any case, as that is its size: all of the base takes a lower rate than its last layer.
+    """
+    if "size" in shared:
+        return str(design)
+    by_site = "site" in shared
+    names = (f"{part.kind}@{part.site}" if by_site or part.kind == "full" else part.kind for part in design.parts)
+    return "+".join(dict.fromkeys(names))
 
 
 def kinds_of(design: Design) -> list[str]:

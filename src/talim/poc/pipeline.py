@@ -143,6 +143,7 @@ def _run_stages(
     summary = gates.write_gates(out, thresholds, options.hours, limit, already_decided)
     if note := quality_stage.undecidable_note(context.corpus):
         context.progress.log(note)
+    by_design = rate_search.with_default_rates(by_design, context.corpus)
     plan = _load_or_make_plan(context, by_design, thresholds, core, key)
     decided: dict[str, Any] = {
         "plan": key,

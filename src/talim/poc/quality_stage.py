@@ -196,7 +196,7 @@ def _more_recordings(corpus: Corpus) -> Texts:
 def _to_try(run: Run, corpus: Corpus, options: PocOptions, rates_tried: bool) -> Texts:
     """What may lower the loss and was not done yet, most useful first, with the options to type."""
     tries = [_more_recordings(corpus), *_more_steps(run, options)]
-    lower = float(f"{0.3 * run.recipe.training.learning_rate:.2g}")
+    lower = float(f"{0.3 * run.recipe.training.peak_rate:.2g}")
     if not rates_tried:
         tries.append(in_languages("stop_rate", option=f"--set {RATE}={format_setting(lower)}"))
     return either([*tries, in_languages("stop_smaller")])

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from talim import recipe as recipes
 from talim.atomic_io import append_jsonl, read_json, read_jsonl, write_json
+from talim.backbones import resolve
 from talim.corpus.manifest import Corpus
 from talim.errors import DivergedError, TalimError
-from talim.experiments.preliminary_rules import MAX_RATE, RATE, TuningRule
+from talim.experiments.preliminary_rules import MAX_RATE, RATE, TuningRule, family_name
 from talim.experiments.trial import delete_artifacts, train_and_evaluate
 from talim.experiments.tuning import RECORD, GridSearch, TunedCandidate, TunedFamily, read_tuning, search_grid
 from talim.html.formatting import format_count, format_counted, format_number, format_setting
@@ -42,11 +44,16 @@ class KindOfDesign:
 
     name: str
     recipes: tuple[Recipe, ...]
-    rule: TuningRule
 
     @property
     def recipe(self) -> Recipe:
         return self.recipes[len(self.recipes) // 2]
+
+    @cached_property
+    def rule(self) -> TuningRule:
+        rate, seed = self.recipe.training.peak_rate, (self.recipe.seed + SEED_OFFSET) % 2**31
+        rates = tuple(sorted({min(MAX_RATE, float(f"{rate * factor:.3g}")) for factor in FACTORS}))
+        return TuningRule(learning_rate=rates, seeds=(seed,), max_growth=MAX_GROWTH)
 
     @property
     def grids(self) -> dict[str, tuple[float, ...]]:
@@ -54,15 +61,22 @@ class KindOfDesign:
 
 
 def kinds_of_designs(by_design: Mapping[str, Recipe]) -> list[KindOfDesign]:
-    """The kinds among designs that share all other settings."""
-    first = next(iter(by_design.values()))
-    rate = first.training.learning_rate
-    rates = tuple(sorted({min(MAX_RATE, float(f"{rate * factor:.3g}")) for factor in FACTORS}))
-    rule = TuningRule(learning_rate=rates, seeds=((first.seed + SEED_OFFSET) % 2**31,), max_growth=MAX_GROWTH)
+    """The kinds among designs that share all other settings but the rate; each is tried around its middle design's."""
     by_name: dict[str, list[Recipe]] = {}
     for recipe in by_design.values():
-        by_name.setdefault(rule.family_of(recipe.design), []).append(recipe)
-    return [KindOfDesign(name, tuple(own), rule) for name, own in by_name.items()]
+        by_name.setdefault(family_name(recipe.design, ("kind",)), []).append(recipe)
+    return [KindOfDesign(name, tuple(own)) for name, own in by_name.items()]
+
+
+def with_default_rates(by_design: Mapping[str, Recipe], corpus: Corpus) -> dict[str, Recipe]:
+    """The recipes, on one base, each with the learning rate for its design and the corpus, unless it names one."""
+    from talim.planning.base_facts import base_model_facts
+    from talim.training.train import with_default_rate
+
+    base = next(iter(by_design.values())).base
+    resolve.described(resolve.resolve_source(base))  # dimensions of a base on the Hub are in its files
+    sites = base_model_facts(base).shape.sites()
+    return {design: with_default_rate(recipe, corpus, sites) for design, recipe in by_design.items()}
 
 
 def objection(options: PocOptions, corpus: Corpus, training: Training) -> str:
@@ -159,21 +173,25 @@ def short_runs(out: Path, by_design: Mapping[str, Recipe]) -> list[tuple[str, Ru
 def summary(plan: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """{"families", "note"}: what was tried and chosen, and that in sentences, or why no rates were tried."""
     families = read_tuning(out)
-    training = next(iter(plan["recipes"].values()), {}).get("training") or {}
+    rates = {design: (recipe.get("training") or {}).get("learning_rate") for design, recipe in plan["recipes"].items()}
     return {
         "families": [family.model_dump(mode="json") for family in families],
-        "note": _note(plan, families, training.get("learning_rate"), _reasons(out)),
+        "note": _note(plan, families, {design: rate for design, rate in rates.items() if rate}, _reasons(out)),
     }
 
 
 def _note(
-    plan: Mapping[str, Any], families: Sequence[TunedFamily], rate: float | None, ended: Mapping[str, str]
+    plan: Mapping[str, Any], families: Sequence[TunedFamily], rates: Mapping[str, float], ended: Mapping[str, str]
 ) -> str:
     if "short_steps" not in plan or not (families or ended):
-        if rate is None:
+        if not rates:
             return ""
+        different, first = set(rates.values()), next(iter(rates.values()))
+        each = ", ".join(f"{design} {format_setting(rate)}" for design, rate in rates.items())
+        one = f"All trainings had the learning rate {format_setting(first)}."
+        several = f"The designs had learning rates of their own: {each}."
         return (
-            f"All trainings had the learning rate {format_setting(rate)}. No other rate was tried: "
+            f"{one if len(different) == 1 else several} No other rate was tried: "
             f"{plan['rates_untried']}. Another one may give a lower loss, and another order of the designs."
         )
     steps = format_counted(plan["short_steps"], "step")

@@ -13,6 +13,8 @@ from talim.atomic_io import check_writable, read_json, write_json, write_text
 from talim.backbones.readable_text import describe, examine
 from talim.corpus.attribution import training_music
 from talim.corpus.manifest import Clip, Corpus
+from talim.design.default_rate import default_learning_rate
+from talim.design.musicgen_sites import Site
 from talim.errors import TalimError, UsageError
 from talim.html.formatting import format_counted, format_setting
 from talim.licences import allows_commercial_use
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from talim.backbones.protocol import Backbone
 
 
-FULL_RATE = 3e-4  # tuned on validation (docs/reports/paper-study.md)
+TOO_HIGH = 3.0  # times the usual learning rate
 TRAINED_WITHOUT_WORDS = (
     "the adapter learns their sound without words, so that only an empty prompt (--prompt '') asks for it; captions in "
     "the corpus's metadata.csv would let prompts choose"
@@ -81,6 +83,7 @@ def _train(
         check_writable(run.recipe_file)
         start = start_adapter.start_of(recipe)
         backbone = given or _load_base(run, recipe, device, progress)
+        recipe = _begin_with_rate(run, recipe, corpus, backbone, progress)
         _check_same_base(run, backbone)
         as_given = backbone.transliterate
         reading = _read_captions(run, recipe, corpus, backbone, progress)
@@ -192,21 +195,45 @@ def _load_base(run: Run, recipe: Recipe, device: str, progress: Progress) -> Bac
     progress.log(f"base: {backbone.name}{revision}, {backbone.num_parameters:,} parameters on {backbone.device}")
     progress.log(f"licence of the base: {backbone.licence}{_licence_note(backbone.licence)}")
     progress.log(f"number format of the base (bf16: 16 bits, fp32: 32 bits): {backbone.precision_reason}")
-    if note := rate_note(recipe):
-        progress.log(f"note: {note}")
     return backbone
 
 
-def rate_note(recipe: Recipe) -> str:
-    """That a base whose layers are trained themselves takes a lower rate than adapters do; empty where it has one."""
-    rate = recipe.training.learning_rate
-    if rate < 2 * FULL_RATE or not any(part.kind == "full" and part.site != "post" for part in recipe.design.parts):
-        return ""
-    return (
-        f"learning rate {format_setting(rate)}: layers of the base itself took less than adapters in nano-musicgen, "
-        f"where {format_setting(FULL_RATE)} suited full@all best and 0.001 left it worse than it was: "
-        f"--set training.learning_rate={format_setting(FULL_RATE)}"
-    )
+def with_default_rate(recipe: Recipe, corpus: Corpus, sites: Sequence[Site]) -> Recipe:
+    """The recipe with the learning rate for its design and the corpus in a base with these sites, if it names none."""
+    return _with_rate(recipe, _default_rate(recipe, corpus, sites)) if recipe.training.learning_rate is None else recipe
+
+
+def _begin_with_rate(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress) -> Recipe:
+    """The recipe with the learning rate that was given, or that the run was begun with, or else with the default one.
+
+    A default one is told, and so is that one that was given is far too high for layers of the base itself.
+    """
+    given = recipe.training.learning_rate
+    begun = run.recipe.training.learning_rate if given is None and run.recipe_file.is_file() else None
+    if begun is not None:
+        return _with_rate(recipe, begun)
+    usual = _default_rate(recipe, corpus, backbone.sites())
+    if given is None:
+        progress.log(
+            f"learning rate {format_setting(usual)}, by the design, the width of the base and the amount of music "
+            "(another one: --set training.learning_rate=VALUE)"
+        )
+        return _with_rate(recipe, usual)
+    if given >= TOO_HIGH * usual and any(part.kind == "full" for part in recipe.design.parts):
+        progress.log(
+            f"note: learning rate {format_setting(given)}: layers of the base itself take less than adapters, and may "
+            f"end worse than they were; usual for this design and corpus is {format_setting(usual)}"
+        )
+    return recipe
+
+
+def _default_rate(recipe: Recipe, corpus: Corpus, sites: Sequence[Site]) -> float:
+    used = batches.training_subset(corpus, recipe.training.train_fraction, recipe.seed)
+    return default_learning_rate(recipe.design, sites, sum(clip.seconds for clip in used))
+
+
+def _with_rate(recipe: Recipe, rate: float) -> Recipe:
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"learning_rate": rate})})
 
 
 def _licence_note(licence: str) -> str:

@@ -240,7 +240,7 @@ class Trainer:
         """The error for a step whose loss or gradient is not finite, with its cause."""
         with rng_state_at(self.recipe.seed, number, self.backbone.device, self.processes.rank):
             cause = not_finite.find_cause(self.backbone, batch, self.weights)
-        advice = f"train into another folder with --set training.learning_rate={self.training.learning_rate / 10:g}"
+        advice = f"train into another folder with --set training.learning_rate={self.training.peak_rate / 10:g}"
         if not cause.by_training:
             advice = "a smaller learning rate does not help: check the corpus, the base's files and the precision"
         error = DivergedError if cause.by_training else TalimError
@@ -404,9 +404,9 @@ def learning_rate(step: int, training: Training) -> float:
     """The learning rate of step `step` (from 1): linear warm-up, then cosine decay towards 0."""
     warmup = min(training.warmup_steps, training.steps - 1)
     if step <= warmup:
-        return training.learning_rate * step / warmup
+        return training.peak_rate * step / warmup
     progress = (step - warmup - 1) / (training.steps - warmup)
-    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    return training.peak_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @contextlib.contextmanager
