@@ -47,7 +47,7 @@ def study(**changes: Any) -> StudyConfig:
 
 def line_of(spec: TrialSpec) -> ResultRecord:
     """A finished preliminary trial: its loss is least at BEST; a pilot's curve falls with 40 steps."""
-    kind, rate = spec.design.parts[0].kind, spec.recipe.training.learning_rate
+    kind, rate = spec.design.parts[0].kind, spec.recipe.training.learning_rate or 0.001  # of a pilot that none tunes
     loss = 3 + math.log(rate / BEST[kind]) ** 2 + spec.seed / 1000
     steps = spec.recipe.training.steps
     curve = [[step, 3 + math.exp(-step / 40)] for step in range(0, steps + 1, spec.recipe.training.eval_every)]
