@@ -49,7 +49,7 @@ Which learning rate suits which adapter, at which size and site, and for how muc
 ```sh
 talim study studies/paper/nano.yaml --out STUDY --num-workers 0  # performs the music; it can be stopped then
 talim demo --out demo
-talim prepare E2ERaga/data/sample_data --out ragas/corpus --clip-seconds 20  # of VishwaasHegde/E2ERaga
+talim prepare EXCERPTS --out ragas/corpus --clip-seconds 20  # those of raga-excerpts.md
 python -m research.validation.learning_rates STUDY/corpora/makam-solo/corpus demo/corpus ragas/corpus --out DIR \\
   --page docs/reports/learning-rates.md
 ```
@@ -120,7 +120,7 @@ def settings_elsewhere() -> list[Setting]:
 
 
 def measure(corpus: Path, setting: Setting, rate: float, folder: Path) -> dict[str, Any]:
-    """Train once; the validation losses in nats per token: before training, the best, the last, and its step."""
+    """Train once; the validation losses, in the unit of the base: before training, the best, the last, and its step."""
     training = Training(
         **SETTINGS,
         steps=setting.steps,

@@ -285,8 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--otmm", type=Path, required=True, help="folder with MAKAM/MBID.pitch and .json")
     parser.add_argument("--tonics", type=Path, help="annotations.json with the tonics")
     parser.add_argument("--excerpts", type=Path, required=True, help="folder with the excerpts, .wav")
-    work = Path(tempfile.gettempdir()) / "talim-set-aside"
-    parser.add_argument("--work", type=Path, default=work, help="folder of the finished parts (default: %(default)s)")
+    parser.add_argument("--work", type=Path, help="folder of the finished parts (default: all are measured anew)")
     parser.add_argument(
         "--ranked", type=int, help="degrade so many of the set-aside tracks only, the first of the list"
     )
@@ -298,8 +297,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.tonics is None:
         parser.error("--tonics is needed to measure")
-    folders = (options.chosen, options.otmm, options.tonics, options.excerpts, options.work)
-    write_text(options.out, report(*folders, default(), options.ranked))
+    with tempfile.TemporaryDirectory() as anew:  # parts of earlier code would pass for those of this one
+        folders = (options.chosen, options.otmm, options.tonics, options.excerpts, options.work or Path(anew))
+        write_text(options.out, report(*folders, default(), options.ranked))
 
 
 if __name__ == "__main__":

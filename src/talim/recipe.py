@@ -172,6 +172,10 @@ class Recipe(StrictModel):
             training: Training | Mapping[str, Any] = ...,
         ) -> None: ...
 
+    def with_learning_rate(self, rate: float) -> Recipe:
+        """This recipe with another peak learning rate."""
+        return self.model_copy(update={"training": self.training.model_copy(update={"learning_rate": rate})})
+
     @field_validator("corpus", "init_from", mode="before")
     @classmethod
     def _accept_paths(cls, value: Any) -> Any:

@@ -73,6 +73,8 @@ def with_default_rates(by_design: Mapping[str, Recipe], corpus: Corpus) -> dict[
     from talim.planning.base_facts import base_model_facts
     from talim.training.train import with_default_rate
 
+    if all(recipe.training.learning_rate is not None for recipe in by_design.values()):
+        return dict(by_design)  # without a look at the base's files
     base = next(iter(by_design.values())).base
     resolve.described(resolve.resolve_source(base))  # dimensions of a base on the Hub are in its files
     sites = base_model_facts(base).shape.sites()
@@ -152,11 +154,7 @@ def tuned_recipes(by_design: Mapping[str, Recipe], families: Sequence[TunedFamil
     """The recipes with the rate that was chosen for their kind, if one was."""
     rates = {design: family.chosen[RATE] for family in families for design in family.designs}
     return {
-        design: recipe.model_copy(
-            update={"training": recipe.training.model_copy(update={"learning_rate": rates[design]})}
-        )
-        if design in rates
-        else recipe
+        design: recipe.with_learning_rate(rates[design]) if design in rates else recipe
         for design, recipe in by_design.items()
     }
 

@@ -200,25 +200,27 @@ def _load_base(run: Run, recipe: Recipe, device: str, progress: Progress) -> Bac
 
 def with_default_rate(recipe: Recipe, corpus: Corpus, sites: Sequence[Site]) -> Recipe:
     """The recipe with the learning rate for its design and the corpus in a base with these sites, if it names none."""
-    return _with_rate(recipe, _default_rate(recipe, corpus, sites)) if recipe.training.learning_rate is None else recipe
+    if recipe.training.learning_rate is not None:
+        return recipe
+    return recipe.with_learning_rate(_default_rate(recipe, corpus, sites))
 
 
 def _begin_with_rate(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbone, progress: Progress) -> Recipe:
     """The recipe with the learning rate that was given, or that the run was begun with, or else with the default one.
 
-    A default one is told, and so is that one that was given is far too high for layers of the base itself.
+    A default one is told, and so is it where one that was given is far too high for layers of the base itself.
     """
     given = recipe.training.learning_rate
     begun = run.recipe.training.learning_rate if given is None and run.recipe_file.is_file() else None
     if begun is not None:
-        return _with_rate(recipe, begun)
+        return recipe.with_learning_rate(begun)
     usual = _default_rate(recipe, corpus, backbone.sites())
     if given is None:
         progress.log(
             f"learning rate {format_setting(usual)}, by the design, the width of the base and the amount of music "
             "(another one: --set training.learning_rate=VALUE)"
         )
-        return _with_rate(recipe, usual)
+        return recipe.with_learning_rate(usual)
     if given >= TOO_HIGH * usual and any(part.kind == "full" for part in recipe.design.parts):
         progress.log(
             f"note: learning rate {format_setting(given)}: layers of the base itself take less than adapters, and may "
@@ -230,10 +232,6 @@ def _begin_with_rate(run: Run, recipe: Recipe, corpus: Corpus, backbone: Backbon
 def _default_rate(recipe: Recipe, corpus: Corpus, sites: Sequence[Site]) -> float:
     used = batches.training_subset(corpus, recipe.training.train_fraction, recipe.seed)
     return default_learning_rate(recipe.design, sites, sum(clip.seconds for clip in used))
-
-
-def _with_rate(recipe: Recipe, rate: float) -> Recipe:
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"learning_rate": rate})})
 
 
 def _licence_note(licence: str) -> str:
