@@ -137,7 +137,7 @@ def test_decide_lora_has_its_alpha_ratio_tuned_too() -> None:
     assert chosen == {"lora": {RATE, "kind_options.lora.alpha_per_rank"}, "linear": {RATE}}
 
 
-def test_expand_tuned_trials_have_their_own_ids_and_share_one_table() -> None:
+def test_expand_tuned_trials_share_one_table_and_are_those_of_any_rule_that_chooses_the_same() -> None:
     config = study(grids={"a": {"designs": DESIGNS, "corpora": ["solo"]}})
     decision, _ = run_all(config)
     trials = study_file.expand(config, decision.choices)
@@ -147,10 +147,10 @@ def test_expand_tuned_trials_have_their_own_ids_and_share_one_table() -> None:
     assert len({study_file.settings_hash(trial, "corpus") for trial in trials}) == 1
     assert undecided(config, decision, trials) == []
     plain = study_file.expand(study(grids=config.model_dump()["grids"], tune=None))
-    assert not {trial.id for trial in trials} & {trial.id for trial in plain}
+    assert not {trial.id for trial in trials} & {trial.id for trial in plain}  # whose rate is left open
     other = study(grids=config.model_dump()["grids"], tune={**TUNE, "seeds": [55]})
     by_other_rule = study_file.expand(other, run_all(other)[0].choices)
-    assert not {trial.id for trial in trials} & {trial.id for trial in by_other_rule}
+    assert [trial.id for trial in trials] == [trial.id for trial in by_other_rule]
     hashes = [study_file.settings_hash(each[0], "corpus") for each in (trials, plain, by_other_rule)]
     assert len(set(hashes)) == 3
 

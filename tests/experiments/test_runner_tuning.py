@@ -19,8 +19,9 @@ from talim.experiments.local_executor import ProcessExecutor
 from talim.experiments.preliminary_rules import RATE
 from talim.experiments.preliminary_trials import read_plateau
 from talim.experiments.results import read_study
+from talim.experiments.results_log import ResultsLog
 from talim.experiments.runner import list_trials, run_study
-from talim.experiments.trial import TrialJob
+from talim.experiments.trial import TrialJob, trial_record
 from talim.experiments.tuning import read_tuning
 from talim.progress import Progress
 
@@ -88,6 +89,48 @@ def test_list_trials_begins_with_the_preliminary_ones_that_are_missing(
     assert stages == [("tuning", "missing")] * 6 + [("trial", "missing")] * 6
     run_study(file, tmp_path / "out", execute=fake_executor)
     assert [(t.stage, status) for t, status, _ in list_trials(file, tmp_path / "out")] == [("trial", "done")] * 6
+
+
+def test_run_study_after_a_change_of_the_rule_runs_only_trials_whose_settings_changed(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path
+) -> None:
+    file, out, ran = tuned_study(tmp_path, corpus_folder, tiny_base), tmp_path / "out", []
+
+    def execute(jobs: Sequence[TrialJob], progress: Progress) -> Iterator[dict[str, Any]]:
+        ran.extend((str(job.spec.design), job.spec.recipe.training.learning_rate) for job in jobs)
+        yield from fake_executor(jobs, progress)
+
+    run_study(file, out, execute=execute)
+    before = {row["id"]: row for row in read_jsonl(out / "results.jsonl")}
+    ran.clear()
+    # the best rate of linear is 0.01, of conv 0.001
+    tuned_study(tmp_path, corpus_folder, tiny_base, tune={**TUNE, "learning_rate": [0.0005, 0.001, 0.005]})
+    run_study(file, out, execute=execute)
+    trials = [(design, rate) for design, rate in ran if rate not in (0.0005, 0.005, 0.001)]
+    assert {design for design, _ in trials} == {"linear@all:5%"}
+    after = {row["id"]: row for row in read_jsonl(out / "results.jsonl")}
+    kept = {id_ for id_, row in before.items() if row["design"] != "linear@all:5%"}
+    assert len(kept) == 4
+    for id_ in kept:
+        assert after[id_]["settings_hash"] != before[id_]["settings_hash"]
+        assert after[id_]["measures"] == before[id_]["measures"]
+    study = read_study(out)
+    assert [len(table.trials) for table in study.tables] == [6]
+    assert {str(trial.design) for trial in study.excluded} == {"linear@all:5%"}  # those of the former rule
+
+
+def test_list_trials_predicts_in_the_precision_of_the_trials_that_there_are(
+    tmp_path: Path, tiny_base: Path, corpus_folder: Path
+) -> None:
+    overrides = {name: value for name, value in QUICK.items() if name != "training.precision"}
+    file = write_study(tmp_path / "s.yaml", corpus_folder, tiny_base, overrides=overrides)
+    listed = [list_trials(file, tmp_path / "out")]
+    trial = listed[0][0][0]
+    line = {**trial_record(trial), "status": "done", "precision": "bf16", "measures": {}}
+    ResultsLog(tmp_path / "out").add(line)
+    listed.append(list_trials(file, tmp_path / "out"))
+    assert [{spec.recipe.training.precision for spec, _, _ in rows} for rows in listed] == [{"auto"}, {"bf16"}]
+    assert [spec.id for spec, _, _ in listed[0]] == [spec.id for spec, _, _ in listed[1]]
 
 
 def test_run_study_failed_tuning_is_in_the_summary_and_its_trials_are_left_out(

@@ -109,11 +109,13 @@ def test_every_control_of_every_claim_passes_where_there_is_something_to_see(
 def test_every_control_of_every_claim_fails_where_nothing_is_learnt(
     run_made_up: Callable[..., tuple[StudyResults, ControlData]],
 ) -> None:
-    for title, rows in claims_of(*run_made_up("played", learns=False)).items():
-        if rows:
-            passed = {each.name: each.passed for each in rows}
-            assert set(passed) == {"unigram", "last token", "curve", "rate", "planted", "equal", "separation"}, title
-            assert not any(passed[name] for name in ("unigram", "last token", "planted", "separation")), title
+    found = [rows for rows in claims_of(*run_made_up("played", learns=False)).values() if rows]
+    assert len(found) == 8
+    passed = [{each.name: each.passed for each in rows} for rows in found]
+    for each in passed:
+        assert set(each) == {"unigram", "last token", "curve", "rate", "planted", "equal", "separation"}
+        assert not any(each[name] for name in ("unigram", "last token", "separation"))
+    assert sum(each["planted"] for each in passed) <= 1  # where there is none it is found by chance, in one of 40
 
 
 @pytest.mark.parametrize("name", ["nano", "played", "full"])

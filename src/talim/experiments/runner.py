@@ -36,6 +36,7 @@ from talim.experiments.trial import (
     failed_trial_record,
     in_precision,
     run_trial,
+    trial_record,
 )
 from talim.experiments.tuning import TUNING_LOG
 from talim.html.formatting import format_counted
@@ -69,7 +70,7 @@ def run_study(
         if file.resolve() != (out / STUDY_COPY).resolve():
             write_text(out / STUDY_COPY, f"{COPY_OF}{file.resolve()}\n{file.read_text(encoding='utf-8')}")
         log = ResultsLog(out)
-        precision = _precision_so_far(log) or _precision_so_far(ResultsLog(out, name=TUNING_LOG)) or "auto"
+        precision = _precision_so_far(log, ResultsLog(out, name=TUNING_LOG))
         if precision != "auto" and any(trial.recipe.training.precision == "auto" for trial in study_file.expand(study)):
             reporter.log(f"training in {precision}, as in the trials that {out} has")
         runner = _StudyRunner(study, file.parent, out, device, reporter, execute or run_in_process, precision)
@@ -77,6 +78,10 @@ def run_study(
             decision = runner.run_preliminary(retry_failed)
             trials = study_file.expand(study, decision.choices)
             left_out = {trial.id for trial in undecided(study, decision, trials)}
+            if kept := _adopt(log, [trial for trial in trials if trial.id not in left_out]):
+                reporter.log(
+                    f"{format_counted(kept, 'trial')} kept: tuned by another rule, which chose the same settings"
+                )
             done = {trial.id for trial in trials if _is_done(trial, log.lines.get(trial.id, {}), precision)}
             to_run = [trial for trial in trials if trial.id not in done | left_out]
             if again := sum(log.done(trial.id) for trial in to_run):
@@ -143,16 +148,31 @@ class _StudyRunner:
                 delete_artifacts(runs[line["id"]])
 
 
+def _adopt(log: ResultsLog, trials: Sequence[TrialSpec]) -> int:
+    """Put results that another rule of tuning led to into the table of the present one; returns how many."""
+    adopted = 0
+    for trial in trials:
+        line = log.lines.get(trial.id, {})
+        if line.get("status") == "done" and line.get("corpus_hash"):
+            settings = study_file.settings_hash(trial, line["corpus_hash"])
+            if settings != line["settings_hash"]:
+                log.add({**line, **trial_record(trial), "settings_hash": settings})
+                adopted += 1
+    return adopted
+
+
 def _is_done(trial: TrialSpec, line: ResultRecord, precision: str) -> bool:
     """Whether a trial has a result, in the precision of its study if its recipe leaves it open."""
     other = trial.recipe.training.precision == "auto" and line.get("precision", precision) != precision
     return line.get("status") == "done" and (precision == "auto" or not other)
 
 
-def _precision_so_far(log: ResultsLog) -> str:
-    """The precision of most trials that a study has, which may go on on another machine; empty if it has none."""
-    counts = Counter(line["precision"] for line in log.lines.values() if line.get("precision"))
-    return counts.most_common(1)[0][0] if counts else ""
+def _precision_so_far(*logs: ResultsLog) -> str:
+    """The precision of most trials in the first log that has any, as a study may go on on another machine; or auto."""
+    for log in logs:
+        if counts := Counter(line["precision"] for line in log.lines.values() if line.get("precision")):
+            return counts.most_common(1)[0][0]
+    return "auto"
 
 
 def list_trials(file: Path, out: Path) -> list[tuple[TrialSpec, str, str]]:
@@ -161,10 +181,14 @@ def list_trials(file: Path, out: Path) -> list[tuple[TrialSpec, str, str]]:
     Preliminary trials that are missing come first; others may follow from their results.
     """
     study = study_file.load(file)
-    decision = decide(study, ResultsLog(out, repair=False, name=TUNING_LOG).lines)
-    lines = ResultsLog(out, repair=False).lines
+    log, tuning = ResultsLog(out, repair=False), ResultsLog(out, repair=False, name=TUNING_LOG)
+    decision, precision = decide(study, tuning.lines), _precision_so_far(log, tuning)
     return [
-        (trial, lines.get(trial.id, {}).get("status", "missing"), resolve_base(trial.base, file.parent))
+        (
+            replace(trial, recipe=in_precision(trial.recipe, precision)),
+            log.lines.get(trial.id, {}).get("status", "missing"),
+            resolve_base(trial.base, file.parent),
+        )
         for trial in (*foreseen(study, decision), *study_file.expand(study, decision.choices))
     ]
 

@@ -404,7 +404,7 @@ def _trial_spec(
     corpus_spec = study.corpora[corpus]
     run_id, generation = recipes.run_id(recipe, digest(corpus_spec.identity())), _dump_generation(study.generation)
     rule = study.tune if family else None
-    content = {"run": run_id, "generation": generation, "protocol": PROTOCOL, **_rule_identity(rule)}
+    content = {"run": run_id, "generation": generation, "protocol": PROTOCOL}
     return TrialSpec(
         digest(content), grid, base, corpus, recipe, corpus_spec, study.generation, tuned=tuned, tuned_by=rule
     )
@@ -432,20 +432,18 @@ def _study_recipe(
     return trial_recipe(base, corpus, design, seed, applicable, study.corpora[corpus].clip_seconds)
 
 
-def _rule_identity(rule: TuningRule | None) -> dict[str, Any]:
-    return {"tune": rule.model_dump(mode="json")} if rule else {}
-
-
 def settings_hash(trial: TrialSpec, corpus_hash: str) -> str:
     """A hash of what must be equal in one table of results: the data, the training settings, the evaluation.
 
-    Tuned settings may differ; the rule by which they were tuned may not. A planted trial has that of its partner.
+    Tuned settings may differ; the rule by which they were tuned may not, though it is no part of a trial's id: another
+    rule that chooses the same settings has the same trials. A planted trial has that of its partner.
     """
     trial = trial.compared or trial  # a planted trial belongs to the table of that
     training, generation = recipes.identity_settings(trial.recipe.training), _dump_generation(trial.generation)
     training = {name: value for name, value in training.items() if f"training.{name}" not in trial.tuned}
     content = {"corpus": corpus_hash, "training": training, "generation": generation, "protocol": PROTOCOL}
-    return digest(content | _rule_identity(trial.tuned_by))
+    rule = {"tune": trial.tuned_by.model_dump(mode="json")} if trial.tuned_by else {}
+    return digest(content | rule)
 
 
 def _dump_generation(generation: GenerationSpec | None) -> dict[str, Any] | None:
