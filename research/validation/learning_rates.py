@@ -9,13 +9,18 @@ that it lies in.
 from __future__ import annotations
 
 import argparse
+import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 from research.docs import markdown
 from talim.atomic_io import read_jsonl, write_json, write_text
@@ -61,7 +66,10 @@ trained on in batches of two clips of 20 s (nano-mustango: 10 s), float32, with 
 half-cosine decay. Shown is the **fall of the loss** on up to sixteen validation clips from before training to the
 lowest of the evaluations, one every ten steps: that of the weights that a training stores. 0 means that no evaluation
 was below the start; the largest fall of a row is bold. *Usual rate* is what `talim train` takes where none is given
-([the rule](../guides/train.md#learning-rate)).
+([the rule](../guides/train.md#learning-rate)). Trainings have 100 steps where no other number is given.
+
+![The rows below as lines against rate / usual rate: at 1 all are above 0.75 of their largest fall, at 10 most are at
+0](../images/learning-rates.svg)
 
 With all of the music and adapters of 2.7 % at all layers the study itself tuned the rates ([curves and
 rates](paper-study.md)): 0.003 was best for linear, conv, transformer and LoRA in both traditions, of 0.0003 to 0.009;
@@ -168,39 +176,97 @@ def measure_all(corpora: Sequence[Path], out: Path, workers: int) -> dict[str, A
     return result
 
 
+@dataclass(frozen=True)
+class Row:
+    """A design on some music in one base: the fall of the loss at each rate, and the rate that the rule gives."""
+
+    base: str
+    design: str
+    music: str
+    falls: Mapping[float, float]
+    usual: float
+
+    @property
+    def is_full(self) -> bool:
+        return self.design.startswith("full")
+
+    @property
+    def largest(self) -> float:
+        return max(self.falls.values())
+
+
+def rows_of(result: dict[str, Any]) -> list[Row]:
+    """The rows of tables and figure, in the order of the trainings."""
+    seconds, first = result["train_seconds"], next(iter(result["train_seconds"]))
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in result["rows"]:
+        groups.setdefault((row["base"], *_key(row)), []).append(row)
+    rows = []
+    for (base, corpus, design, fraction, steps), group in groups.items():
+        music = seconds[corpus] * fraction
+        usual = default_learning_rate(Design.parse(design), base_model_facts(base).shape.sites(), music)
+        notes = ([corpus] if corpus != first else []) + ([f"{steps} steps"] if steps != STEPS else [])
+        name = f"{music / 60:.1f} min" + (f" ({', '.join(notes)})" if notes else "")
+        falls = {row["learning_rate"]: row["before"] - row["best"] for row in group}
+        rows.append(Row(base, design, name, falls, usual))
+    return rows
+
+
 def page(result: dict[str, Any]) -> str:
     """docs/reports/learning-rates.md."""
-    seconds, first = result["train_seconds"], next(iter(result["train_seconds"]))
-    rates = sorted({row["learning_rate"] for row in result["rows"]})
-    lines = [HEAD]
+    lines, rows = [HEAD], rows_of(result)
     for base, title in TITLES.items():
-        of_base = [row for row in result["rows"] if row["base"] == base]
-        kept = [rate for rate in rates if any(row["learning_rate"] == rate for row in of_base)]
-        head = ["music", "design", "steps", *(f"{rate:g}" for rate in kept), "usual rate"]
-        body = []
-        for key in dict.fromkeys(map(_key, of_base)):
-            corpus, design, fraction, steps = key
-            music = seconds[corpus] * fraction
-            usual = default_learning_rate(Design.parse(design), base_model_facts(base).shape.sites(), music)
-            name = f"{music / 60:.1f} min{'' if corpus == first else f' ({corpus})'}"
-            falls = _falls([row for row in of_base if _key(row) == key], kept)
-            body.append([name, f"`{design}`", str(steps), *falls, f"{usual:g}"])
-        lines += [f"## {title}", "\n".join(markdown.table(head, body, ["---", "---", *["--:"] * (len(head) - 2)]))]
+        for is_full, kind in ((False, "adapters"), (True, "the whole base")):
+            if table := [row for row in rows if row.base == base and row.is_full == is_full]:
+                lines += [f"## {title}: {kind}", _table(table)]
     return "\n\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    rates = sorted({rate for row in rows for rate in row.falls})
+    head = ["music", "design", *(f"{rate:g}" for rate in rates), "usual rate"]
+    body = [[row.music, f"`{row.design}`", *(_cell(row, rate) for rate in rates), f"{row.usual:g}"] for row in rows]
+    return "\n".join(markdown.table(head, body, ["---", "---", *["--:"] * (len(head) - 2)]))
+
+
+def _cell(row: Row, rate: float) -> str:
+    """The fall of the loss, the largest in bold; empty where the rate was not tried."""
+    fall = row.falls.get(rate)
+    if fall is None:
+        return ""
+    return f"**{fall:.4f}**" if fall == row.largest > 0 else f"{fall:.4f}"
+
+
+def figure(result: dict[str, Any]) -> str:
+    """An SVG of all rows: the fall as a part of the row's largest, against the rate as a multiple of the usual one."""
+    rows = rows_of(result)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "talim", "font.size": 10}):
+        drawn = Figure(figsize=(8.4, 3.4), layout="constrained")
+        FigureCanvasSVG(drawn)
+        panels = drawn.subplots(1, len(TITLES), sharey=True)
+        for axes, base in zip(panels, TITLES, strict=True):
+            for row in (each for each in rows if each.base == base and each.largest > 0):
+                rates = sorted(row.falls)
+                style = ("C1", "--") if row.is_full else ("C0", "-")
+                axes.plot(
+                    [rate / row.usual for rate in rates],
+                    [row.falls[rate] / row.largest for rate in rates],
+                    color=style[0], linestyle=style[1], marker="o", markersize=3, linewidth=1, alpha=0.7,
+                )  # fmt: skip
+            axes.axvline(1.0, color="black", linewidth=0.8)
+            axes.set(title=base, xscale="log", xlabel="rate / usual rate")
+            axes.xaxis.set_major_formatter("{x:g}")
+        panels[0].set(ylabel="fall / largest fall", ylim=(-0.03, 1.05))
+        for label, color, line in (("adapters", "C0", "-"), ("the whole base", "C1", "--")):
+            panels[-1].plot([], [], color=color, linestyle=line, label=label)
+        panels[-1].legend(loc="lower right", frameon=False)
+        file = io.StringIO()
+        drawn.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
 
 
 def _key(row: dict[str, Any]) -> tuple[str, str, float, int]:
     return row["corpus"], row["design"], row["train_fraction"], row["steps"]
-
-
-def _falls(group: Sequence[dict[str, Any]], rates: Sequence[float]) -> list[str]:
-    """The fall of the loss at each rate, the largest in bold; empty where it was not tried."""
-    falls = {row["learning_rate"]: row["before"] - row["best"] for row in group}
-    largest = max(falls.values())
-    return [
-        "" if rate not in falls else f"**{falls[rate]:.4f}**" if falls[rate] == largest > 0 else f"{falls[rate]:.4f}"
-        for rate in rates
-    ]
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -214,6 +280,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     result = measure_all(options.corpora, options.out, options.num_workers)
     if options.page:
         write_text(options.page, page(result))
+        write_text(options.page.parents[1] / "images" / f"{options.page.stem}.svg", figure(result))
 
 
 if __name__ == "__main__":

@@ -24,12 +24,25 @@ def test_the_page_marks_the_largest_fall_of_each_row_beside_the_usual_rate() -> 
     rows += [row(3e-4, 3.0, design="full@all"), row(1e-3, 3.0, design="full@all")]
     rows += [row(9e-5, 2.5, base="nano-mustango", train_fraction=1.0)]
     rows += [row(1e-3, 2.9, corpus="demo", train_fraction=1.0)]
+    rows += [row(1e-3, 2.8, corpus="demo", train_fraction=1.0, steps=200)]
     text = learning_rates.page({"rows": rows, "train_seconds": {"solo": 2400.0, "demo": 300.0}})
-    assert "| music | design | steps | 0.0003 | 0.001 | 0.003 | usual rate |" in text
-    assert "| 8.0 min | `conv@all:2.7%` | 100 | **0.0200** | 0.0100 | 0.0000 | 0.0009 |" in text
-    assert "| 8.0 min | `full@all` | 100 | 0.0000 | 0.0000 |  | 9e-05 |" in text  # none was below the start
-    assert "| 5.0 min (demo) | `conv@all:2.7%` | 100 |  | **0.1000** |  | 0.00063 |" in text
-    assert "| 40.0 min | `conv@all:2.7%` | 100 | **0.5000** |" in text
+    assert "| music | design | 0.0003 | 0.001 | 0.003 | usual rate |" in text
+    assert "| 8.0 min | `conv@all:2.7%` | **0.0200** | 0.0100 | 0.0000 | 0.0009 |" in text
+    assert "| 8.0 min | `full@all` | 0.0000 | 0.0000 | 9e-05 |" in text  # none was below the start
+    assert "| 5.0 min (demo) | `conv@all:2.7%` |  | **0.1000** |  | 0.00063 |" in text
+    assert "| 5.0 min (demo, 200 steps) | `conv@all:2.7%` |  | **0.2000** |  | 0.00063 |" in text
+    assert "| 40.0 min | `conv@all:2.7%` | **0.5000** |" in text
+
+
+def test_the_figure_draws_a_line_for_each_row_whose_loss_fell() -> None:
+    rows = [row(3e-4, 2.98), row(1e-3, 2.99), row(3e-3, 3.0), row(9e-5, 2.5, base="nano-mustango")]
+    result = {"train_seconds": {"solo": 2400.0}, "rows": rows}
+    drawn = [learning_rates.figure(result)]
+    drawn.append(learning_rates.figure({**result, "rows": [*rows, row(3e-4, 2.9, design="full@all")]}))
+    drawn.append(learning_rates.figure({**result, "rows": [*rows, row(3e-4, 3.0, design="full@all")]}))
+    lines = [svg.count("stroke-opacity: 0.7") for svg in drawn]
+    assert lines[0] == lines[2] < lines[1]
+    assert drawn[0] == learning_rates.figure(result)
 
 
 def test_a_measurement_is_the_lowest_validation_loss_of_a_training(
@@ -66,19 +79,12 @@ def test_a_measurement_is_the_lowest_validation_loss_of_a_training(
 def test_every_design_is_tried_at_rates_on_both_sides_of_its_usual_one() -> None:
     folders = [(s.base, s.design, s.train_fraction, s.steps) for s in learning_rates.settings()]
     assert len(set(folders)) == len(folders)
-    text = learning_rates.page(
-        {
-            "train_seconds": {"solo": 2400.0, "demo": 300.0},
-            "rows": [
-                row(rate, 2.9, base=s.base, design=s.design, train_fraction=s.train_fraction, steps=s.steps)
-                for s in learning_rates.settings()
-                for rate in s.rates
-            ],
-        }
-    )
-    usual = [float(line.split("|")[-2]) for line in text.splitlines() if line.startswith("|") and " min |" in line]
-    assert len(usual) == len(folders)
-    for setting, rate in zip(
-        sorted(learning_rates.settings(), key=lambda s: s.base == "nano-mustango"), usual, strict=True
-    ):
-        assert setting.rates[0] < rate < setting.rates[-1]
+    rows = [
+        row(rate, 2.9, base=s.base, design=s.design, train_fraction=s.train_fraction, steps=s.steps)
+        for s in learning_rates.settings()
+        for rate in s.rates
+    ]
+    found = learning_rates.rows_of({"train_seconds": {"solo": 2400.0, "demo": 300.0}, "rows": rows})
+    assert len(found) == len(folders)
+    for each in found:
+        assert min(each.falls) < each.usual < max(each.falls)
