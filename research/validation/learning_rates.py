@@ -63,13 +63,13 @@ The music, where no other is named, is makam-solo of [the study](paper-study.md)
 which the base predicts well already. *demo*: the demonstration's pieces, of which there is more to learn. *ragas*:
 recorded excerpts of a minute, which are not part of the project. Part of the training recordings, or all of them, are
 trained on in batches of two clips of 20 s (nano-mustango: 10 s), float32, with a warm-up of ten steps and a
-half-cosine decay. Shown is the **fall of the loss** on up to sixteen validation clips from before training to the
+half-cosine decay. Shown is the **reduction of the loss** on up to sixteen validation clips from before training to the
 lowest of the evaluations, one every ten steps: that of the weights that a training stores. 0 means that no evaluation
-was below the start; the largest fall of a row is bold. *Usual rate* is what `talim train` takes where none is given
+was below the start; the largest of a row is bold. *Usual rate* is what `talim train` takes where none is given
 ([the rule](../guides/train.md#learning-rate)). Trainings have 100 steps where no other number is given.
 
-![The rows below as lines against rate / usual rate: at 1 all are above 0.75 of their largest fall, at 10 most are at
-0](../images/learning-rates.svg)
+![The rows below as lines against rate / usual rate: at 1 all are above 0.75 of their largest reduction, at 10 most
+are at 0](../images/learning-rates.svg)
 
 With all of the music and adapters of 2.7 % at all layers the study itself tuned the rates ([curves and
 rates](paper-study.md)): 0.003 was best for linear, conv, transformer and LoRA in both traditions, of 0.0003 to 0.009;
@@ -78,12 +78,12 @@ rates](paper-study.md)): 0.003 was best for linear, conv, transformer and LoRA i
 **How to read the rule.** The best rate for little music differs by what there is to learn: with four to five minutes
 it is about 0.0003 on makam-solo, 0.0006 on the ragas and 0.002 on the demonstration's pieces. The rule's exponent
 (the rate grows with the music to the power of 0.75) was chosen between them, on this page: nowhere here does the
-usual rate lose more than about a fifth of the largest fall. So it is a place to begin, no substitute for trying:
+usual rate lose more than about a fifth of the largest reduction. So it is a place to begin, no substitute for trying:
 [`talim poc`](../guides/poc.md#learning-rates) tries a third and three times as much, and validation decides.
 
-One seed each: rates whose falls differ by less than about 0.002 (nano-musicgen) are not told apart (four seeds of one
-rate have a standard deviation of 0.0012 in the study). Two miniatures of one width each: how the rate depends on the
-width of the base is not measured."""
+One seed each: rates whose reductions differ by less than about 0.002 (nano-musicgen) are not told apart (four seeds of
+one rate have a standard deviation of 0.0012 in the study). Two miniatures of one width each: how the rate depends on
+the width of the base is not measured."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,12 @@ def measure_all(corpora: Sequence[Path], out: Path, workers: int) -> dict[str, A
 
 @dataclass(frozen=True)
 class Row:
-    """A design on some music in one base: the fall of the loss at each rate, and the rate that the rule gives."""
+    """A design on some music in one base: the reduction of the loss at each rate, and the rate that the rule gives."""
 
     base: str
     design: str
     music: str
-    falls: Mapping[float, float]
+    reductions: Mapping[float, float]
     usual: float
 
     @property
@@ -192,7 +192,7 @@ class Row:
 
     @property
     def largest(self) -> float:
-        return max(self.falls.values())
+        return max(self.reductions.values())
 
 
 def rows_of(result: dict[str, Any]) -> list[Row]:
@@ -207,8 +207,8 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
         usual = default_learning_rate(Design.parse(design), base_model_facts(base).shape.sites(), music)
         notes = ([corpus] if corpus != first else []) + ([f"{steps} steps"] if steps != STEPS else [])
         name = f"{music / 60:.1f} min" + (f" ({', '.join(notes)})" if notes else "")
-        falls = {row["learning_rate"]: row["before"] - row["best"] for row in group}
-        rows.append(Row(base, design, name, falls, usual))
+        reductions = {row["learning_rate"]: row["before"] - row["best"] for row in group}
+        rows.append(Row(base, design, name, reductions, usual))
     return rows
 
 
@@ -223,22 +223,22 @@ def page(result: dict[str, Any]) -> str:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    rates = sorted({rate for row in rows for rate in row.falls})
+    rates = sorted({rate for row in rows for rate in row.reductions})
     head = ["music", "design", *(f"{rate:g}" for rate in rates), "usual rate"]
     body = [[row.music, f"`{row.design}`", *(_cell(row, rate) for rate in rates), f"{row.usual:g}"] for row in rows]
     return "\n".join(markdown.table(head, body, ["---", "---", *["--:"] * (len(head) - 2)]))
 
 
 def _cell(row: Row, rate: float) -> str:
-    """The fall of the loss, the largest in bold; empty where the rate was not tried."""
-    fall = row.falls.get(rate)
-    if fall is None:
+    """The reduction of the loss, the largest in bold; empty where the rate was not tried."""
+    reduction = row.reductions.get(rate)
+    if reduction is None:
         return ""
-    return f"**{fall:.4f}**" if fall == row.largest > 0 else f"{fall:.4f}"
+    return f"**{reduction:.4f}**" if reduction == row.largest > 0 else f"{reduction:.4f}"
 
 
 def figure(result: dict[str, Any]) -> str:
-    """An SVG of all rows: the fall as a part of the row's largest, against the rate as a multiple of the usual one."""
+    """An SVG of all rows: reductions as parts of a row's largest, against rates as multiples of the usual one."""
     rows = rows_of(result)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "talim", "font.size": 10}):
         drawn = Figure(figsize=(8.4, 3.4), layout="constrained")
@@ -246,17 +246,17 @@ def figure(result: dict[str, Any]) -> str:
         panels = drawn.subplots(1, len(TITLES), sharey=True)
         for axes, base in zip(panels, TITLES, strict=True):
             for row in (each for each in rows if each.base == base and each.largest > 0):
-                rates = sorted(row.falls)
+                rates = sorted(row.reductions)
                 style = ("C1", "--") if row.is_full else ("C0", "-")
                 axes.plot(
                     [rate / row.usual for rate in rates],
-                    [row.falls[rate] / row.largest for rate in rates],
+                    [row.reductions[rate] / row.largest for rate in rates],
                     color=style[0], linestyle=style[1], marker="o", markersize=3, linewidth=1, alpha=0.7,
                 )  # fmt: skip
             axes.axvline(1.0, color="black", linewidth=0.8)
             axes.set(title=base, xscale="log", xlabel="rate / usual rate")
             axes.xaxis.set_major_formatter("{x:g}")
-        panels[0].set(ylabel="fall / largest fall", ylim=(-0.03, 1.05))
+        panels[0].set(ylabel="reduction / largest reduction", ylim=(-0.03, 1.05))
         for label, color, line in (("adapters", "C0", "-"), ("the whole base", "C1", "--")):
             panels[-1].plot([], [], color=color, linestyle=line, label=label)
         panels[-1].legend(loc="lower right", frameon=False)

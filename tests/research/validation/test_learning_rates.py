@@ -87,4 +87,4 @@ def test_every_design_is_tried_at_rates_on_both_sides_of_its_usual_one() -> None
     found = learning_rates.rows_of({"train_seconds": {"solo": 2400.0, "demo": 300.0}, "rows": rows})
     assert len(found) == len(folders)
     for each in found:
-        assert min(each.falls) < each.usual < max(each.falls)
+        assert min(each.reductions) < each.usual < max(each.reductions)
