@@ -80,11 +80,13 @@ def run_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     return run
 
 
-def claims_of(study: StudyResults, data: ControlData) -> Mapping[str, Sequence[Control]]:
-    """The controls of every comparison of the paper's claims that the study has trials for."""
-    claims = hypotheses.load(STUDIES / "paper" / "claims.yaml").claims
+def claims_of(study: StudyResults, data: ControlData, file: str = "claims") -> Mapping[str, Sequence[Control]]:
+    """The controls of every comparison of the paper's claims, or a file's, that the study has trials for."""
+    claims = hypotheses.load(STUDIES / "paper" / f"{file}.yaml").claims
     return {
-        f"{claim.id} {each.measure} {dict(each.treatment)}": controls.comparison_controls(study.trials, each, data)
+        f"{claim.id} {each.measure} {dict(each.treatment)} {dict(each.control)}": controls.comparison_controls(
+            study.trials, each, data
+        )
         for claim in claims
         for each in claim.comparisons
         if compared_trials(study.trials, each)
@@ -103,6 +105,18 @@ def test_every_control_of_every_claim_passes_where_there_is_something_to_see(
     assert asked >= ({"1", "2", "3", "4", "7", "8"} if name == "nano" else {"5", "6", "8"})
     for title, rows in found.items():
         assert bool(rows) == (" log_" not in title), title
+
+
+def test_every_control_of_the_questions_that_came_up_later_passes_too(
+    run_made_up: Callable[..., tuple[StudyResults, ControlData]],
+) -> None:
+    found = claims_of(*run_made_up("nano"), "later")
+    assert len(found) == sum(
+        len(claim.comparisons) for claim in hypotheses.load(STUDIES / "paper" / "later.yaml").claims
+    )
+    assert {title: [each.name for each in rows if not each.passed] for title, rows in found.items()} == {
+        title: [] for title in found
+    }
 
 
 @pytest.mark.slow

@@ -87,11 +87,12 @@ def test_factor_effects_rest_on_controls_of_the_trials_that_they_compare(tmp_pat
         (["abc", "abc"], [[0, 1]]),
         (["ab", "abcd", "abcd"], [[0, 1, 2]]),  # two in common
         (["axy", "abcd", "axy", "abc"], [[1, 3], [0, 2]]),  # as of solo and ensemble, one of them not finished
+        (["abcdef", "abxyz", "abcdef", "abxyz"], [[0, 2], [1, 3]]),  # two in common, but four would be left out
         (["a", "b"], [[0], [1]]),
         (["a"], [[0]]),
     ],
 )
-def test_tables_are_summarized_with_those_that_have_two_of_their_designs(designs: list, groups: list) -> None:
+def test_tables_are_summarized_with_those_that_have_half_of_their_designs(designs: list, groups: list) -> None:
     tables: list[Any] = [SimpleNamespace(designs=list(each), number=n) for n, each in enumerate(designs)]
     found = study_summary.comparable_tables(tables)
     assert [[each.number for each in group] for group in found] == groups  # type: ignore[attr-defined]

@@ -120,16 +120,18 @@ def _hypotheses(
 
 
 def comparable_tables(tables: Sequence[BaseModelResults]) -> list[list[BaseModelResults]]:
-    """A base's tables that are summarized together, as they have two designs or more in common; usually all of them.
+    """A base's tables that are summarized together, as they have most designs in common; usually all of them.
 
     Where other designs were tried on other corpora (solo and ensemble, say), each table joins those with which it
-    shares most; the table with most designs comes first.
+    shares most, unless a single design or less than half of those that are compared would be left. The table with most
+    designs comes first.
     """
     groups: list[tuple[list[BaseModelResults], set[str]]] = []
     for table in sorted(tables, key=lambda each: -len(each.designs)):
         designs = {*table.designs}
         group, common = max(groups, key=lambda each: len(each[1] & designs), default=([], set[str]()))
-        if len(common & designs) > 1:
+        shared = len(common & designs)
+        if shared > 1 and 2 * shared >= len(common):
             group.append(table)
             common &= designs
         else:
