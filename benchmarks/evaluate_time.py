@@ -14,6 +14,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMB
 import numpy as np  # noqa: E402
 
 from talim.audio import Audio  # noqa: E402
+from talim.corpus.manifest import UNKNOWN, Clip  # noqa: E402
 from talim.evaluation import adherence_scores, copy_scores, music_scores, score_table, tradition_scores  # noqa: E402
 from talim.metrics.cache import MetricCache  # noqa: E402
 from talim.synthesis.performer import perform  # noqa: E402
@@ -31,23 +33,29 @@ from talim.synthesis.performer import perform  # noqa: E402
 SECONDS = 10.0
 
 
-def clip(seed: int) -> tuple[Any, Audio]:
+def clip(seed: int) -> tuple[Clip, Audio]:
     """The corpus labels of a synthetic performance, and its audio."""
     slug = ("hindustani", "makam")[seed % 2]
     piece = perform(seed, slug, SECONDS)
     truth: Any = piece.truth
-    labels = {
-        "tradition": slug,
-        "mode": truth.mode,
-        "cycle": truth.cycle or "none",
-        "instruments": "unknown",
-        "caption": f"piece {seed}",
-        "recording": str(seed),
-        "tonic_hz": None,
-        "extra": {},
-        "file": f"{seed}.flac",
-    }
-    return SimpleNamespace(**labels), Audio(np.asarray(piece.samples, np.float32)[None], piece.rate_hz)
+    name = f"{seed}.flac"
+    labels = Clip(
+        id=str(seed),
+        file=name,
+        recording=str(seed),
+        performer=UNKNOWN,
+        start_seconds=0.0,
+        seconds=SECONDS,
+        caption=f"piece {seed}",
+        split="held_out",
+        audio_hash="",
+        source_file=name,
+        source_hash="",
+        tradition=slug,
+        mode=truth.mode,
+        cycle=truth.cycle or "none",
+    )
+    return labels, Audio(np.asarray(piece.samples, np.float32)[None], piece.rate_hz)
 
 
 def cpu_seconds() -> float:
@@ -69,12 +77,12 @@ class Clock:
         self.last = now
 
 
-def main() -> None:
+def main(arguments: Iterable[str] | None = None) -> None:
     """Print wall and CPU seconds by part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--num-workers", type=int, default=2)
-    options = parser.parse_args()
+    options = parser.parse_args(None if arguments is None else list(arguments))
     outputs = round(0.4 * options.clips)
     clips = [clip(seed) for seed in range(options.clips + outputs)]
     adapted, base, held_out, training = (
