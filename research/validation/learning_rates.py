@@ -27,6 +27,7 @@ from talim.atomic_io import read_jsonl, write_json, write_text
 from talim.corpus.manifest import Corpus
 from talim.design.default_rate import default_learning_rate
 from talim.design.expression import Design
+from talim.html import plots
 from talim.planning.base_facts import base_model_facts
 from talim.progress import Progress
 from talim.recipe import Recipe, Training
@@ -46,6 +47,11 @@ SETTINGS: dict[str, Any] = {  # mostly those of studies/paper/nano.yaml
 }
 ADAPTER_RATES = (9e-5, 3e-4, 1e-3, 3e-3, 9e-3)
 BASE_RATES = (9e-6, 3e-5, 9e-5, 3e-4, 1e-3)  # of full@all
+# what is trained, by whether it is the whole base: its name, and its colour and line in the figure
+TRAINED = {
+    False: ("adapters", {"color": "C0", "linestyle": "-"}),
+    True: ("the whole base", {"color": "C1", "linestyle": "--"}),
+}
 TITLES = {"nano-musicgen": "nano-musicgen, nats per token", "nano-mustango": "nano-mustango, squared error"}
 HEAD = """# Learning rates
 
@@ -200,7 +206,8 @@ def rows_of(result: dict[str, Any]) -> list[Row]:
     seconds, first = result["train_seconds"], next(iter(result["train_seconds"]))
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in result["rows"]:
-        groups.setdefault((row["base"], *_key(row)), []).append(row)
+        key = tuple(row[name] for name in ("base", "corpus", "design", "train_fraction", "steps"))
+        groups.setdefault(key, []).append(row)
     rows = []
     for (base, corpus, design, fraction, steps), group in groups.items():
         music = seconds[corpus] * fraction
@@ -216,9 +223,9 @@ def page(result: dict[str, Any]) -> str:
     """docs/reports/learning-rates.md."""
     lines, rows = [HEAD], rows_of(result)
     for base, title in TITLES.items():
-        for is_full, kind in ((False, "adapters"), (True, "the whole base")):
+        for is_full, (name, _) in TRAINED.items():
             if table := [row for row in rows if row.base == base and row.is_full == is_full]:
-                lines += [f"## {title}: {kind}", _table(table)]
+                lines += [f"## {title}: {name}", _table(table)]
     return "\n\n".join(lines) + "\n"
 
 
@@ -240,33 +247,28 @@ def _cell(row: Row, rate: float) -> str:
 def figure(result: dict[str, Any]) -> str:
     """An SVG of all rows: reductions as parts of a row's largest, against rates as multiples of the usual one."""
     rows = rows_of(result)
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "talim", "font.size": 10}):
+    with matplotlib.rc_context({**plots.SETTINGS, "font.size": 10}):
         drawn = Figure(figsize=(8.4, 3.4), layout="constrained")
         FigureCanvasSVG(drawn)
         panels = drawn.subplots(1, len(TITLES), sharey=True)
         for axes, base in zip(panels, TITLES, strict=True):
             for row in (each for each in rows if each.base == base and each.largest > 0):
                 rates = sorted(row.reductions)
-                style = ("C1", "--") if row.is_full else ("C0", "-")
                 axes.plot(
                     [rate / row.usual for rate in rates],
                     [row.reductions[rate] / row.largest for rate in rates],
-                    color=style[0], linestyle=style[1], marker="o", markersize=3, linewidth=1, alpha=0.7,
+                    **TRAINED[row.is_full][1], marker="o", markersize=3, linewidth=1, alpha=0.7,
                 )  # fmt: skip
             axes.axvline(1.0, color="black", linewidth=0.8)
             axes.set(title=base, xscale="log", xlabel="rate / usual rate")
             axes.xaxis.set_major_formatter("{x:g}")
         panels[0].set(ylabel="reduction / largest reduction", ylim=(-0.03, 1.05))
-        for label, color, line in (("adapters", "C0", "-"), ("the whole base", "C1", "--")):
-            panels[-1].plot([], [], color=color, linestyle=line, label=label)
+        for name, style in TRAINED.values():
+            panels[-1].plot([], [], **style, label=name)
         panels[-1].legend(loc="lower right", frameon=False)
         file = io.StringIO()
         drawn.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
-
-
-def _key(row: dict[str, Any]) -> tuple[str, str, float, int]:
-    return row["corpus"], row["design"], row["train_fraction"], row["steps"]
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -280,7 +282,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     result = measure_all(options.corpora, options.out, options.num_workers)
     if options.page:
         write_text(options.page, page(result))
-        write_text(options.page.parents[1] / "images" / f"{options.page.stem}.svg", figure(result))
+        images = options.page.resolve().parents[1] / "images"  # where the page looks for it
+        write_text(images / f"{options.page.stem}.svg", figure(result))
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def _adopt(log: ResultsLog, trials: Sequence[TrialSpec]) -> int:
     adopted = 0
     for trial in trials:
         line = log.lines.get(trial.id, {})
-        if line.get("status") == "done" and line.get("corpus_hash"):
+        if log.done(trial.id) and line.get("corpus_hash"):
             settings = study_file.settings_hash(trial, line["corpus_hash"])
             if settings != line["settings_hash"]:
                 log.add({**line, **trial_record(trial), "settings_hash": settings})

@@ -19,7 +19,7 @@ def row(rate: float, best: float, **changes: Any) -> dict[str, Any]:
     return values | {"learning_rate": rate, "before": 3.0, "best": best, "best_step": 10, "last": best} | changes
 
 
-def test_the_page_marks_the_largest_fall_of_each_row_beside_the_usual_rate() -> None:
+def test_the_page_marks_the_largest_reduction_of_each_row_beside_the_usual_rate() -> None:
     rows = [row(3e-4, 2.98), row(1e-3, 2.99), row(3e-3, 3.0)]
     rows += [row(3e-4, 3.0, design="full@all"), row(1e-3, 3.0, design="full@all")]
     rows += [row(9e-5, 2.5, base="nano-mustango", train_fraction=1.0)]
