@@ -1,16 +1,27 @@
 """The command `talim`, also as `python -m talim`: interrupted while it starts, it ends without a traceback."""
 
-import sys
+import contextlib
+import os
+import signal
+from types import FrameType
 
 
 def main() -> None:
     """Run the command line and exit."""
-    try:
-        from talim.cli import main as run
-    except KeyboardInterrupt:
-        print("talim: interrupted", file=sys.stderr)
-        sys.exit(130)
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not where interrupts are ignored
+        signal.signal(signal.SIGINT, _end_at_once)
+    from talim.cli import main as run
+
+    signal.signal(signal.SIGINT, before)
     run()
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    """Nothing is begun that could be left behind; an exception might be lost in a callback of Python's imports."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"talim: interrupted\n")
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

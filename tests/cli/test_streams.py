@@ -171,6 +171,31 @@ def test_interrupt_at_any_moment_is_130_without_a_traceback(tmp_path: Path, dela
         assert "Traceback" not in said
 
 
+INTERRUPT_IN_A_CALLBACK_OF_IMPORTS = """
+import signal, sys, weakref
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "talim.cli":
+            lock = type("Lock", (), {})()
+            reference = weakref.ref(lock, lambda _: signal.raise_signal(signal.SIGINT))
+            del lock
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["talim", "--version"]
+from talim.__main__ import main
+main()
+"""
+
+
+def test_interrupt_in_a_callback_of_imports_ends_the_command() -> None:
+    """Python ignores what such callbacks raise: an interrupt was lost there, and the command went on."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPT_IN_A_CALLBACK_OF_IMPORTS], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "talim: interrupted\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("line", ["tracing conv", "measuring the memory", "base: nano-musicgen", "training "])
 def test_demo_ends_soon_after_an_interrupt(tmp_path: Path, line: str) -> None:
