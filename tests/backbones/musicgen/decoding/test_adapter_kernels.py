@@ -25,19 +25,23 @@ def test_linear_frame_is_down_gelu_up(inputs: int, width: int) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("start", "stop", "masked"), [(0, 1, False), (3, 9, False), (0, 12, True)])
-def test_transformer_frame_attends_to_the_places_that_are_seen(start: int, stop: int, masked: bool) -> None:
-    """Against `scaled_dot_product_attention`; what is not seen holds what is no number."""
-    rows, heads, width, size, place = 2, 3, 4, 12, stop - 1
+def caches(heads: int, size: int, width: int, pasts: list[list[torch.Tensor]]) -> list[np.ndarray]:
+    """Keys and values [R, H, d, places] of pasts [H, T, d], in rings of `size`."""
+    at_once = compiled.kernels("adapter_kernels").PLACES_AT_ONCE
+    both = torch.full((2, len(pasts), heads, width, -(-size // at_once) * at_once), 30.0)  # in places that are not seen
+    for row, past in enumerate(pasts):
+        for kind, frames in enumerate(past):
+            for time in range(frames.shape[1]):
+                both[kind, row, :, :, time % size] = frames[:, time]
+    return [each.numpy() for each in both]
+
+
+@pytest.mark.parametrize(("size", "frames"), [(1, (0, 3)), (12, (0, 7)), (12, (30, 5)), (150, (128, 90))])
+def test_transformer_frame_attends_to_the_last_frames_of_each_row(size: int, frames: tuple[int, int]) -> None:
+    """Against `scaled_dot_product_attention`."""
+    rows, heads, width = 2, 3, 5
     features = heads * width
-    mask = torch.ones(rows, stop - start, dtype=torch.bool)
-    if masked:
-        mask[0, 2:5] = mask[1, :7] = False
-    keys, values = normal(rows, heads, size, width, seed=5), normal(rows, heads, size, width, seed=6)
-    hidden_places = torch.ones(rows, size, dtype=torch.bool)
-    hidden_places[:, start:stop] = ~mask
-    for past in (keys, values):
-        past.transpose(1, 2)[hidden_places] = float("nan")
+    pasts = [[normal(heads, count, width, seed=seed + count) for seed in (5, 6)] for count in frames]
     states, eye, zeros, ones = normal(rows, features), torch.eye(features), torch.zeros(features), torch.ones(features)
     qkv = normal(features, 3 * features, seed=7)
     weights = torch.cat(
@@ -49,17 +53,37 @@ def test_transformer_frame_attends_to_the_places_that_are_seen(start: int, stop:
             *(eye.flatten(), zeros),  # up
         ]
     )
-    packed = F.layer_norm(states, (features,)) @ qkv
-    query, key, value = packed.view(rows, 3, heads, 1, width).unbind(1)
-    keys[:, :, place : place + 1], values[:, :, place : place + 1] = key, value
-    given = [past[:, :, start:stop].masked_fill(~mask[:, None, :, None], 0.0) for past in (keys, values)]
-    attended = F.scaled_dot_product_attention(query, *given, mask[:, None, None])
-    expected = states + states + attended.flatten(1)
+    packed = (F.layer_norm(states, (features,)) @ qkv).view(rows, 3, heads, 1, width)
+    attended = []
+    for (query, key, value), (keys, values) in zip(packed, pasts, strict=True):
+        seen = [torch.cat([past, own], 1)[:, -size:] for past, own in ((keys, key), (values, value))]
+        attended.append(F.scaled_dot_product_attention(query, seen[0], seen[1]).flatten())
+    expected = states + states + torch.stack(attended)
     shapes = (rows, features), (rows, features), (rows, 3 * features), (rows, features), (rows, 2)
     room = [np.empty(shape, np.float32) for shape in shapes]
-    caches = keys.numpy(), values.numpy()
-    seen = mask.numpy() if masked else np.zeros((0, 0), np.bool_)
+    kept = caches(heads, size, width, pasts)
     eps = np.float32(1e-5), np.float32(1e-5)
-    where = place, (start, stop), seen, np.empty(size, np.float32)
-    compiled.kernels("adapter_kernels").transformer_frame(states.numpy(), weights.numpy(), eps, *caches, *where, *room)
+    past = *kept, size, np.array(frames), np.empty(kept[0].shape[3], np.float32)
+    compiled.kernels("adapter_kernels").transformer_frame(states.numpy(), weights.numpy(), eps, *past, *room)
     torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_gelu_is_that_of_torch_and_keeps_what_is_no_number() -> None:
+    numbers = torch.cat([torch.linspace(-12.0, 12.0, 99_999), torch.tensor([-1e30, 1e30, float("nan")])])[None]
+    found = numbers.clone()
+    compiled.kernels("adapter_kernels")._gelu_all(found.numpy())
+    torch.testing.assert_close(found, F.gelu(numbers.double()).float(), atol=5e-7, rtol=0.0, equal_nan=True)
+
+
+def test_exponentials_are_those_of_the_differences_to_the_highest() -> None:
+    scores = torch.linspace(-150.0, 40.0, 128)[torch.randperm(128, generator=torch.Generator().manual_seed(0))]
+    scores[5] = -torch.inf
+    found = scores.clone()
+    compiled.kernels("adapter_kernels")._exps(found.numpy(), np.uint64(128))
+    expected = (scores.double() - 40.0).exp().float()
+    torch.testing.assert_close(found, expected, atol=2e-7, rtol=0.0)
+    torch.testing.assert_close(found, expected, atol=1e-37, rtol=1e-5)
+    assert found[5] == 0.0
+    scores[7] = torch.nan
+    compiled.kernels("adapter_kernels")._exps(scores.numpy(), np.uint64(128))
+    assert scores[7].isnan()

@@ -21,6 +21,10 @@ import numpy as np
 from numba import njit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 compiled = njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")
+# sums in as many lanes as there are in a register; a row's are the same in every batch
+compiled_sums = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"}, inline="never")
+ONE = np.float32
+PLACES_AT_ONCE = 16
 ROWS, FLAT, CACHE = "float32[:, ::1]", "float32[::1]", "float32[:, :, :, ::1]"
 
 
@@ -69,8 +73,33 @@ def _add_affine(x, weights, at, out):
 
 
 @compiled
+def _exp(x):
+    """e^x of a number that is not above 0, with an error below 2e-7; 0 below -87. 2^r by a polynomial, times 2^n.
+
+    The library's function is called for one number at a time; this is computed for as many as a register holds.
+    """
+    y = x * ONE(1.4426950408889634)
+    whole = np.floor(y + ONE(0.5))  # that of `math` is an integer of 64 bits
+    r = y - whole
+    power = ONE(1.5337577e-4)  # least squares of the relative error on [-1/2, 1/2], which is 2e-9
+    power = power * r + ONE(1.3399861e-3)
+    power = power * r + ONE(9.6185195e-3)
+    power = power * r + ONE(5.5503290e-2)
+    power = power * r + ONE(2.4022647e-1)
+    power = power * r + ONE(6.9314721e-1)
+    power = power * r + ONE(1.0)
+    power *= np.int32((whole + ONE(127.0)) * ONE(8388608.0)).view(np.float32)  # there are 23 bits below the exponent
+    return ONE(0.0) if x < ONE(-87.0) else power  # NaN stays NaN
+
+
+@compiled
 def _gelu(x):
-    return np.float32(0.5) * x * (np.float32(1.0) + math.erf(x * np.float32(0.7071067811865476)))
+    """Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 7.1.26, for the normal distribution's tail."""
+    z = abs(x) * ONE(0.7071067811865476)
+    t = ONE(1.0) / (ONE(1.0) + ONE(0.3275911) * z)
+    series = ((ONE(1.061405429) * t - ONE(1.453152027)) * t + ONE(1.421413741)) * t - ONE(0.284496736)
+    tail = ONE(0.5) * (series * t + ONE(0.254829592)) * t * _exp(-z * z)
+    return x * (ONE(1.0) - tail) if x > ONE(0.0) else x * tail
 
 
 @compiled
@@ -80,19 +109,25 @@ def _gelu_all(states):
             states[r, j] = _gelu(states[r, j])
 
 
+@compiled_sums
+def _mean_and_factor(states, row, eps):
+    """The mean of a row, and one by its standard deviation."""
+    width = states.shape[1]
+    mean, variance = ONE(0.0), ONE(0.0)
+    for j in range(width):
+        mean += states[row, j]
+    mean /= ONE(width)
+    for j in range(width):
+        variance += (states[row, j] - mean) * (states[row, j] - mean)
+    return mean, ONE(1.0) / np.sqrt(variance / ONE(width) + eps)
+
+
 @compiled
 def _normed(states, weights, at, eps, out):
     """Layer norm with the scale and shift at a place; returns the place behind them."""
     rows, width = states.shape
     for r in range(rows):
-        mean = np.float32(0.0)
-        for j in range(width):
-            mean += states[r, j]
-        mean /= np.float32(width)
-        variance = np.float32(0.0)
-        for j in range(width):
-            variance += (states[r, j] - mean) * (states[r, j] - mean)
-        factor = np.float32(1.0) / np.float32(math.sqrt(variance / np.float32(width) + eps))
+        mean, factor = _mean_and_factor(states, r, eps)
         for j in range(width):
             out[r, j] = (states[r, j] - mean) * factor * weights[at + j] + weights[at + width + j]
     return at + 2 * width
@@ -146,82 +181,128 @@ def conv_frame(states, weights, rings, total, gate, frames, now, kernel_size, di
     behind = at + 2 * width * squeezed + squeezed + width
     for r in range(rows):
         if frames[r] % every == 0:
-            mean = total[r : r + 1] / np.float32(max(frames[r], 1))
+            mean = total[r : r + 1] / ONE(max(frames[r], 1))
             then = _affine(mean, weights, at, inner[r : r + 1])
             _gelu_all(inner[r : r + 1])
             _affine(inner[r : r + 1], weights, then, gate[r : r + 1])
             for j in range(width):
-                gate[r, j] = np.float32(1.0) / (np.float32(1.0) + math.exp(-gate[r, j]))
+                gate[r, j] = ONE(1.0) / (ONE(1.0) + math.exp(-gate[r, j]))
         for j in range(width):
             total[r, j] += hidden[r, j]
             hidden[r, j] *= gate[r, j]
     _add_affine(hidden, weights, behind, states)
 
 
-@njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"}, inline="never")  # sums of several lanes
-def _attend(query, keys, values, start, stop, mask, scores, out):
-    """Attention of one query [d] to places of `keys` and `values` [size, d], into `out` [d]."""
-    width = len(query)
-    factor = np.float32(1.0 / math.sqrt(width))
-    highest = np.float32(-3.4e38)
-    for t in range(start, stop):
-        if len(mask) > 0 and not mask[t - start]:
-            continue  # what a row does not see may hold anything
-        similarity = np.float32(0.0)
-        for j in range(width):
-            similarity += query[j] * keys[t, j]
-        scores[t] = similarity * factor
-        highest = max(highest, scores[t])
-    total = np.float32(0.0)
-    for j in range(width):
-        out[j] = 0.0
-    for t in range(start, stop):
-        if len(mask) > 0 and not mask[t - start]:
-            continue
-        share = math.exp(scores[t] - highest)
-        total += share
-        for j in range(width):
-            out[j] += share * values[t, j]
-    for j in range(width):
-        out[j] /= total
+# Below, many places are computed at once: they are unsigned, as numba asks of each signed one whether it is negative,
+# and their number is a multiple of `PLACES_AT_ONCE`, as what is left over is computed one at a time. No part of an
+# array is passed on, as each would be counted.
 
 
 @compiled
-def _attend_all(packed, keys, values, place, seen, mask, scores, attended):
-    """Attention of the queries in `packed` [R, 3 * H * d], whose keys and values are written to a place first."""
-    rows, heads, _, width = keys.shape
-    for r in range(rows):
-        visible = mask[r] if len(mask) > 0 else mask.reshape(-1)
+def _similarities(packed, keys, row, head, places, scores):
+    """Write the scaled products of a query with keys [R, H, d, places], four dimensions at once."""
+    width = keys.shape[2]
+    factor, at = ONE(1.0 / math.sqrt(width)), head * width
+    fours = width - width % 4
+    for t in range(places):
+        scores[t] = ONE(0.0)
+    for j in range(0, fours, 4):
+        a, b = factor * packed[row, at + j], factor * packed[row, at + j + 1]
+        c, d = factor * packed[row, at + j + 2], factor * packed[row, at + j + 3]
+        for t in range(places):
+            ab = a * keys[row, head, j, t] + b * keys[row, head, j + 1, t]
+            scores[t] += ab + c * keys[row, head, j + 2, t] + d * keys[row, head, j + 3, t]
+    for j in range(fours, width):
+        a = factor * packed[row, at + j]
+        for t in range(places):
+            scores[t] += a * keys[row, head, j, t]
+
+
+@compiled
+def _ordered(bits):
+    """The bits of a float32, or those that this function made of them: integers in the order of their numbers."""
+    return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@compiled
+def _highest(scores, places):
+    """By their bits, as comparisons of numbers are made one at a time."""
+    bits, highest = scores.view(np.int32), np.int32(-(2**31))
+    for t in range(places):
+        highest = max(highest, _ordered(bits[t]))
+    return np.int32(_ordered(highest)).view(np.float32)
+
+
+@compiled
+def _exps(scores, places):
+    highest = _highest(scores, places)
+    for t in range(places):
+        scores[t] = _exp(scores[t] - highest)
+
+
+@compiled_sums
+def _means(scores, values, row, head, places, out):
+    """Write the means of `values` [R, H, d, places], weighted by `scores`, into `out` [R, H * d]."""
+    width, at = values.shape[2], head * values.shape[2]
+    fours = width - width % 4
+    total = ONE(0.0)
+    for t in range(places):
+        total += scores[t]
+    for j in range(0, fours, 4):
+        a, b, c, d = ONE(0.0), ONE(0.0), ONE(0.0), ONE(0.0)
+        for t in range(places):
+            a += scores[t] * values[row, head, j, t]
+            b += scores[t] * values[row, head, j + 1, t]
+            c += scores[t] * values[row, head, j + 2, t]
+            d += scores[t] * values[row, head, j + 3, t]
+        out[row, at + j], out[row, at + j + 1] = a / total, b / total
+        out[row, at + j + 2], out[row, at + j + 3] = c / total, d / total
+    for j in range(fours, width):
+        a = ONE(0.0)
+        for t in range(places):
+            a += scores[t] * values[row, head, j, t]
+        out[row, at + j] = a / total
+
+
+@compiled
+def _attend_all(packed, keys, values, size, frames, scores, attended):
+    """Attention of the queries in `packed` [R, 3 * H * d], whose keys and values are written to their places first."""
+    rows, heads, width, _ = keys.shape
+    for r in range(rows):  # all first: numbers that were just written must reach the cache before they are read
         for head in range(heads):
-            at = head * width
             for j in range(width):
-                keys[r, head, place, j] = packed[r, heads * width + at + j]
-                values[r, head, place, j] = packed[r, 2 * heads * width + at + j]
-            query, out = packed[r, at : at + width], attended[r, at : at + width]
-            _attend(query, keys[r, head], values[r, head], seen[0], seen[1], visible, scores, out)
+                keys[r, head, j, frames[r] % size] = packed[r, (heads + head) * width + j]
+                values[r, head, j, frames[r] % size] = packed[r, (2 * heads + head) * width + j]
+    for r in range(rows):
+        seen = min(frames[r] + 1, size)
+        places = np.uint64((seen + PLACES_AT_ONCE - 1) // PLACES_AT_ONCE * PLACES_AT_ONCE)
+        for head in range(heads):
+            _similarities(packed, keys, r, head, places, scores)
+            for t in range(np.uint64(seen), places):
+                scores[t] = ONE(-np.inf)
+            _exps(scores, places)
+            _means(scores, values, r, head, places, attended)
 
 
 @njit(
-    _signature(
-        *(ROWS, FLAT, "UniTuple(float32, 2)", CACHE, CACHE, "int64", "UniTuple(int64, 2)", "boolean[:, ::1]"),
-        *(FLAT, ROWS, ROWS, ROWS, ROWS, ROWS),
-    ),
+    _signature(ROWS, FLAT, "UniTuple(float32, 2)", CACHE, CACHE, "int64", "int64[::1]", FLAT, *[ROWS] * 5),
     cache=True,
     error_model="numpy",
 )
 def transformer_frame(
-    states, weights, eps, keys, values, place, seen, mask, scores, hidden, normed, packed, attended, inner
+    states, weights, eps, keys, values, size, frames, scores, hidden, normed, packed, attended, inner
 ):
-    """Down, attention over `keys` and `values` [R, H, size, d], feed-forward, up.
+    """Down, attention over the last `size` frames of each row, feed-forward, up.
 
-    The frame's own are written to `place`; places `seen[0]` to `seen[1]` are attended to, of those only where `mask`
-    [R, places] is true if that has rows. `eps` are those of the two norms. Room: `scores` [size], `hidden` and
-    `normed` [R, W], `packed` [R, 3 * H * d], `attended` [R, H * d], `inner` [R, F].
+    `keys` and `values` [R, H, d, places] are rings of the first `size` places, rounded up to a multiple of
+    `PLACES_AT_ONCE`. A row's own, of which there are `frames` [R] before this one, begin in the first; the others must
+    hold numbers. `eps` are those of the two norms. Room: `scores` [places], `hidden` and `normed` [R, W], `packed`
+    [R, 3 * H * d], `attended` [R, H * d], `inner` [R, F].
     """
     at = _affine(states, weights, 0, hidden)
     at = _normed(hidden, weights, at, eps[0], normed)
     at = _affine(normed, weights, at, packed)
-    _attend_all(packed, keys, values, place, seen, mask, scores, attended)
+    _attend_all(packed, keys, values, size, frames, scores, attended)
     at = _add_affine(attended, weights, at, hidden)
     at = _normed(hidden, weights, at, eps[1], normed)
     at = _affine(normed, weights, at, inner)

@@ -205,6 +205,10 @@ class TransformerStep(AdapterStep):
     def buffers(self) -> list[str]:
         return ["keys", "values"]
 
+    def begin(self, rows: Tensor) -> None:
+        for past in (self.keys, self.values):  # what is not seen is multiplied by 0, and must be a number
+            past[rows] = 0.0
+
     def prefill(self, states: Tensor, rows: Tensor, now: int, size: int) -> Tensor:
         state, frames = StreamingState(), states.shape[1]
         residual = self.block(states.to(self.dtype), state)

@@ -14,6 +14,7 @@ from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 from talim.design.streaming import StreamingState
 
 MOST_WEIGHTS = 2**20  # beyond which reading them takes longer than everything else, and several threads read faster
+FLOATS_IN_A_LINE = 16  # of a cache
 
 
 def can_be_fused(block: Any) -> bool:
@@ -130,15 +131,20 @@ class FusedTransformerStep(FusedLinearStep, TransformerStep):
 
     def allocate(self, rows: int, size: int) -> None:
         super().allocate(rows, size)
-        heads, width = self.heads, self.head_width
-        self.keys, self.values = (torch.zeros(rows, heads, size, width) for _ in range(2))
+        heads, width, at_once = self.heads, self.head_width, self.kernels.PLACES_AT_ONCE
+        # and a line of the processor's cache, or numbers of one place would all be in the same few sets of it
+        places = -(-size // at_once) * at_once + FLOATS_IN_A_LINE
+        caches = [torch.zeros(rows, heads, width, places) for _ in range(2)]
+        self.keys, self.values = (cache.transpose(2, 3) for cache in caches)
         shapes = self.hidden.shape, (rows, 3 * heads * width), (rows, heads * width)
         rooms = [np.zeros(shape, np.float32) for shape in (*shapes, (rows, self.feed_forward))]
-        self.caches, self.room = (self.keys.numpy(), self.values.numpy()), [self.hidden, *rooms]
-        self.scores, self.nothing = np.zeros(size, np.float32), np.zeros((0, 0), np.bool_)
+        self.caches, self.room = [cache.numpy() for cache in caches], [self.hidden, *rooms]
+        self.scores = np.zeros(places, np.float32)
+
+    def prefill(self, states: Tensor, rows: Tensor, now: int, size: int) -> Tensor:
+        return super().prefill(states, rows, states.shape[1], size)  # each row's frames begin in the first place
 
     def _add(self, states: np.ndarray, moment: Moment) -> None:
-        seen = moment.music
-        mask = self.nothing if seen.mask is None else seen.mask[:, 0, 0].numpy()
-        where = int(moment.place), (seen.start, seen.stop), mask, self.scores
-        self.kernels.transformer_frame(states, self.weights, self.eps, *self.caches, *where, *self.room)
+        _, frames = moment.numbers()
+        past = *self.caches, self.size, frames, self.scores
+        self.kernels.transformer_frame(states, self.weights, self.eps, *past, *self.room)
