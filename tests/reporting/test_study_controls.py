@@ -30,7 +30,10 @@ def test_control_table_has_a_row_for_each_control_and_a_column_for_each_corpus()
         "loss reduction on ornaments minus loss reduction on plain notes"
     ]
     assert table["more"][0]["cells"][1] == ("–", "")
-    assert table["reasons"] == [("unigram: unigram says.", "hindustani"), ("planted: planted says.", "makam")]
+    assert table["reasons"] == [
+        ("unigram: unigram says.", "hindustani"),
+        ("planted, loss reduction: planted says.", "makam"),
+    ]
 
 
 def test_control_table_names_bases_where_there_are_several_and_each_reason_once() -> None:

@@ -17,6 +17,7 @@ from talim.experiments.recommend import DEMONSTRATED
 from talim.experiments.results import read_study
 from talim.html.languages import words
 from talim.reporting import study_sentences
+from talim.reporting.study_report import study_report
 from talim.reporting.study_summary import study_summary
 
 PLAN = replace(SMALL, designs=("linear@all:0.53%", "conv@all:2.7%", "full@all"))
@@ -52,6 +53,16 @@ def test_summary_has_a_figure_with_interval_per_sentence(tmp_path: Path) -> None
     assert summary["figures"][0]["shown"]
     ratio = value["bases"][0]["recommendations"][0]["cost_ratios"]["seconds"]
     assert ratio["low"] < ratio["ratio"] < ratio["high"] < 1
+
+
+def test_a_number_of_parameters_has_no_interval(tmp_path: Path) -> None:
+    kinds = [design for design in PLAN.designs if not design.startswith("full")]
+    plan = replace(PLAN, designs=kinds, effects=[SimulatedEffect("loss_reduction", {"kind": "conv"}, 0.3)])
+    folder = write_with_controls(tmp_path, plan)
+    figures = study_summary(read_study(folder), SelectionCriteria(), None, {})["summary"]["figures"]
+    assert (figures[2]["meaning"], figures[2]["ci95"]) == ("trained parameters of conv@all:2.7%", None)
+    page = study_report(folder, audio=False).read_text(encoding="utf-8")
+    assert "trained parameters of conv@all:2.7%</dt>" in page
 
 
 def test_summary_inconclusive_is_stated_in_both_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

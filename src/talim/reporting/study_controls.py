@@ -45,7 +45,8 @@ def control_table(controls: Sequence[Summary]) -> dict[str, Any]:
     failed: dict[str, list[str]] = {}
     for each in controls:
         if not each["passed"]:
-            corpora = failed.setdefault(f"{each['name']}: {each['reason']}", [])
+            of = [each["name"], *([text] if (text := _measure(each["measure"], each["relative_to"])) else [])]
+            corpora = failed.setdefault(f"{', '.join(of)}: {each['reason']}", [])
             corpora += [each["corpus"]] if each["corpus"] not in corpora else []
     return {
         "columns": [f"{base}, {corpus}" if len(bases) > 1 else corpus for base, corpus in columns],
@@ -57,13 +58,17 @@ def control_table(controls: Sequence[Summary]) -> dict[str, Any]:
 
 def _row(key: tuple[str, str, str], cells: Sequence[Summary | None]) -> dict[str, Any]:
     name, measure, relative = key
-    text = measure_name(measure) if measure else ""
     return {
         "name": name,
         "asked": ASKED[name],
-        "measure": f"{text} minus {measure_name(relative)}" if relative else text,
+        "measure": _measure(measure, relative),
         "cells": [(figure(cell), OUTCOMES[cell["passed"]]) if cell else ("–", "") for cell in cells],
     }
+
+
+def _measure(measure: str, relative: str) -> str:
+    text = measure_name(measure) if measure else ""
+    return f"{text} minus {measure_name(relative)}" if relative else text
 
 
 def figure(control: Summary) -> str:

@@ -203,7 +203,7 @@ def _design_cost(found: Mapping[str, Any]) -> SummaryPart:
     of_base = in_languages("of_base", percent=format_percent(percent / 100)) if percent else ""
     if ratio is None:
         time = format_duration(seconds) if seconds is not None else f"a time that was {NOT_MEASURED}"
-        figure = _figure(trained, f"trained parameters of {design}", {"low": None, "high": None})
+        figure = {"value": trained, "meaning": f"trained parameters of {design}", "ci95": None, "doubt": ""}
         return in_languages("cost", trained=trained, of_base=of_base, time=time), figure
     values = {"ratio": format_number(ratio["ratio"], 2), "reference": found["reference"], "interval": _interval(ratio)}
     figure = _figure(values["ratio"], f"times the training time of {found['reference']}", ratio, 1)
