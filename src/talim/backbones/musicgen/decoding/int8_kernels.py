@@ -30,13 +30,20 @@ def _largest_bits(row):
     return largest
 
 
-@njit(cache=True, fastmath={"nnan", "nsz", "reassoc"}, inline="never")
+@njit(cache=True, inline="never")
+def _ordered(bits):
+    """The bits of a number, or those that this function made of them: integers in the order of their numbers."""
+    return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & MAGNITUDE))
+
+
+@njit(cache=True, inline="never")
 def _range(row):
-    """The lowest and the highest of finite numbers."""
-    lowest = highest = row[0]
-    for value in row:
+    """The lowest and the highest bits of int32 views of numbers; beyond `INFINITE` in magnitude for NaN."""
+    lowest = highest = _ordered(row[0])
+    for bits in row:
+        value = _ordered(bits)
         lowest, highest = min(lowest, value), max(highest, value)
-    return lowest, highest
+    return np.int32(_ordered(lowest)), np.int32(_ordered(highest))
 
 
 @njit(f"void({ROWS}, {ROWS}, {ROWS})", cache=True, error_model="numpy")
@@ -53,12 +60,14 @@ def scale_rows(rows, scaled, scales):
 @njit(f"void({ROWS}, {ROWS}, {ROWS}, {ROWS})", cache=True, error_model="numpy")
 def shift_rows(rows, scaled, scales, lowest):
     """Write rows moved and divided to lie in 0 to 1, with their ranges [M, 1] and lowest numbers [M, 1]."""
-    bits = rows.view(np.int32)
+    bits, scale_bits, lowest_bits = rows.view(np.int32), scales.view(np.int32), lowest.view(np.int32)
     for r in range(rows.shape[0]):
-        low, high = _range(rows[r])
-        scale = max(high - low, SMALLEST)
-        if _largest_bits(bits[r]) >= INFINITE:
+        low_bits, high_bits = _range(bits[r])
+        lowest_bits[r, 0], scale_bits[r, 0] = low_bits, high_bits
+        low = lowest[r, 0]
+        scale = max(scales[r, 0] - low, SMALLEST)
+        if max(low_bits & MAGNITUDE, high_bits & MAGNITUDE) >= INFINITE:
             scale = np.float32(np.nan)
-        scales[r, 0], lowest[r, 0] = scale, low
+        scales[r, 0] = scale
         for j in range(rows.shape[1]):
             scaled[r, j] = (rows[r, j] - low) / scale
