@@ -63,8 +63,9 @@ def test_transformer_frame_attends_to_the_last_frames_of_each_row(size: int, fra
     room = [np.empty(shape, np.float32) for shape in shapes]
     kept = caches(heads, size, width, pasts)
     eps = np.float32(1e-5), np.float32(1e-5)
-    past = *kept, size, np.array(frames), np.empty(kept[0].shape[3], np.float32)
-    compiled.kernels("adapter_kernels").transformer_frame(states.numpy(), weights.numpy(), eps, *past, *room)
+    past = eps, *kept, size, np.array(frames), np.empty(kept[0].shape[3], np.float32)
+    hidden, *room = room
+    compiled.kernels("adapter_kernels").transformer_frame(states.numpy(), weights.numpy(), hidden, *past, *room)
     torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)
 
 

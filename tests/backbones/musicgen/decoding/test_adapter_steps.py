@@ -24,9 +24,11 @@ FEATURES, WIDTH, SIZE = 6, 5, 40
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=["compiled", "torch"])
+@pytest.fixture(params=["compiled", "projections by torch", "torch"])
 def one_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Compiled, or by torch with one thread, as a layer runs larger adapters of few rows."""
+    """Compiled, without large projections, or by torch with one thread, as a layer runs larger adapters of few rows."""
+    if request.param == "projections by torch":
+        monkeypatch.setattr(fused_steps, "MOST_WEIGHTS_OF_ONE_THREAD", 0)
     if request.param == "torch":
         monkeypatch.setattr(fused_steps, "MOST_WEIGHTS", 0)
     threads = torch.get_num_threads()

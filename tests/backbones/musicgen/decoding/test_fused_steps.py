@@ -8,6 +8,7 @@ import torch
 from talim.backbones.musicgen.decoding import fused_steps
 from talim.backbones.musicgen.decoding.fused_steps import can_be_fused, fused_step
 from talim.backbones.musicgen.decoding.layer_steps import adapter_step
+from talim.backbones.musicgen.decoding.linear_products import PackedProduct
 from talim.design.adapter_kinds import Conv, Linear, Transformer
 
 
@@ -32,8 +33,19 @@ def test_large_blocks_and_kinds_of_others_are_not_compiled(monkeypatch: pytest.M
     assert not can_be_fused(Linear(64, 9))
 
 
+def test_large_projections_are_those_of_torch_and_small_blocks_have_no_copy_of_theirs() -> None:
+    small, large = fused_step(Conv(64, 8), 1.0), fused_step(Conv(1024, 72), 1.0)
+    assert not hasattr(small, "down")
+    assert isinstance(large.down, PackedProduct)
+
+
+@pytest.mark.parametrize("projections_by_torch", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_states_of_another_precision_are_given_back_in_it(dtype: torch.dtype) -> None:
+def test_states_of_another_precision_are_given_back_in_it(
+    dtype: torch.dtype, projections_by_torch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if projections_by_torch:
+        monkeypatch.setattr(fused_steps, "MOST_WEIGHTS_OF_ONE_THREAD", 0)
     block = Linear(16, 4).requires_grad_(False)
     torch.nn.init.normal_(block.up.weight)
     step = fused_step(block, 0.5)

@@ -71,7 +71,7 @@ def test_error_of_an_adapter_leaves_scripted_layers_as_it_is(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(fused_steps.FusedConvStep, "_add", fails)
+        patch.setattr(fused_steps.FusedConvStep, "_frame", fails)
         with pytest.raises(error):
             base.generate_tokens(PROMPTS[:1], 0.4, seed=3)
     assert np.array_equal(base.generate_tokens(PROMPTS[:1], 0.4, seed=3)[0], first)

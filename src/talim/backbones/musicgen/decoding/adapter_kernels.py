@@ -145,23 +145,11 @@ def linear_frame(states, weights, hidden):
     _add_affine(hidden, weights, at, states)
 
 
-@njit(
-    _signature(
-        ROWS, FLAT, "float32[:, :, ::1]", ROWS, ROWS, "int64[::1]", "int64", "int64", "int64[::1]", "int64", ROWS, ROWS
-    ),
-    cache=True,
-    error_model="numpy",
-)
-def conv_frame(states, weights, rings, total, gate, frames, now, kernel_size, dilations, every, hidden, inner):
-    """Down, convolutions over rings of past frames, excitation, up.
-
-    `rings` [R, places, W] holds one ring after the other, each as long as its convolution reaches; `total` and `gate`
-    [R, W] are the excitation's, `frames` [R] how many frames it has seen, `now` the time of this one. `hidden` [R, W]
-    and `inner` [R, S] are room.
-    """
+@compiled
+def _conv(hidden, weights, at, rings, total, gate, frames, now, kernel_size, dilations, every, inner):
+    """Convolutions and excitation of `hidden`, in place; returns the place behind their weights."""
     rows, width = hidden.shape
     squeezed = inner.shape[1]
-    at = _affine(states, weights, 0, hidden)
     first = 0
     for dilation in dilations:
         length = (kernel_size - 1) * dilation + 1
@@ -178,7 +166,6 @@ def conv_frame(states, weights, rings, total, gate, frames, now, kernel_size, di
                 hidden[r, j] += weights[at + j]
         at += width
         first += length
-    behind = at + 2 * width * squeezed + squeezed + width
     for r in range(rows):
         if frames[r] % every == 0:
             mean = total[r : r + 1] / ONE(max(frames[r], 1))
@@ -190,7 +177,29 @@ def conv_frame(states, weights, rings, total, gate, frames, now, kernel_size, di
         for j in range(width):
             total[r, j] += hidden[r, j]
             hidden[r, j] *= gate[r, j]
-    _add_affine(hidden, weights, behind, states)
+    return at + 2 * width * squeezed + squeezed + width
+
+
+CONV = "float32[:, :, ::1]", ROWS, ROWS, "int64[::1]", "int64", "int64", "int64[::1]", "int64", ROWS
+
+
+@njit(_signature(ROWS, FLAT, ROWS, *CONV), cache=True, error_model="numpy")
+def conv_frame(states, weights, hidden, rings, total, gate, frames, now, kernel_size, dilations, every, inner):
+    """Down, convolutions over rings of past frames, excitation, up.
+
+    `rings` [R, places, W] holds one ring after the other, each as long as its convolution reaches; `total` and `gate`
+    [R, W] are the excitation's, `frames` [R] how many frames it has seen, `now` the time of this one. `hidden` [R, W]
+    and `inner` [R, S] are room.
+    """
+    at = _affine(states, weights, 0, hidden)
+    at = _conv(hidden, weights, at, rings, total, gate, frames, now, kernel_size, dilations, every, inner)
+    _add_affine(hidden, weights, at, states)
+
+
+@njit(_signature(ROWS, FLAT, *CONV), cache=True, error_model="numpy")
+def conv_bottleneck(hidden, weights, rings, total, gate, frames, now, kernel_size, dilations, every, inner):
+    """As `conv_frame` between down and up, in place; the weights are those between them."""
+    _conv(hidden, weights, 0, rings, total, gate, frames, now, kernel_size, dilations, every, inner)
 
 
 # Below, many places are computed at once: they are unsigned, as numba asks of each signed one whether it is negative,
@@ -284,22 +293,9 @@ def _attend_all(packed, keys, values, size, frames, scores, attended):
             _means(scores, values, r, head, places, attended)
 
 
-@njit(
-    _signature(ROWS, FLAT, "UniTuple(float32, 2)", CACHE, CACHE, "int64", "int64[::1]", FLAT, *[ROWS] * 5),
-    cache=True,
-    error_model="numpy",
-)
-def transformer_frame(
-    states, weights, eps, keys, values, size, frames, scores, hidden, normed, packed, attended, inner
-):
-    """Down, attention over the last `size` frames of each row, feed-forward, up.
-
-    `keys` and `values` [R, H, d, places] are rings of the first `size` places, rounded up to a multiple of
-    `PLACES_AT_ONCE`. A row's own, of which there are `frames` [R] before this one, begin in the first; the others must
-    hold numbers. `eps` are those of the two norms. Room: `scores` [places], `hidden` and `normed` [R, W], `packed`
-    [R, 3 * H * d], `attended` [R, H * d], `inner` [R, F].
-    """
-    at = _affine(states, weights, 0, hidden)
+@compiled
+def _transformer(hidden, weights, at, eps, keys, values, size, frames, scores, normed, packed, attended, inner):
+    """Attention and feed-forward of `hidden`, in place; returns the place behind their weights."""
     at = _normed(hidden, weights, at, eps[0], normed)
     at = _affine(normed, weights, at, packed)
     _attend_all(packed, keys, values, size, frames, scores, attended)
@@ -307,5 +303,30 @@ def transformer_frame(
     at = _normed(hidden, weights, at, eps[1], normed)
     at = _affine(normed, weights, at, inner)
     _gelu_all(inner)
-    at = _add_affine(inner, weights, at, hidden)
+    return _add_affine(inner, weights, at, hidden)
+
+
+TRANSFORMER = "UniTuple(float32, 2)", CACHE, CACHE, "int64", "int64[::1]", FLAT, *[ROWS] * 4
+
+
+@njit(_signature(ROWS, FLAT, ROWS, *TRANSFORMER), cache=True, error_model="numpy")
+def transformer_frame(
+    states, weights, hidden, eps, keys, values, size, frames, scores, normed, packed, attended, inner
+):
+    """Down, attention over the last `size` frames of each row, feed-forward, up.
+
+    `keys` and `values` [R, H, d, places] are rings of the first `size` places, rounded up to a multiple of
+    `PLACES_AT_ONCE`. A row's own, of which there are `frames` [R] before this one, begin in the first; the others must
+    hold numbers. `eps` are those of the two norms. Room: `hidden` and `normed` [R, W], `scores` [places], `packed`
+    [R, 3 * H * d], `attended` [R, H * d], `inner` [R, F].
+    """
+    at = _affine(states, weights, 0, hidden)
+    past = keys, values, size, frames, scores
+    at = _transformer(hidden, weights, at, eps, *past, normed, packed, attended, inner)
     _add_affine(hidden, weights, at, states)
+
+
+@njit(_signature(ROWS, FLAT, *TRANSFORMER), cache=True, error_model="numpy")
+def transformer_bottleneck(hidden, weights, eps, keys, values, size, frames, scores, normed, packed, attended, inner):
+    """As `transformer_frame` between down and up, in place; the weights are those between them."""
+    _transformer(hidden, weights, 0, eps, keys, values, size, frames, scores, normed, packed, attended, inner)

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from talim.backbones.musicgen.decoding import compiled
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, TransformerStep
+from talim.backbones.musicgen.decoding.linear_products import product_of
 from talim.design.adapter_kinds import Conv, Kind, Linear, Transformer
 from talim.design.streaming import StreamingState
 
 MOST_WEIGHTS = 2**20  # beyond which reading them takes longer than everything else, and several threads read faster
+MOST_WEIGHTS_OF_ONE_THREAD = 2**16  # of a projection
 FLOATS_IN_A_LINE = 16  # of a cache
 
 
@@ -38,7 +40,7 @@ def fused_step(block: Any, scale: float) -> AdapterStep:
 
 def _flat(*layers: nn.Module, scale: float = 1.0) -> np.ndarray:
     """Weights [inputs, outputs] and biases one after the other; the last layer's times `scale`."""
-    parts: list[Tensor] = []
+    parts: list[Tensor] = [torch.zeros(0)]
     for layer in layers:
         factor = scale if layer is layers[-1] else 1.0
         assert isinstance(layer, nn.Linear | nn.LayerNorm)
@@ -47,46 +49,76 @@ def _flat(*layers: nn.Module, scale: float = 1.0) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-class FusedLinearStep(AdapterStep):
-    """Down, GELU, up in one call."""
+class FusedStep(AdapterStep):
+    """Everything between two layers in one call; with a large down-projection, what is between that and the other.
+
+    Projections of many weights are read faster by several threads, as torch does.
+    """
+
+    between: list[nn.Module]  # layers of the bottleneck, in the order of their weights
 
     def __init__(self, block: Any, scale: float) -> None:
         self.block, self.scale, self.width = block, scale, int(block.width)
         self.dtype, self.device = torch.float32, torch.device("cpu")
         self.kernels = compiled.kernels("adapter_kernels")
+        self.threaded = block.down.weight.numel() > MOST_WEIGHTS_OF_ONE_THREAD
         self._read(block)
+        if self.threaded:
+            self.weights = _flat(*self.between)
+            self.down, self.up = product_of(block.down), product_of(block.up, scale)
+        else:
+            self.weights = _flat(block.down, *self.between, block.up, scale=scale)
 
     def _read(self, block: Any) -> None:
-        self.weights = _flat(block.down, block.up, scale=self.scale)
+        """Set `between` and the numbers that the compiled function needs."""
+        self.between = []
 
     def allocate(self, rows: int, size: int) -> None:
-        self.rows, self.size, self.one_thread = rows, size, False  # nothing here asks torch for threads
+        self.rows, self.size, self.one_thread = rows, size, False  # nothing here asks torch for few threads
         self.hidden = np.zeros((rows, self.width), np.float32)
 
     def step(self, states: Tensor, moment: Moment) -> Tensor:
+        if self.threaded:
+            return super().step(states, moment)
         added = states if states.dtype == torch.float32 and states.is_contiguous() else states.float().contiguous()
-        self._add(added.numpy(), moment)
+        self._frame(added.numpy(), moment)
         return added.to(states.dtype)
 
-    def _add(self, states: np.ndarray, moment: Moment) -> None:
+    def _frame(self, states: np.ndarray, moment: Moment) -> None:
         """Add the residual to states [R, D]."""
+
+    def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
+        hidden = self.down(states)
+        self._bottleneck(hidden.numpy(), moment)
+        return hidden
+
+    def _bottleneck(self, hidden: np.ndarray, moment: Moment) -> None:
+        """Change what the down-projection gave, [R, W], to what the up-projection is given."""
+
+
+class FusedLinearStep(FusedStep):
+    """Down, GELU, up in one call."""
+
+    def _frame(self, states: np.ndarray, moment: Moment) -> None:
         self.kernels.linear_frame(states, self.weights, self.hidden)
 
+    def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
+        return self.down.gelu(states)
 
-class FusedConvStep(FusedLinearStep, ConvStep):
+
+class FusedConvStep(FusedStep, ConvStep):
     """Convolutions over rings of past frames, and the excitation's sums and gates, in one call."""
 
     def _read(self, block: Any) -> None:
-        excitation, self.convolutions = block.excitation, list(block.convolutions)
-        self.excitation = excitation
-        taps = [convolution.taps for convolution in self.convolutions]
-        self.weights = _flat(block.down, *taps, excitation.squeeze, excitation.excite, block.up, scale=self.scale)
+        self.excitation, self.convolutions = block.excitation, list(block.convolutions)
+        self.between = [convolution.taps for convolution in self.convolutions]
+        self.between += [self.excitation.squeeze, self.excitation.excite]
         self.dilations = np.array([layer.dilation for layer in self.convolutions], np.int64)
         self.kernel_size = self.convolutions[0].kernel_size if self.convolutions else 1
         self.lengths = [(self.kernel_size - 1) * int(dilation) + 1 for dilation in self.dilations]
 
     def allocate(self, rows: int, size: int) -> None:
-        super().allocate(rows, size)
+        FusedStep.allocate(self, rows, size)
         width, squeezed = self.width, self.excitation.squeeze.out_features
         self.rings = torch.zeros(rows, sum(self.lengths), width)
         self.total, self.gate = torch.zeros(rows, width), torch.zeros(rows, width)
@@ -111,40 +143,49 @@ class FusedConvStep(FusedLinearStep, ConvStep):
         self.gate[rows] = state.tensors[f"{name} gate"][:, 0]
         return self._added(states, residual)
 
-    def _add(self, states: np.ndarray, moment: Moment) -> None:
+    def _frame(self, states: np.ndarray, moment: Moment) -> None:
+        self.kernels.conv_frame(states, self.weights, self.hidden, *self._past(moment))
+
+    def _bottleneck(self, hidden: np.ndarray, moment: Moment) -> None:
+        self.kernels.conv_bottleneck(hidden, self.weights, *self._past(moment))
+
+    def _past(self, moment: Moment) -> tuple[Any, ...]:
         now, frames = moment.numbers()
-        every = self.excitation.update_every
-        counts = frames, now, self.kernel_size, self.dilations, every
-        self.kernels.conv_frame(states, self.weights, *self.room, *counts, self.hidden, self.inner)
+        counts = frames, now, self.kernel_size, self.dilations, self.excitation.update_every
+        return *self.room, *counts, self.inner
 
 
-class FusedTransformerStep(FusedLinearStep, TransformerStep):
+class FusedTransformerStep(FusedStep, TransformerStep):
     """Attention over keys and values in the places that the decoder's own have, and a feed-forward, in one call."""
 
     def _read(self, block: Any) -> None:
-        self.attention = attention = block.attention
-        layers = block.down, block.attention_norm, attention.in_proj, attention.out_proj, block.norm
-        self.weights = _flat(*layers, block.fc1, block.fc2, block.up, scale=self.scale)
+        self.attention = block.attention
+        self.between = [block.attention_norm, block.attention.in_proj, block.attention.out_proj]
+        self.between += [block.norm, block.fc1, block.fc2]
         self.eps = np.float32(block.attention_norm.eps), np.float32(block.norm.eps)
-        self.heads, self.head_width = attention.num_heads, attention.head_width
+        self.heads, self.head_width = block.attention.num_heads, block.attention.head_width
         self.feed_forward = int(block.fc1.out_features)
 
     def allocate(self, rows: int, size: int) -> None:
-        super().allocate(rows, size)
+        FusedStep.allocate(self, rows, size)
         heads, width, at_once = self.heads, self.head_width, self.kernels.PLACES_AT_ONCE
         # and a line of the processor's cache, or numbers of one place would all be in the same few sets of it
         places = -(-size // at_once) * at_once + FLOATS_IN_A_LINE
         caches = [torch.zeros(rows, heads, width, places) for _ in range(2)]
         self.keys, self.values = (cache.transpose(2, 3) for cache in caches)
-        shapes = self.hidden.shape, (rows, 3 * heads * width), (rows, heads * width)
-        rooms = [np.zeros(shape, np.float32) for shape in (*shapes, (rows, self.feed_forward))]
-        self.caches, self.room = [cache.numpy() for cache in caches], [self.hidden, *rooms]
-        self.scores = np.zeros(places, np.float32)
+        shapes = self.hidden.shape, (rows, 3 * heads * width), (rows, heads * width), (rows, self.feed_forward)
+        self.room = [np.zeros(shape, np.float32) for shape in shapes]
+        self.caches, self.scores = [cache.numpy() for cache in caches], np.zeros(places, np.float32)
 
     def prefill(self, states: Tensor, rows: Tensor, now: int, size: int) -> Tensor:
         return super().prefill(states, rows, states.shape[1], size)  # each row's frames begin in the first place
 
-    def _add(self, states: np.ndarray, moment: Moment) -> None:
+    def _frame(self, states: np.ndarray, moment: Moment) -> None:
+        self.kernels.transformer_frame(states, self.weights, self.hidden, *self._past(moment))
+
+    def _bottleneck(self, hidden: np.ndarray, moment: Moment) -> None:
+        self.kernels.transformer_bottleneck(hidden, self.weights, *self._past(moment))
+
+    def _past(self, moment: Moment) -> tuple[Any, ...]:
         _, frames = moment.numbers()
-        past = *self.caches, self.size, frames, self.scores
-        self.kernels.transformer_frame(states, self.weights, self.eps, *past, *self.room)
+        return self.eps, *self.caches, self.size, frames, self.scores, *self.room
