@@ -23,8 +23,8 @@ from numba import njit  # pyright: ignore[reportMissingTypeStubs, reportUnknownV
 compiled = njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")
 # sums in as many lanes as there are in a register; a row's are the same in every batch
 compiled_sums = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"}, inline="never")
-ONE = np.float32
-PLACES_AT_ONCE = 16
+FLOAT = np.float32
+PLACES_AT_ONCE = 16  # as many numbers as the largest registers hold
 ROWS, FLAT, CACHE = "float32[:, ::1]", "float32[::1]", "float32[:, :, :, ::1]"
 
 
@@ -78,28 +78,30 @@ def _exp(x):
 
     The library's function is called for one number at a time; this is computed for as many as a register holds.
     """
-    y = x * ONE(1.4426950408889634)
-    whole = np.floor(y + ONE(0.5))  # that of `math` is an integer of 64 bits
+    y = x * FLOAT(1.4426950408889634)
+    whole = np.floor(y + FLOAT(0.5))  # that of `math` is an integer of 64 bits
     r = y - whole
-    power = ONE(1.5337577e-4)  # least squares of the relative error on [-1/2, 1/2], which is 2e-9
-    power = power * r + ONE(1.3399861e-3)
-    power = power * r + ONE(9.6185195e-3)
-    power = power * r + ONE(5.5503290e-2)
-    power = power * r + ONE(2.4022647e-1)
-    power = power * r + ONE(6.9314721e-1)
-    power = power * r + ONE(1.0)
-    power *= np.int32((whole + ONE(127.0)) * ONE(8388608.0)).view(np.float32)  # there are 23 bits below the exponent
-    return ONE(0.0) if x < ONE(-87.0) else power  # NaN stays NaN
+    power = FLOAT(1.5337577e-4)  # least squares of the relative error on [-1/2, 1/2], which is 2e-9
+    power = power * r + FLOAT(1.3399861e-3)
+    power = power * r + FLOAT(9.6185195e-3)
+    power = power * r + FLOAT(5.5503290e-2)
+    power = power * r + FLOAT(2.4022647e-1)
+    power = power * r + FLOAT(6.9314721e-1)
+    power = power * r + FLOAT(1.0)
+    power *= np.int32((whole + FLOAT(127.0)) * FLOAT(8388608.0)).view(
+        np.float32
+    )  # there are 23 bits below the exponent
+    return FLOAT(0.0) if x < FLOAT(-87.0) else power  # NaN stays NaN
 
 
 @compiled
 def _gelu(x):
     """Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 7.1.26, for the normal distribution's tail."""
-    z = abs(x) * ONE(0.7071067811865476)
-    t = ONE(1.0) / (ONE(1.0) + ONE(0.3275911) * z)
-    series = ((ONE(1.061405429) * t - ONE(1.453152027)) * t + ONE(1.421413741)) * t - ONE(0.284496736)
-    tail = ONE(0.5) * (series * t + ONE(0.254829592)) * t * _exp(-z * z)
-    return x * (ONE(1.0) - tail) if x > ONE(0.0) else x * tail
+    z = abs(x) * FLOAT(0.7071067811865476)
+    t = FLOAT(1.0) / (FLOAT(1.0) + FLOAT(0.3275911) * z)
+    series = ((FLOAT(1.061405429) * t - FLOAT(1.453152027)) * t + FLOAT(1.421413741)) * t - FLOAT(0.284496736)
+    tail = FLOAT(0.5) * (series * t + FLOAT(0.254829592)) * t * _exp(-z * z)
+    return x * (FLOAT(1.0) - tail) if x > FLOAT(0.0) else x * tail
 
 
 @compiled
@@ -113,13 +115,13 @@ def _gelu_all(states):
 def _mean_and_factor(states, row, eps):
     """The mean of a row, and one by its standard deviation."""
     width = states.shape[1]
-    mean, variance = ONE(0.0), ONE(0.0)
+    mean, variance = FLOAT(0.0), FLOAT(0.0)
     for j in range(width):
         mean += states[row, j]
-    mean /= ONE(width)
+    mean /= FLOAT(width)
     for j in range(width):
         variance += (states[row, j] - mean) * (states[row, j] - mean)
-    return mean, ONE(1.0) / np.sqrt(variance / ONE(width) + eps)
+    return mean, FLOAT(1.0) / np.sqrt(variance / FLOAT(width) + eps)
 
 
 @compiled
@@ -168,12 +170,12 @@ def _conv(hidden, weights, at, rings, total, gate, frames, now, kernel_size, dil
         first += length
     for r in range(rows):
         if frames[r] % every == 0:
-            mean = total[r : r + 1] / ONE(max(frames[r], 1))
+            mean = total[r : r + 1] / FLOAT(max(frames[r], 1))
             then = _affine(mean, weights, at, inner[r : r + 1])
             _gelu_all(inner[r : r + 1])
             _affine(inner[r : r + 1], weights, then, gate[r : r + 1])
             for j in range(width):
-                gate[r, j] = ONE(1.0) / (ONE(1.0) + math.exp(-gate[r, j]))
+                gate[r, j] = FLOAT(1.0) / (FLOAT(1.0) + math.exp(-gate[r, j]))
         for j in range(width):
             total[r, j] += hidden[r, j]
             hidden[r, j] *= gate[r, j]
@@ -211,10 +213,10 @@ def conv_bottleneck(hidden, weights, rings, total, gate, frames, now, kernel_siz
 def _similarities(packed, keys, row, head, places, scores):
     """Write the scaled products of a query with keys [R, H, d, places], four dimensions at once."""
     width = keys.shape[2]
-    factor, at = ONE(1.0 / math.sqrt(width)), head * width
+    factor, at = FLOAT(1.0 / math.sqrt(width)), head * width
     fours = width - width % 4
     for t in range(places):
-        scores[t] = ONE(0.0)
+        scores[t] = FLOAT(0.0)
     for j in range(0, fours, 4):
         a, b = factor * packed[row, at + j], factor * packed[row, at + j + 1]
         c, d = factor * packed[row, at + j + 2], factor * packed[row, at + j + 3]
@@ -254,11 +256,11 @@ def _means(scores, values, row, head, places, out):
     """Write the means of `values` [R, H, d, places], weighted by `scores`, into `out` [R, H * d]."""
     width, at = values.shape[2], head * values.shape[2]
     fours = width - width % 4
-    total = ONE(0.0)
+    total = FLOAT(0.0)
     for t in range(places):
         total += scores[t]
     for j in range(0, fours, 4):
-        a, b, c, d = ONE(0.0), ONE(0.0), ONE(0.0), ONE(0.0)
+        a, b, c, d = FLOAT(0.0), FLOAT(0.0), FLOAT(0.0), FLOAT(0.0)
         for t in range(places):
             a += scores[t] * values[row, head, j, t]
             b += scores[t] * values[row, head, j + 1, t]
@@ -267,7 +269,7 @@ def _means(scores, values, row, head, places, out):
         out[row, at + j], out[row, at + j + 1] = a / total, b / total
         out[row, at + j + 2], out[row, at + j + 3] = c / total, d / total
     for j in range(fours, width):
-        a = ONE(0.0)
+        a = FLOAT(0.0)
         for t in range(places):
             a += scores[t] * values[row, head, j, t]
         out[row, at + j] = a / total
@@ -288,7 +290,7 @@ def _attend_all(packed, keys, values, size, frames, scores, attended):
         for head in range(heads):
             _similarities(packed, keys, r, head, places, scores)
             for t in range(np.uint64(seen), places):
-                scores[t] = ONE(-np.inf)
+                scores[t] = FLOAT(-np.inf)
             _exps(scores, places)
             _means(scores, values, r, head, places, attended)
 

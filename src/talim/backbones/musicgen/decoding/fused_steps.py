@@ -16,7 +16,7 @@ from talim.design.streaming import StreamingState
 
 MOST_WEIGHTS = 2**20  # beyond which reading them takes longer than everything else, and several threads read faster
 MOST_WEIGHTS_OF_ONE_THREAD = 2**16  # of a projection
-FLOATS_IN_A_LINE = 16  # of a cache
+FLOATS_IN_A_LINE = 16  # of a processor's cache
 
 
 def can_be_fused(block: Any) -> bool:
@@ -50,9 +50,9 @@ def _flat(*layers: nn.Module, scale: float = 1.0) -> np.ndarray:
 
 
 class FusedStep(AdapterStep):
-    """Everything between two layers in one call; with a large down-projection, what is between that and the other.
+    """Everything between two layers in one call; where projections are large, all that is between them.
 
-    Projections of many weights are read faster by several threads, as torch does.
+    Projections of many weights are then products of torch, whose threads read them faster than one does.
     """
 
     between: list[nn.Module]  # layers of the bottleneck, in the order of their weights
