@@ -88,9 +88,8 @@ def _exp(x):
     power = power * r + FLOAT(2.4022647e-1)
     power = power * r + FLOAT(6.9314721e-1)
     power = power * r + FLOAT(1.0)
-    power *= np.int32((whole + FLOAT(127.0)) * FLOAT(8388608.0)).view(
-        np.float32
-    )  # there are 23 bits below the exponent
+    exponent = np.int32((whole + FLOAT(127.0)) * FLOAT(8388608.0))  # 23 bits are below it
+    power *= exponent.view(np.float32)
     return FLOAT(0.0) if x < FLOAT(-87.0) else power  # NaN stays NaN
 
 
