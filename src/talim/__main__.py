@@ -8,12 +8,13 @@ from types import FrameType
 
 def main() -> None:
     """Run the command line and exit."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # not where interrupts are ignored
+    interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where they are ignored
+    if interrupts:
         signal.signal(signal.SIGINT, _end_at_once)
     from talim.cli import main as run
 
-    signal.signal(signal.SIGINT, before)
+    if interrupts:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run()
 
 

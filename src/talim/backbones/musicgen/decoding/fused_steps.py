@@ -55,6 +55,7 @@ class FusedStep(AdapterStep):
     Projections of many weights are then products of torch, whose threads read them faster than one does.
     """
 
+    kernel: str  # of the compiled functions `<kernel>_frame` and `<kernel>_bottleneck`
     between: list[nn.Module]  # layers of the bottleneck, in the order of their weights
 
     def __init__(self, block: Any, scale: float) -> None:
@@ -86,21 +87,22 @@ class FusedStep(AdapterStep):
 
     def _frame(self, states: np.ndarray, moment: Moment) -> None:
         """Add the residual to states [R, D]."""
+        getattr(self.kernels, f"{self.kernel}_frame")(states, self.weights, self.hidden, *self._past(moment))
 
     def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
         hidden = self.down(states)
-        self._bottleneck(hidden.numpy(), moment)
+        getattr(self.kernels, f"{self.kernel}_bottleneck")(hidden.numpy(), self.weights, *self._past(moment))
         return hidden
 
-    def _bottleneck(self, hidden: np.ndarray, moment: Moment) -> None:
-        """Change what the down-projection gave, [R, W], to what the up-projection is given."""
+    def _past(self, moment: Moment) -> tuple[Any, ...]:
+        """What the compiled functions are given beyond states and weights: past frames, numbers and room."""
+        return ()
 
 
 class FusedLinearStep(FusedStep):
     """Down, GELU, up in one call."""
 
-    def _frame(self, states: np.ndarray, moment: Moment) -> None:
-        self.kernels.linear_frame(states, self.weights, self.hidden)
+    kernel = "linear"
 
     def _hidden(self, states: Tensor, moment: Moment) -> Tensor:
         return self.down.gelu(states)
@@ -108,6 +110,8 @@ class FusedLinearStep(FusedStep):
 
 class FusedConvStep(FusedStep, ConvStep):
     """Convolutions over rings of past frames, and the excitation's sums and gates, in one call."""
+
+    kernel = "conv"
 
     def _read(self, block: Any) -> None:
         self.excitation, self.convolutions = block.excitation, list(block.convolutions)
@@ -143,12 +147,6 @@ class FusedConvStep(FusedStep, ConvStep):
         self.gate[rows] = state.tensors[f"{name} gate"][:, 0]
         return self._added(states, residual)
 
-    def _frame(self, states: np.ndarray, moment: Moment) -> None:
-        self.kernels.conv_frame(states, self.weights, self.hidden, *self._past(moment))
-
-    def _bottleneck(self, hidden: np.ndarray, moment: Moment) -> None:
-        self.kernels.conv_bottleneck(hidden, self.weights, *self._past(moment))
-
     def _past(self, moment: Moment) -> tuple[Any, ...]:
         now, frames = moment.numbers()
         counts = frames, now, self.kernel_size, self.dilations, self.excitation.update_every
@@ -156,7 +154,9 @@ class FusedConvStep(FusedStep, ConvStep):
 
 
 class FusedTransformerStep(FusedStep, TransformerStep):
-    """Attention over keys and values in the places that the decoder's own have, and a feed-forward, in one call."""
+    """Attention over keys and values in a ring of each row's own, and a feed-forward, in one call."""
+
+    kernel = "transformer"
 
     def _read(self, block: Any) -> None:
         self.attention = block.attention
@@ -179,12 +179,6 @@ class FusedTransformerStep(FusedStep, TransformerStep):
 
     def prefill(self, states: Tensor, rows: Tensor, now: int, size: int) -> Tensor:
         return super().prefill(states, rows, states.shape[1], size)  # each row's frames begin in the first place
-
-    def _frame(self, states: np.ndarray, moment: Moment) -> None:
-        self.kernels.transformer_frame(states, self.weights, self.hidden, *self._past(moment))
-
-    def _bottleneck(self, hidden: np.ndarray, moment: Moment) -> None:
-        self.kernels.transformer_bottleneck(hidden, self.weights, *self._past(moment))
 
     def _past(self, moment: Moment) -> tuple[Any, ...]:
         _, frames = moment.numbers()
