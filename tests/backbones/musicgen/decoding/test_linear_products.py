@@ -15,6 +15,7 @@ import talim.adapters as adapters
 from talim.adapters import injection
 from talim.backbones.musicgen.backbone import MusicGen
 from talim.backbones.musicgen.decoding.linear_products import (
+    Int8Product,
     UnsupportedError,
     join_affine,
     make_product,
@@ -112,6 +113,27 @@ def test_int8_of_a_row_is_the_same_in_every_batch(seed: int, rows: int, size: fl
     error = ((together - bias) - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1e-30)
     assert float(error.max()) < 0.05
     assert float(error.max()) > 1e-4  # it is quantised
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("engine", ["x86", "onednn", "qnnpack"])
+def test_int8_is_the_same_where_the_kernel_finds_the_range(
+    monkeypatch: pytest.MonkeyPatch, engine: str, shifted: bool
+) -> None:
+    """Torch's kernels for other processors are not told the range of the rows: they find it in an added row."""
+    if engine not in torch.backends.quantized.supported_engines:
+        pytest.skip(f"this PyTorch has no kernels of {engine}")
+    weight, states = torch.randn(48, 64), torch.randn(5, 64)
+    monkeypatch.setattr(torch.backends.quantized, "engine", engine)
+    product = make_product(weight, None, "int8", shifted)
+    assert isinstance(product, Int8Product)
+    assert product.finds_range == (engine != "x86")
+    together = product(states)
+    assert torch.equal(product(states[2:3])[0], together[2])
+    product.finds_range, product.rooms = True, {}
+    torch.testing.assert_close(product(states), together, rtol=0, atol=0)
+    monkeypatch.undo()
+    torch.testing.assert_close(make_product(weight, None, "int8", shifted)(states), together, rtol=1e-5, atol=1e-4)
 
 
 def test_int8_of_zeros_is_the_bias() -> None:

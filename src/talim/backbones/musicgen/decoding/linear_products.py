@@ -97,9 +97,10 @@ class Int8Product(Product):
     """On a CPU, with weights in 7 bits and a scale for each output, states in 8 bits with a range for each row.
 
     8 and 8 bits would overflow in the instructions of CPUs without VNNI. The kernel has one range for all rows of a
-    call: each row is therefore scaled to lie in -1 to 1, and a row is added that holds both, so that the common range
-    is always the same and a row does not depend on the others. `shifted` rows lie in 0 to 1 instead, which costs two
-    more passes and gives smaller steps where the range is not symmetric, as after GELU.
+    call: each row is therefore scaled to lie in -1 to 1, so that the common range is always the same and a row does
+    not depend on the others. `shifted` rows lie in 0 to 1 instead, which costs two more passes and gives smaller steps
+    where the range is not symmetric, as after GELU. torch's kernels for x86 are told the range; those for other
+    processors find it in the rows, to which one is added that holds both of its ends.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, shifted: bool = False) -> None:
@@ -112,10 +113,14 @@ class Int8Product(Product):
             self.packed = torch.ops.quantized.linear_prepack(quantised, None)
         self.sums = quantised.int_repr().sum(dim=1)[None].float() * scales  # [1, outputs]
         self.inputs, self.shifted = weight.shape[1], shifted
+        self.input_scale, self.input_zero = (1 / 255, 0) if shifted else (2 / 255, 128)
+        self.finds_range = torch.backends.quantized.engine not in ("x86", "fbgemm")
         self.rooms: dict[int, _Room] = {}  # by rows
         kernels = compiled.kernels("int8_kernels")
         self.scale_rows = kernels.shift_rows if shifted else kernels.scale_rows
-        self.bias, self.dtype, self.run = bias, weight.dtype, torch.ops.quantized.linear_dynamic.default
+        self.bias, self.dtype = bias, weight.dtype
+        self.run = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
+        self.run_with_range = torch.ops.quantized.linear_dynamic.default
 
     def __call__(self, states: Tensor) -> Tensor:
         product, scale, shift = self._scaled_product(states.float())
@@ -136,18 +141,22 @@ class Int8Product(Product):
         """The product of the scaled rows, their scales [M, 1], and how they were shifted [M, 1]."""
         count = rows.shape[0]
         if count not in self.rooms:
-            self.rooms[count] = _Room(count, self.inputs, self.shifted)
+            self.rooms[count] = _Room(count, self.inputs, self.shifted, self.finds_range)
         room = self.rooms[count]
         self.scale_rows(rows.contiguous().numpy(), *room.arrays)
-        return self.run(room.scaled, self.packed, False)[:-1], room.scales, room.lowest
+        if self.finds_range:
+            return self.run_with_range(room.scaled, self.packed, False)[:-1], room.scales, room.lowest
+        product = self.run(room.scaled, self.input_scale, self.input_zero, self.packed)
+        return product, room.scales, room.lowest
 
 
 class _Room:
-    """Where the scaled rows of a product are written, [M + 1, inputs]: the last holds the range that all have."""
+    """Where the scaled rows of a product are written, [M, inputs]; another row holds their range if it `has_range`."""
 
-    def __init__(self, count: int, inputs: int, shifted: bool) -> None:
-        self.scaled = torch.zeros(count + 1, inputs)
-        self.scaled[-1, 0], self.scaled[-1, -1] = 0.0 if shifted else -1.0, 1.0
+    def __init__(self, count: int, inputs: int, shifted: bool, has_range: bool) -> None:
+        self.scaled = torch.zeros(count + has_range, inputs)
+        if has_range:
+            self.scaled[-1, 0], self.scaled[-1, -1] = 0.0 if shifted else -1.0, 1.0
         self.scales = torch.empty(count, 1)
         self.lowest = torch.empty(count, 1) if shifted else None
         self.arrays = [each.numpy() for each in (self.scaled, self.scales, self.lowest) if each is not None]
