@@ -9,7 +9,7 @@ from typing import Any
 from talim.compiled_modules import import_compiled
 
 PACKAGE = "talim.backbones.musicgen.decoding"
-MODULES = ("adapter_kernels", "int8_kernels")
+MODULES = ("frame_kernels", "int8_kernels")
 
 
 @cache

@@ -291,7 +291,7 @@ class Decoder:
         """All tensors that a step changes."""
         tensors = [self.position, self.frames_behind, self.clock, self.whole.valid, self.music.valid]  # some may be one
         for layer in self.layers:
-            tensors.append(layer.past)
+            tensors += layer.attention.buffers
             tensors += [getattr(adapter, name) for adapter in layer.adapters for name in adapter.buffers]
         return tensors
 
@@ -340,7 +340,6 @@ def state_of(module: nn.Module) -> tuple[Any, ...]:
 def rows_that_fit(decoder: Decoder, steps: int, pieces: int, guided: bool) -> int:
     """How many pieces of `steps` steps to decode at once: as their caches take a half of the memory that is free."""
     gpu = decoder.device.type == "cuda"
-    values = sum(2 * layer.heads * layer.head_width for layer in decoder.layers) * steps * (2 if guided else 1)
-    needed = values * decoder.embeddings.element_size()
+    needed = sum(layer.attention.bytes_of_a_frame for layer in decoder.layers) * steps * (2 if guided else 1)
     free = torch.cuda.mem_get_info(decoder.device)[0] if gpu else psutil.virtual_memory().available
     return max(1, min(pieces, MOST_ROWS_GPU if gpu else MOST_ROWS_CPU, int(FREE_MEMORY_USED * free / needed)))

@@ -1,4 +1,4 @@
-"""Adapters of few weights in float32 on a CPU, a frame at a time in compiled functions (`adapter_kernels`)."""
+"""Adapters of few weights in float32 on a CPU, a frame at a time in compiled functions (`frame_kernels`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from talim.design.streaming import StreamingState
 
 MOST_WEIGHTS = 2**20  # beyond which reading them takes longer than everything else, and several threads read faster
 MOST_WEIGHTS_OF_ONE_THREAD = 2**16  # of a projection
-FLOATS_IN_A_LINE = 16  # of a processor's cache
 
 
 def can_be_fused(block: Any) -> bool:
@@ -61,7 +60,7 @@ class FusedStep(AdapterStep):
     def __init__(self, block: Any, scale: float) -> None:
         self.block, self.scale, self.width = block, scale, int(block.width)
         self.dtype, self.device = torch.float32, torch.device("cpu")
-        self.kernels = compiled.kernels("adapter_kernels")
+        self.kernels = compiled.kernels("frame_kernels")
         self.threaded = block.down.weight.numel() > MOST_WEIGHTS_OF_ONE_THREAD
         self._read(block)
         if self.threaded:
@@ -168,9 +167,7 @@ class FusedTransformerStep(FusedStep, TransformerStep):
 
     def allocate(self, rows: int, size: int) -> None:
         FusedStep.allocate(self, rows, size)
-        heads, width, at_once = self.heads, self.head_width, self.kernels.PLACES_AT_ONCE
-        # and a line of the processor's cache, or numbers of one place would all be in the same few sets of it
-        places = -(-size // at_once) * at_once + FLOATS_IN_A_LINE
+        heads, width, places = self.heads, self.head_width, self.kernels.places_for(size)
         caches = [torch.zeros(rows, heads, width, places) for _ in range(2)]
         self.keys, self.values = (cache.transpose(2, 3) for cache in caches)
         shapes = self.hidden.shape, (rows, 3 * heads * width), (rows, heads * width), (rows, self.feed_forward)

@@ -30,7 +30,7 @@ def _largest_bits(row):
     return largest
 
 
-# It stands in `adapter_kernels` too: numba, which stores what it compiles, sees no change of another file.
+# It stands in `frame_kernels` too: numba, which stores what it compiles, sees no change of another file.
 @njit(cache=True, inline="never")
 def _ordered(bits):
     """The bits of a number, or those that this function made of them: integers in the order of their numbers."""

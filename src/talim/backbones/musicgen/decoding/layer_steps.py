@@ -12,7 +12,8 @@ from transformers.models.musicgen.modeling_musicgen import MusicgenDecoderLayer
 from transformers.models.musicgen_melody.modeling_musicgen_melody import MusicgenMelodyDecoderLayer
 
 from talim.backbones.musicgen.decoding.adapter_steps import AdapterStep, ConvStep, Moment, OtherStep, TransformerStep
-from talim.backbones.musicgen.decoding.cache_positions import Visible, write
+from talim.backbones.musicgen.decoding.attention_steps import AttentionStep, CompiledAttentionStep
+from talim.backbones.musicgen.decoding.cache_positions import Visible
 from talim.backbones.musicgen.decoding.fused_steps import can_be_fused, fused_step
 from talim.backbones.musicgen.decoding.linear_products import (
     Form,
@@ -37,7 +38,15 @@ class LayerStep:
         self.heads, self.head_width = attention.num_heads, attention.head_dim
         self.adapters: list[AdapterStep] = []
         self.norms = [Norm(getattr(layer, name), f"{path}.{name}") for name in _norms(layer)]
-        self.dtype = self.norms[0].weight.dtype
+        self.dtype, device = self.norms[0].weight.dtype, self.norms[0].weight.device
+        rounded = device.type == "cpu" and (form == "int8" or self.dtype == torch.bfloat16)
+        self.attention = (
+            CompiledAttentionStep(self.heads, self.head_width)
+            if rounded
+            else AttentionStep(self.heads, self.head_width, self.dtype)
+        )
+        # torch's attention in bf16 takes four times as long on a CPU as in float32
+        self.text_dtype = torch.float32 if device.type == "cpu" else self.dtype
         self.activation, self.is_gelu = layer.activation_fn, _is_gelu(layer.activation_fn)
 
         def product(*names: str, shifted: bool = False) -> Product:
@@ -72,9 +81,9 @@ class LayerStep:
         return (norms, [product.weight for product in products]) if alike and packed else None
 
     def allocate(self, rows: int, size: int, device: torch.device) -> None:
-        """Keys and values of `rows` rows with at most `size` frames."""
-        shape = (rows, 2, self.heads, size, self.head_width)
-        self.past = torch.zeros(shape, dtype=self.dtype, device=device)
+        """Buffers of `rows` rows with at most `size` frames."""
+        self.size = size
+        self.attention.allocate(rows, size, device)
         for adapter in self.adapters:
             adapter.allocate(rows, size)
         self.one_thread = bool(self.adapters) and all(adapter.one_thread for adapter in self.adapters)
@@ -82,14 +91,14 @@ class LayerStep:
     def allocate_text(self, rows: int, length: int, device: torch.device) -> None:
         """Keys and values of texts for the first `rows` rows; the rows after them have none."""
         shape = (rows, self.heads, length, self.head_width)
-        self.text_keys, self.text_values = (torch.zeros(shape, dtype=self.dtype, device=device) for _ in range(2))
+        self.text_keys, self.text_values = (torch.zeros(shape, dtype=self.text_dtype, device=device) for _ in range(2))
 
     def read_text(self, rows: Tensor, states: Tensor) -> None:
         """Keep the keys and values of text states [b, L, D] for some rows."""
         states = states.to(self.dtype)
         for product, kept in ((self.text_key, self.text_keys), (self.text_value, self.text_values)):
             states_read = _rowwise(product, states).view(*states.shape[:2], self.heads, -1).transpose(1, 2)
-            kept[rows, :, : states.shape[1]] = states_read
+            kept[rows, :, : states.shape[1]] = states_read.to(self.text_dtype)
 
     def prefill(self, states: Tensor, rows: Tensor, now: int, conditions: int, text_mask: Tensor | None) -> Tensor:
         """States [b, T, D] of frames before the time `now` -> the layer's output; their past is kept for `rows`.
@@ -98,38 +107,37 @@ class LayerStep:
         """
         kept, states = states.dtype, states.to(self.dtype)
         batch, frames, _ = states.shape
-        size = self.past.shape[3]
         packed = _rowwise(self.qkv, self.norms[0](states)).view(batch, frames, 3, self.heads, -1)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
-        places = torch.arange(now - frames, now, device=rows.device) % size
-        self.past[rows[:, None], 0, :, places] = key.transpose(1, 2)
-        self.past[rows[:, None], 1, :, places] = value.transpose(1, 2)
+        self.attention.prefill(rows, now, key, value)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         states = states + _rowwise(self.out, attended.transpose(1, 2).flatten(2))
         if self.has_cross_attention and bool((with_text := rows < len(self.text_keys)).any()):
             index, own = rows[with_text], states[with_text]
             query = _rowwise(self.text_query, self.norms[1](own))
-            query = query.view(len(own), frames, self.heads, -1).transpose(1, 2)
+            query = query.view(len(own), frames, self.heads, -1).transpose(1, 2).to(self.text_dtype)
             mask = None if text_mask is None else text_mask[index]
             attended = F.scaled_dot_product_attention(query, self.text_keys[index], self.text_values[index], mask)
-            states[with_text] = own + _rowwise(self.text_out, attended.transpose(1, 2).flatten(2))
+            attended = attended.transpose(1, 2).flatten(2).to(self.dtype)
+            states[with_text] = own + _rowwise(self.text_out, attended)
         hidden = self.activation(_rowwise(self.fc1, self.norms[-1](states)))
         states = (states + _rowwise(self.fc2, hidden)).to(kept)
         if self.adapters:
             music = states[:, conditions:]
             for adapter in self.adapters:
-                music = adapter.prefill(music, rows, now, size) if music.shape[1] else music
+                music = adapter.prefill(music, rows, now, self.size) if music.shape[1] else music
             states = torch.cat([states[:, :conditions], music], 1)
         return states
 
     def begin(self, rows: Tensor) -> None:
         """These rows begin without a past."""
+        self.attention.begin(rows)
         for adapter in self.adapters:
             adapter.begin(rows)
 
     def keep(self, rows: list[int]) -> None:
         """Only these rows go on, in this order."""
-        self.past = self.past[rows]
+        self.attention.keep(rows)
         if self.has_cross_attention:
             with_text = [row for row in rows if row < len(self.text_keys)]
             self.text_keys, self.text_values = self.text_keys[with_text], self.text_values[with_text]
@@ -142,11 +150,8 @@ class LayerStep:
         kept = states.dtype
         if kept != self.dtype:
             states = states.to(self.dtype)
-        packed = self.qkv(self.norms[0](states)).view(states.shape[0], 3, self.heads, 1, self.head_width)
-        write(self.past, 3, moment.place, packed[:, 1:])
-        keys, values = seen.of(self.past)
-        attended = F.scaled_dot_product_attention(packed[:, 0], keys, values, seen.mask)
-        states = self.out.add(attended.flatten(1), states)
+        attended = self.attention.step(self.qkv(self.norms[0](states)), seen, moment)
+        states = self.out.add(attended, states)
         if self.has_cross_attention:
             states = self._attend_to_text(states, text_mask)
         normed = self.norms[-1](states)
@@ -171,8 +176,9 @@ class LayerStep:
         with_text = self.text_keys.shape[0]
         own = states if with_text == states.shape[0] else states[:with_text]
         query = self.text_query(self.norms[1](own)).view(own.shape[0], self.heads, 1, self.head_width)
+        query = query.to(self.text_dtype)
         attended = F.scaled_dot_product_attention(query, self.text_keys, self.text_values, mask)
-        added = self.text_out.add(attended.flatten(1), own)
+        added = self.text_out.add(attended.flatten(1).to(self.dtype), own)
         if own is states:
             return added
         own.copy_(added)
@@ -200,10 +206,13 @@ class LayerStack:
             for layer in self.layers:
                 states = layer.step(states, seen, text_mask, moment)
             return states
-        if self.used[0] is not last.past or self.used[1] is not last.text_keys:
-            names = "past", "text_keys", "text_values"
-            scripted.use(*([getattr(layer, name) for layer in self.layers] for name in names))
-            self.used = last.past, last.text_keys
+        past = last.attention.past
+        if self.used[0] is not past or self.used[1] is not last.text_keys:
+            pasts = [layer.attention.past for layer in self.layers]
+            scripted.use(
+                pasts, *([getattr(layer, name) for layer in self.layers] for name in ("text_keys", "text_values"))
+            )
+            self.used = past, last.text_keys
         return scripted.step(states, place, (seen.start, seen.stop), seen.mask, text_mask, moment)
 
 

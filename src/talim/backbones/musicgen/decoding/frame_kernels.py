@@ -1,8 +1,8 @@
-"""Adapters of one frame as compiled functions, each one call for all that a block does between two layers of a base.
+"""One frame of an adapter, or of attention, as a compiled function.
 
-Between two layers, which read megabytes of weights, each operation of torch begins with cold caches: a product of two
-rows with 256 x 36 numbers takes 4.6 µs in a loop of its own and about 40 µs there. Import this module by
-`compiled.kernels`.
+Of an adapter it is one call for all that a block does between two layers of a base. There, after megabytes of weights
+were read, each operation of torch begins with cold caches: a product of two rows with 256 x 36 numbers takes 4.6 µs in
+a loop of its own and about 40 µs there. Import this module by `compiled.kernels`.
 
 States are float32 [R, D] and are changed in place; weights are one array [inputs, outputs] after the other, each
 followed by its bias. A row is computed by itself, so it has the same bits in every batch.
@@ -18,13 +18,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from numba import njit, types  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from numba.extending import overload  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 compiled = njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="never")
 # sums in as many lanes as there are in a register; a row's are the same in every batch
 compiled_sums = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"}, inline="never")
 FLOAT = np.float32
 PLACES_AT_ONCE = 16  # as many numbers as the largest registers hold
+FLOATS_IN_A_LINE = 16  # of a processor's cache
 ROWS, FLAT, CACHE = "float32[:, ::1]", "float32[::1]", "float32[:, :, :, ::1]"
 
 
@@ -205,12 +207,32 @@ def conv_bottleneck(hidden, weights, rings, total, gate, frames, now, kernel_siz
 
 # Below, many places are computed at once: they are unsigned, as numba asks of each signed one whether it is negative,
 # and their number is a multiple of `PLACES_AT_ONCE`, as what is left over is computed one at a time. No part of an
-# array is passed on, as each would be counted.
+# array is passed on, as each would be counted. Keys and values [R, H, d, places] are float32 or the bits of bf16.
+
+
+def places_for(size):
+    """The places of a ring of `size` frames: so many that all are computed at once.
+
+    And a line of the processor's cache more, or the numbers of one place would all be in the same few sets of it.
+    """
+    return -(-size // PLACES_AT_ONCE) * PLACES_AT_ONCE + FLOATS_IN_A_LINE
+
+
+def _number(kept):
+    raise NotImplementedError("in compiled functions only")
+
+
+@overload(_number, inline="always")
+def _number_of_type(kept):
+    """The float32 of a kept number: bf16 is the upper half of its bits."""
+    if isinstance(kept, types.Float):
+        return lambda kept: kept
+    return lambda kept: np.uint32(np.uint32(kept) << np.uint32(16)).view(np.float32)
 
 
 @compiled
 def _similarities(packed, keys, row, head, places, scores):
-    """Write the scaled products of a query with keys [R, H, d, places], four dimensions at once."""
+    """Write the scaled products of a query with keys, four dimensions at once."""
     width = keys.shape[2]
     factor, at = FLOAT(1.0 / math.sqrt(width)), head * width
     fours = width - width % 4
@@ -220,12 +242,12 @@ def _similarities(packed, keys, row, head, places, scores):
         a, b = factor * packed[row, at + j], factor * packed[row, at + j + 1]
         c, d = factor * packed[row, at + j + 2], factor * packed[row, at + j + 3]
         for t in range(places):
-            ab = a * keys[row, head, j, t] + b * keys[row, head, j + 1, t]
-            scores[t] += ab + c * keys[row, head, j + 2, t] + d * keys[row, head, j + 3, t]
+            ab = a * _number(keys[row, head, j, t]) + b * _number(keys[row, head, j + 1, t])
+            scores[t] += ab + c * _number(keys[row, head, j + 2, t]) + d * _number(keys[row, head, j + 3, t])
     for j in range(fours, width):
         a = factor * packed[row, at + j]
         for t in range(places):
-            scores[t] += a * keys[row, head, j, t]
+            scores[t] += a * _number(keys[row, head, j, t])
 
 
 @compiled
@@ -252,7 +274,7 @@ def _exps(scores, places):
 
 @compiled_sums
 def _means(scores, values, row, head, places, out):
-    """Write the means of `values` [R, H, d, places], weighted by `scores`, into `out` [R, H * d]."""
+    """Write the means of values, weighted by `scores`, into `out` [R, H * d]."""
     width, at = values.shape[2], head * values.shape[2]
     fours = width - width % 4
     total = FLOAT(0.0)
@@ -261,28 +283,28 @@ def _means(scores, values, row, head, places, out):
     for j in range(0, fours, 4):
         a, b, c, d = FLOAT(0.0), FLOAT(0.0), FLOAT(0.0), FLOAT(0.0)
         for t in range(places):
-            a += scores[t] * values[row, head, j, t]
-            b += scores[t] * values[row, head, j + 1, t]
-            c += scores[t] * values[row, head, j + 2, t]
-            d += scores[t] * values[row, head, j + 3, t]
+            a += scores[t] * _number(values[row, head, j, t])
+            b += scores[t] * _number(values[row, head, j + 1, t])
+            c += scores[t] * _number(values[row, head, j + 2, t])
+            d += scores[t] * _number(values[row, head, j + 3, t])
         out[row, at + j], out[row, at + j + 1] = a / total, b / total
         out[row, at + j + 2], out[row, at + j + 3] = c / total, d / total
     for j in range(fours, width):
         a = FLOAT(0.0)
         for t in range(places):
-            a += scores[t] * values[row, head, j, t]
+            a += scores[t] * _number(values[row, head, j, t])
         out[row, at + j] = a / total
 
 
 @compiled
-def _attend_all(packed, keys, values, size, frames, scores, attended):
-    """Attention of the queries in `packed` [R, 3 * H * d], whose keys and values are written to their places first."""
+def _attend(packed, rounded, keys, values, size, frames, scores, attended):
+    """As `attend`; `rounded` has the type of the caches."""
     rows, heads, width, _ = keys.shape
     for r in range(rows):  # all first: numbers that were just written must reach the cache before they are read
         for head in range(heads):
             for j in range(width):
-                keys[r, head, j, frames[r] % size] = packed[r, (heads + head) * width + j]
-                values[r, head, j, frames[r] % size] = packed[r, (2 * heads + head) * width + j]
+                keys[r, head, j, frames[r] % size] = rounded[r, (heads + head) * width + j]
+                values[r, head, j, frames[r] % size] = rounded[r, (2 * heads + head) * width + j]
     for r in range(rows):
         seen = min(frames[r] + 1, size)
         places = np.uint64((seen + PLACES_AT_ONCE - 1) // PLACES_AT_ONCE * PLACES_AT_ONCE)
@@ -294,12 +316,28 @@ def _attend_all(packed, keys, values, size, frames, scores, attended):
             _means(scores, values, r, head, places, attended)
 
 
+BF16_ROWS, BF16_CACHE = "uint16[:, ::1]", "uint16[:, :, :, ::1]"
+ATTEND = ROWS, BF16_ROWS, BF16_CACHE, BF16_CACHE, "int64", "int64[::1]", FLAT, ROWS
+
+
+@njit(_signature(*ATTEND), cache=True, error_model="numpy")
+def attend(packed, rounded, keys, values, size, frames, scores, attended):
+    """Attention of one frame over the last `size` ones of each row.
+
+    `packed` [R, 3 * H * d] holds queries, keys and values, `rounded` the same in bf16, of which keys and values are
+    written to their places first. A row's frames, of which there are `frames` [R] before this one, begin in the first
+    place; the other places must hold numbers. What is attended to is written to `attended` [R, H * d]; `scores`
+    [places] is room.
+    """
+    _attend(packed, rounded, keys, values, size, frames, scores, attended)
+
+
 @compiled
 def _transformer(hidden, weights, at, eps, keys, values, size, frames, scores, normed, packed, attended, inner):
     """Attention and feed-forward of `hidden`, in place; returns the place behind their weights."""
     at = _normed(hidden, weights, at, eps[0], normed)
     at = _affine(normed, weights, at, packed)
-    _attend_all(packed, keys, values, size, frames, scores, attended)
+    _attend(packed, packed, keys, values, size, frames, scores, attended)
     at = _add_affine(attended, weights, at, hidden)
     at = _normed(hidden, weights, at, eps[1], normed)
     at = _affine(normed, weights, at, inner)

@@ -21,13 +21,13 @@ def test_linear_frame_is_down_gelu_up(inputs: int, width: int) -> None:
     weights = torch.cat([down.flatten(), biases[0], up.flatten(), biases[1]]).numpy()
     expected = states + F.gelu(states @ down + biases[0]) @ up + biases[1]
     found = states.clone()
-    compiled.kernels("adapter_kernels").linear_frame(found.numpy(), weights, np.empty((3, width), np.float32))
+    compiled.kernels("frame_kernels").linear_frame(found.numpy(), weights, np.empty((3, width), np.float32))
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def caches(heads: int, size: int, width: int, pasts: list[list[torch.Tensor]]) -> list[np.ndarray]:
     """Keys and values [R, H, d, places] of pasts [H, T, d], in rings of `size`."""
-    at_once = compiled.kernels("adapter_kernels").PLACES_AT_ONCE
+    at_once = compiled.kernels("frame_kernels").PLACES_AT_ONCE
     both = torch.full((2, len(pasts), heads, width, -(-size // at_once) * at_once), 30.0)  # in places that are not seen
     for row, past in enumerate(pasts):
         for kind, frames in enumerate(past):
@@ -65,14 +65,14 @@ def test_transformer_frame_attends_to_the_last_frames_of_each_row(size: int, fra
     eps = np.float32(1e-5), np.float32(1e-5)
     past = eps, *kept, size, np.array(frames), np.empty(kept[0].shape[3], np.float32)
     hidden, *room = room
-    compiled.kernels("adapter_kernels").transformer_frame(states.numpy(), weights.numpy(), hidden, *past, *room)
+    compiled.kernels("frame_kernels").transformer_frame(states.numpy(), weights.numpy(), hidden, *past, *room)
     torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_gelu_is_that_of_torch_and_keeps_what_is_no_number() -> None:
     numbers = torch.cat([torch.linspace(-12.0, 12.0, 99_999), torch.tensor([-1e30, 1e30, float("nan")])])[None]
     found = numbers.clone()
-    compiled.kernels("adapter_kernels")._gelu_all(found.numpy())
+    compiled.kernels("frame_kernels")._gelu_all(found.numpy())
     torch.testing.assert_close(found, F.gelu(numbers.double()).float(), atol=5e-7, rtol=0.0, equal_nan=True)
 
 
@@ -80,11 +80,11 @@ def test_exponentials_are_those_of_the_differences_to_the_highest() -> None:
     scores = torch.linspace(-150.0, 40.0, 128)[torch.randperm(128, generator=torch.Generator().manual_seed(0))]
     scores[5] = -torch.inf
     found = scores.clone()
-    compiled.kernels("adapter_kernels")._exps(found.numpy(), np.uint64(128))
+    compiled.kernels("frame_kernels")._exps(found.numpy(), np.uint64(128))
     expected = (scores.double() - 40.0).exp().float()
     torch.testing.assert_close(found, expected, atol=2e-7, rtol=0.0)
     torch.testing.assert_close(found, expected, atol=1e-37, rtol=1e-5)
     assert found[5] == 0.0
     scores[7] = torch.nan
-    compiled.kernels("adapter_kernels")._exps(scores.numpy(), np.uint64(128))
+    compiled.kernels("frame_kernels")._exps(scores.numpy(), np.uint64(128))
     assert scores[7].isnan()
