@@ -29,7 +29,8 @@ def check_precision_name(requested: str, device: str = "cpu") -> None:
 def choose_precision(requested: str, device: torch.device | str) -> tuple[torch.dtype, str]:
     """The dtype of the frozen decoder and the reason; UsageError for fp16, unknown names, and int8 but on a CPU.
 
-    With int8 the model is float32; only what decodes it step by step quantises the weights.
+    With int8 the model is float32; only what decodes it step by step quantises the weights, and keeps keys and
+    values of attention in bf16.
     """
     import torch
 

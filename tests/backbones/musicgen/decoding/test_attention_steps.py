@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from talim.backbones.musicgen.decoding import attention_steps
+from talim.backbones.musicgen.decoding import compiled as compiled_modules
 from talim.backbones.musicgen.decoding.attention_steps import AttentionStep, CompiledAttentionStep
 from talim.backbones.musicgen.decoding.cache_positions import Visible
 
@@ -89,6 +91,58 @@ def test_rows_that_go_on_keep_their_frames_and_a_new_piece_in_a_row_begins_witho
     torch.testing.assert_close(found[0], exact(packed[:5, 2], heads), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[1], exact(packed[4:5, 0], heads), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(found[1], exact(packed[:5, 0], heads), atol=1e-3)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_piece_of_broken_numbers_does_not_break_the_next_one_in_its_row(compiled: bool) -> None:
+    step = CompiledAttentionStep(2, 4) if compiled else AttentionStep(2, 4, torch.float32)
+    step.allocate(2, 8, CPU)
+    packed = frames(2, 3, 8, 4)
+    rows = torch.tensor([0, 1])
+    step.begin(rows)
+    broken = packed[:2].clone()
+    broken[:, 1] = torch.nan
+    mask = torch.ones(2, 1, 1, 3, dtype=torch.bool)
+    for time in range(2):
+        moment: Any = SimpleNamespace(place=time)
+        assert step.step(broken[time], Visible(0, time + 1), moment)[1].isnan().all()
+    step.begin(rows[1:])
+    mask[1, ..., :2] = False
+    found = step.step(packed[2], Visible(0, 3, mask), SimpleNamespace(place=2))  # type: ignore[arg-type]
+    torch.testing.assert_close(found[1], packed[2, 1, 16:].bfloat16().float() if compiled else packed[2, 1, 16:])
+    assert not found[0].isnan().any()
+
+
+def test_several_threads_compute_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed, found = frames(3, 20, 32, 5), []
+    for threads, least in ((1, 1), (3, 1), (3, 2**40)):
+        monkeypatch.setattr(attention_steps, "LEAST_NUMBERS_OF_A_THREAD", least)
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        step = CompiledAttentionStep(4, 8)
+        step.allocate(3, 12, CPU)  # fewer than there are frames
+        found.append(torch.stack([step.step(frame, UNUSED, UNUSED).clone() for frame in packed]))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    torch.testing.assert_close(found[0][-1, 2], exact(packed[-12:, 2], 4), atol=1e-5, rtol=1e-5)
+
+
+def test_an_error_in_any_thread_is_raised() -> None:
+    def fail(part: int) -> None:
+        if part == 0:
+            raise ValueError("part 0")
+
+    with pytest.raises(ValueError, match="part 0"):
+        attention_steps.in_threads(fail, 2)
+
+
+@pytest.mark.parametrize("size", [1, 500, 1004, 1504])
+@pytest.mark.parametrize("item_bytes", [2, 4])
+def test_numbers_of_one_place_are_spread_over_the_cache(size: int, item_bytes: int) -> None:
+    kernels = compiled_modules.kernels("frame_kernels")
+    places = kernels.places_for(size, item_bytes)
+    assert size <= places < size + 2 * 64 // item_bytes
+    assert places % kernels.PLACES_AT_ONCE == 0
+    assert places * item_bytes % 128 == 64
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

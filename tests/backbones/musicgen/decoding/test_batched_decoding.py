@@ -19,11 +19,17 @@ SECONDS = [0.9, 0.1, 0.5, 1.3, 0.02, 0.7]
 SEEDS = [5, 6, 7, 5, 1, 6]
 
 
-@pytest.fixture(scope="module", params=["", "conv@all:width8+transformer@deep:width8", "melody"])
+@pytest.fixture(
+    scope="module", params=["", "conv@all:width8+transformer@deep:width8", "melody", "int8", "bf16", "int8 melody"]
+)
 def base(request: pytest.FixtureRequest, base_with: BaseWith) -> MusicGen:
-    if request.param == "melody":
-        return base_with("conv@all:width8+transformer@post:width4", melody=True)
-    return base_with(request.param)
+    words = request.param.split()
+    melody = "melody" in words
+    designs = {"melody": "conv@all:width8+transformer@post:width4", "int8": "transformer@deep:width8", "bf16": ""}
+    design = designs.get(words[-1], request.param) if words else ""
+    base = base_with(design, melody=melody, precision="bf16" if "bf16" in words else "fp32")
+    base.int8 = "int8" in words
+    return base
 
 
 def alone(base: MusicGen, index: int, **more: Any) -> np.ndarray:

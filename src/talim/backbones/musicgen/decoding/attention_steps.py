@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +16,8 @@ from torch.nn import functional as F
 from talim.backbones.musicgen.decoding import compiled
 from talim.backbones.musicgen.decoding.adapter_steps import Moment
 from talim.backbones.musicgen.decoding.cache_positions import Visible, write
+
+LEAST_NUMBERS_OF_A_THREAD = 2**20  # of keys and values; another thread begins after some 50 µs
 
 
 class AttentionStep:
@@ -26,14 +34,19 @@ class AttentionStep:
     def allocate(self, rows: int, size: int, device: torch.device) -> None:
         """Keys and values of `rows` rows with at most `size` frames."""
         self.past = torch.zeros(rows, 2, self.heads, size, self.head_width, dtype=self.dtype, device=device)
+        self.used: set[int] = set()  # rows in which a piece began
 
-    @property
-    def buffers(self) -> list[Tensor]:
-        """All tensors that a step changes."""
+    def state(self) -> list[Tensor]:
+        """All tensors that a step changes; the row is the first dimension."""
         return [self.past]
 
     def begin(self, rows: Tensor) -> None:
-        """These rows begin without a past."""
+        """These rows begin without a past. What an earlier piece left is multiplied by 0, so it must be a number."""
+        begun = rows.tolist()
+        again = [row for row in begun if row in self.used]
+        for tensor in self.state() if again else ():
+            tensor[again] = 0
+        self.used.update(begun)
 
     def prefill(self, rows: Tensor, now: int, keys: Tensor, values: Tensor) -> None:
         """Keep the keys and values [b, H, T, d] of the frames before the time `now` for some rows, that have none."""
@@ -43,7 +56,7 @@ class AttentionStep:
 
     def keep(self, rows: list[int]) -> None:
         """Only these rows go on, in this order."""
-        self.past = self.past[rows]
+        self.past, self.used = self.past[rows], set(range(len(rows)))
 
     def step(self, packed: Tensor, seen: Visible, moment: Moment) -> Tensor:
         """Query, key and value of one frame side by side [R, 3 * H * d] -> what is attended to [R, H * d]."""
@@ -65,37 +78,59 @@ class CompiledAttentionStep(AttentionStep):
         self.kernels = compiled.kernels("frame_kernels")
 
     def allocate(self, rows: int, size: int, device: torch.device) -> None:
-        self.size, places = size, self.kernels.places_for(size)
-        self.frames = np.zeros(rows, np.int64)  # that each row has kept
-        shape = rows, self.heads, self.head_width, places
-        self._use(torch.zeros(shape, dtype=self.dtype), torch.zeros(shape, dtype=self.dtype))
+        self.size, self.used = size, set()
+        shape = rows, self.heads, self.head_width, self.kernels.places_for(size, self.dtype.itemsize)
+        keys, values = (torch.zeros(shape, dtype=self.dtype) for _ in range(2))
+        self._use(keys, values, torch.zeros(rows, dtype=torch.long))
 
-    def _use(self, keys: Tensor, values: Tensor) -> None:
+    def _use(self, keys: Tensor, values: Tensor, written: Tensor) -> None:
+        """Take these as the state; `written` [R] counts the frames of each row."""
         rows, _, _, places = keys.shape
-        self.keys, self.values = keys, values
-        self.arrays = [each.view(torch.uint16).numpy() for each in self.buffers]
-        self.attended, self.scores = torch.zeros(rows, self.heads * self.head_width), np.zeros(places, np.float32)
+        self.keys, self.values, self.written = keys, values, written
+        self.caches = [each.view(torch.uint16).numpy() for each in (keys, values)]
+        self.attended = torch.zeros(rows, self.heads * self.head_width)
+        self.scores = np.zeros((torch.get_num_threads(), places), np.float32)  # room of each thread
 
-    @property
-    def buffers(self) -> list[Tensor]:
-        return [self.keys, self.values]
-
-    def begin(self, rows: Tensor) -> None:
-        self.frames[rows.numpy()] = 0
+    def state(self) -> list[Tensor]:
+        return [self.keys, self.values, self.written]
 
     def prefill(self, rows: Tensor, now: int, keys: Tensor, values: Tensor) -> None:
         count = keys.shape[2]
-        for kept, given in zip(self.buffers, (keys, values), strict=True):
+        for kept, given in ((self.keys, keys), (self.values, values)):
             kept[rows, :, :, :count] = given.transpose(2, 3).to(self.dtype)
-        self.frames[rows.numpy()] = count
+        self.written[rows] = count
 
     def keep(self, rows: list[int]) -> None:
-        self.frames = self.frames[rows]
-        self._use(self.keys[rows], self.values[rows])
+        self._use(self.keys[rows], self.values[rows], self.written[rows])
+        self.used = set(range(len(rows)))
 
     def step(self, packed: Tensor, seen: Visible, moment: Moment) -> Tensor:
         queries, rounded = packed.float().numpy(), packed.to(self.dtype).view(torch.uint16).numpy()
-        out = self.attended.numpy()
-        self.kernels.attend(queries, rounded, *self.arrays, self.size, self.frames, self.scores, out)
-        self.frames += 1
+        pairs = packed.shape[0] * self.heads
+        frames = min(int(self.written.max()) + 1, self.size)
+        parts = min(len(self.scores), pairs, max(1, 2 * pairs * frames * self.head_width // LEAST_NUMBERS_OF_A_THREAD))
+        arguments = queries, rounded, *self.caches, self.size, self.written.numpy(), self.attended.numpy()
+
+        def attend(part: int) -> None:
+            of_part = pairs * part // parts, pairs * (part + 1) // parts
+            self.kernels.attend(*arguments, self.scores[part], *of_part)
+
+        in_threads(attend, parts)
+        self.written += 1
         return self.attended.to(packed.dtype)
+
+
+def in_threads(function: Callable[[int], Any], parts: int) -> None:
+    """Call a function, during which other threads of Python run, with 0 to `parts` - 1 at once; with the last here."""
+    others = [_threads(os.getpid()).submit(function, part) for part in range(parts - 1)]
+    try:
+        function(parts - 1)
+    finally:
+        for other in others:
+            other.result()
+
+
+@cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Threads of a process, which begin when they are first needed; a fork has none of its parent's."""
+    return ThreadPoolExecutor(os.cpu_count(), "attention")

@@ -291,7 +291,7 @@ class Decoder:
         """All tensors that a step changes."""
         tensors = [self.position, self.frames_behind, self.clock, self.whole.valid, self.music.valid]  # some may be one
         for layer in self.layers:
-            tensors += layer.attention.buffers
+            tensors += layer.attention.state()
             tensors += [getattr(adapter, name) for adapter in layer.adapters for name in adapter.buffers]
         return tensors
 

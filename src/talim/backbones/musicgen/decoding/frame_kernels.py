@@ -4,8 +4,8 @@ Of an adapter it is one call for all that a block does between two layers of a b
 were read, each operation of torch begins with cold caches: a product of two rows with 256 x 36 numbers takes 4.6 µs in
 a loop of its own and about 40 µs there. Import this module by `compiled.kernels`.
 
-States are float32 [R, D] and are changed in place; weights are one array [inputs, outputs] after the other, each
-followed by its bias. A row is computed by itself, so it has the same bits in every batch.
+An adapter's states are float32 [R, D] and are changed in place; its weights are one array [inputs, outputs] after the
+other, each followed by its bias. A row is computed by itself, so it has the same bits in every batch.
 """
 
 # numba knows no keywords or groups of arguments as cheap as plain ones
@@ -26,7 +26,7 @@ compiled = njit(cache=True, error_model="numpy", fastmath={"contract"}, inline="
 compiled_sums = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"}, inline="never")
 FLOAT = np.float32
 PLACES_AT_ONCE = 16  # as many numbers as the largest registers hold
-FLOATS_IN_A_LINE = 16  # of a processor's cache
+LINE_BYTES = 64  # of a processor's cache
 ROWS, FLAT, CACHE = "float32[:, ::1]", "float32[::1]", "float32[:, :, :, ::1]"
 
 
@@ -136,8 +136,8 @@ def _normed(states, weights, at, eps, out):
     return at + 2 * width
 
 
-def _signature(*types: str) -> str:
-    return f"void({', '.join(types)})"
+def _signature(*arguments: str) -> str:
+    return f"void({', '.join(arguments)})"
 
 
 @njit(_signature(ROWS, FLAT, ROWS), cache=True, error_model="numpy")
@@ -210,12 +210,14 @@ def conv_bottleneck(hidden, weights, rings, total, gate, frames, now, kernel_siz
 # array is passed on, as each would be counted. Keys and values [R, H, d, places] are float32 or the bits of bf16.
 
 
-def places_for(size):
+def places_for(size, item_bytes):
     """The places of a ring of `size` frames: so many that all are computed at once.
 
-    And a line of the processor's cache more, or the numbers of one place would all be in the same few sets of it.
+    They are an odd number of lines of the processor's cache, or the numbers of one place would all be in the same few
+    sets of it.
     """
-    return -(-size // PLACES_AT_ONCE) * PLACES_AT_ONCE + FLOATS_IN_A_LINE
+    line = LINE_BYTES // item_bytes
+    return (-(-size // line) // 2 * 2 + 1) * line
 
 
 def _number(kept):
@@ -297,39 +299,39 @@ def _means(scores, values, row, head, places, out):
 
 
 @compiled
-def _attend(packed, rounded, keys, values, size, frames, scores, attended):
+def _attend(packed, rounded, keys, values, size, frames, attended, scores, first, stop):
     """As `attend`; `rounded` has the type of the caches."""
-    rows, heads, width, _ = keys.shape
-    for r in range(rows):  # all first: numbers that were just written must reach the cache before they are read
-        for head in range(heads):
-            for j in range(width):
-                keys[r, head, j, frames[r] % size] = rounded[r, (heads + head) * width + j]
-                values[r, head, j, frames[r] % size] = rounded[r, (2 * heads + head) * width + j]
-    for r in range(rows):
+    _, heads, width, _ = keys.shape
+    for pair in range(first, stop):  # all first: what was just written must reach the cache before it is read
+        r, head = pair // heads, pair % heads
+        for j in range(width):
+            keys[r, head, j, frames[r] % size] = rounded[r, (heads + head) * width + j]
+            values[r, head, j, frames[r] % size] = rounded[r, (2 * heads + head) * width + j]
+    for pair in range(first, stop):
+        r, head = pair // heads, pair % heads
         seen = min(frames[r] + 1, size)
         places = np.uint64((seen + PLACES_AT_ONCE - 1) // PLACES_AT_ONCE * PLACES_AT_ONCE)
-        for head in range(heads):
-            _similarities(packed, keys, r, head, places, scores)
-            for t in range(np.uint64(seen), places):
-                scores[t] = FLOAT(-np.inf)
-            _exps(scores, places)
-            _means(scores, values, r, head, places, attended)
+        _similarities(packed, keys, r, head, places, scores)
+        for t in range(np.uint64(seen), places):
+            scores[t] = FLOAT(-np.inf)
+        _exps(scores, places)
+        _means(scores, values, r, head, places, attended)
 
 
 BF16_ROWS, BF16_CACHE = "uint16[:, ::1]", "uint16[:, :, :, ::1]"
-ATTEND = ROWS, BF16_ROWS, BF16_CACHE, BF16_CACHE, "int64", "int64[::1]", FLAT, ROWS
+ATTEND = ROWS, BF16_ROWS, BF16_CACHE, BF16_CACHE, "int64", "int64[::1]", ROWS, FLAT, "int64", "int64"
 
 
-@njit(_signature(*ATTEND), cache=True, error_model="numpy")
-def attend(packed, rounded, keys, values, size, frames, scores, attended):
-    """Attention of one frame over the last `size` ones of each row.
+@njit(_signature(*ATTEND), cache=True, error_model="numpy", nogil=True)
+def attend(packed, rounded, keys, values, size, frames, attended, scores, first, stop):
+    """Attention of one frame over the last `size` ones of each row, for the pairs `first` to before `stop`.
 
-    `packed` [R, 3 * H * d] holds queries, keys and values, `rounded` the same in bf16, of which keys and values are
-    written to their places first. A row's frames, of which there are `frames` [R] before this one, begin in the first
-    place; the other places must hold numbers. What is attended to is written to `attended` [R, H * d]; `scores`
-    [places] is room.
+    Pair p is head p % H of row p // H. `packed` [R, 3 * H * d] holds queries, keys and values, `rounded` the same in
+    bf16, of which keys and values are written to their places first. A row's frames, of which there are `frames` [R]
+    before this one, begin in the first place; the other places must hold numbers. What is attended to is written to
+    `attended` [R, H * d]; `scores` [places] is room.
     """
-    _attend(packed, rounded, keys, values, size, frames, scores, attended)
+    _attend(packed, rounded, keys, values, size, frames, attended, scores, first, stop)
 
 
 @compiled
@@ -337,7 +339,8 @@ def _transformer(hidden, weights, at, eps, keys, values, size, frames, scores, n
     """Attention and feed-forward of `hidden`, in place; returns the place behind their weights."""
     at = _normed(hidden, weights, at, eps[0], normed)
     at = _affine(normed, weights, at, packed)
-    _attend(packed, packed, keys, values, size, frames, scores, attended)
+    pairs = keys.shape[0] * keys.shape[1]
+    _attend(packed, packed, keys, values, size, frames, attended, scores, 0, pairs)
     at = _add_affine(attended, weights, at, hidden)
     at = _normed(hidden, weights, at, eps[1], normed)
     at = _affine(normed, weights, at, inner)

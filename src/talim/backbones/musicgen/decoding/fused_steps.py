@@ -167,7 +167,7 @@ class FusedTransformerStep(FusedStep, TransformerStep):
 
     def allocate(self, rows: int, size: int) -> None:
         FusedStep.allocate(self, rows, size)
-        heads, width, places = self.heads, self.head_width, self.kernels.places_for(size)
+        heads, width, places = self.heads, self.head_width, self.kernels.places_for(size, 4)
         caches = [torch.zeros(rows, heads, width, places) for _ in range(2)]
         self.keys, self.values = (cache.transpose(2, 3) for cache in caches)
         shapes = self.hidden.shape, (rows, 3 * heads * width), (rows, heads * width), (rows, self.feed_forward)
