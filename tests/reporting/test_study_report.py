@@ -181,6 +181,25 @@ def test_study_report_uses_additional_studies_for_hypotheses_only(tmp_path: Path
     assert all("conv" not in str(base["tables"]) for base in value["bases"])  # for the hypotheses only
 
 
+def test_controls_of_a_comparison_are_those_of_the_study_whose_trials_it_compares(tmp_path: Path) -> None:
+    """The reported study tuned the same designs to another rate, and planted nothing."""
+    folder = write_with_controls(tmp_path / "claims" / "others", PLAN)
+    tuning = json.loads((folder / "tuning.json").read_text(encoding="utf-8"))
+    for family in tuning["families"]:
+        family["chosen"] = dict.fromkeys(family["chosen"], 7.0)
+    main = write(tmp_path / "linear", [line for line in lines(PLAN) if line["factors"]["kind"] == "linear"])
+    (main / "tuning.json").write_text(json.dumps(tuning), encoding="utf-8")
+    file = tmp_path / "claims" / "claims.yaml"
+    file.write_text(f"additional_studies: [others]\n{CLAIM}", encoding="utf-8")
+    _, value = page_of(main, claims_file=file, audio=False)
+    controls = value["hypotheses"][0]["results"][0]["controls"]
+    assert {each["name"]: each["passed"] for each in controls if each["name"] in ("rate", "planted")} == {
+        "rate": True,
+        "planted": True,
+    }
+    assert not any(each["passed"] for each in value["controls"] if each["name"] == "rate")
+
+
 def test_study_report_without_finished_trials_is_written(tmp_path: Path) -> None:
     page, value = page_of(write(tmp_path, []))
     assert "No trial has finished yet." in page

@@ -71,16 +71,17 @@ def effect_as_dict(effect: Effect, confidence: float) -> dict[str, Any]:
 def decide_hypotheses(
     trials: Sequence[TrialResult],
     hypotheses: Hypotheses,
-    additional: Sequence[TrialResult] = (),
+    additional: Sequence[Sequence[TrialResult]] = (),
     obstacle: Obstacle | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each hypothesis: "id", "statement", "verdict", "reason", and "results", one for each comparison.
 
-    `additional` trials are used for a comparison for which `trials` have no data. A comparison that has an `obstacle`,
-    or no data, is not testable; without that argument the verdicts are those of the statistics alone.
+    For a comparison for which `trials` have no data, the first of the `additional` studies that has some is used. A
+    comparison that has an `obstacle`, or no data, is not testable; without that argument the verdicts are those of the
+    statistics alone.
     """
     confidence = 1 - (1 - hypotheses.confidence) / len(hypotheses.claims)
-    return [_decide((trials, additional), claim, confidence, obstacle) for claim in hypotheses.claims]
+    return [_decide((trials, *additional), claim, confidence, obstacle) for claim in hypotheses.claims]
 
 
 def _decide(

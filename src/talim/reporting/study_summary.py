@@ -57,11 +57,7 @@ def study_summary(
 
     `units` are those of the losses, by base; hypotheses are decided on `additional` studies if this one has no data.
     """
-    studies = [study, *additional]
-    data = ControlData(
-        [trial for each in studies for trial in each.controls],
-        [family for each in studies for family in read_tuning(each.folder)],
-    )
+    data = ControlData(study.controls, read_tuning(study.folder))
     compared = [each for claim in hypotheses.claims for each in claim.comparisons] if hypotheses else []
     measures = _controlled_measures(compared)
     controls = {table.name: table_controls(table, measures, data) for table in study.tables}
@@ -70,7 +66,7 @@ def study_summary(
         for base in study.bases
         for tables in comparable_tables(study.of_base(base))
     ]
-    rows = _hypotheses(study, hypotheses, additional, data) if hypotheses else []
+    rows = _hypotheses([study, *additional], hypotheses) if hypotheses else []
     all_controls = [control for found in controls.values() for control in found]
     value = {
         "name": study.folder.resolve().name,
@@ -100,19 +96,24 @@ def _controlled_measures(comparisons: Sequence[Comparison]) -> list[tuple[str, s
     return list(dict.fromkeys([*((each[0], each[1]) for each in EFFECT_MEASURES), *of_claims, *of_goals]))
 
 
-def _hypotheses(
-    study: StudyResults, hypotheses: Hypotheses, additional: Sequence[StudyResults], data: ControlData
-) -> list[dict[str, Any]]:
-    """The verdicts, none where a control has not passed; each comparison has the `controls` that it rests on."""
+def _hypotheses(studies: Sequence[StudyResults], hypotheses: Hypotheses) -> list[dict[str, Any]]:
+    """The verdicts, none where a control has not passed; each comparison has the `controls` that it rests on.
+
+    They are those of the study whose trials are compared: another one may have tuned the same design to another rate.
+    """
     controls: dict[int, list[Control]] = {}
+    sources = [each.trials for each in studies]
+    data_of = {
+        id(trials): ControlData(each.controls, read_tuning(each.folder))
+        for trials, each in zip(sources, studies, strict=True)
+    }
 
     def obstacle(trials: Sequence[TrialResult], comparison: Comparison, confidence: float, comparisons: int) -> str:
         answer = partial(verdict_of, comparison=comparison, confidence=confidence, comparisons=comparisons)
-        controls[id(comparison)] = comparison_controls(trials, comparison, data, confidence, answer)
+        controls[id(comparison)] = comparison_controls(trials, comparison, data_of[id(trials)], confidence, answer)
         return untestable_reason(controls[id(comparison)])
 
-    others = [trial for each in additional for trial in each.trials]
-    rows = decide_hypotheses(study.trials, hypotheses, others, obstacle)
+    rows = decide_hypotheses(sources[0], hypotheses, sources[1:], obstacle)
     for claim, row in zip(hypotheses.claims, rows, strict=True):
         for comparison, result in zip(claim.comparisons, row["results"], strict=True):
             result["controls"] = [control.as_dict() for control in controls.get(id(comparison), ())]
