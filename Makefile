@@ -60,11 +60,12 @@ $(STUDY)/report/index.html: studies/demo.yaml | setup-dev
 	$(BIN)/talim study $< --out $(STUDY)
 	$(BIN)/talim report $(STUDY)
 
-$(PAPER)/report/index.html: $(wildcard docs/reports/paper-study/*) studies/paper/claims.yaml | setup-dev
+$(PAPER)/report/index.html: $(shell find docs/reports/paper-study -type f) $(wildcard studies/paper/*.yaml) | setup-dev
 	mkdir -p $(PAPER)
-	cp docs/reports/paper-study/* studies/paper/nano.yaml $(PAPER)/
-	xz --decompress --force $(PAPER)/results.jsonl.xz
-	$(BIN)/talim report $(PAPER) --claims studies/paper/claims.yaml --no-audio
+	cp -r docs/reports/paper-study/. studies/paper/nano.yaml studies/paper/claims.yaml $(PAPER)/
+	cp studies/paper/played.yaml $(PAPER)/played/
+	xz --decompress --force $(PAPER)/results.jsonl.xz $(PAPER)/played/results.jsonl.xz
+	$(BIN)/talim report $(PAPER) --no-audio
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks.bench

@@ -89,7 +89,8 @@ class CompiledAttentionStep(AttentionStep):
         self.keys, self.values, self.written = keys, values, written
         self.caches = [each.view(torch.uint16).numpy() for each in (keys, values)]
         self.attended = torch.zeros(rows, self.heads * self.head_width)
-        self.scores = np.zeros((torch.get_num_threads(), places), np.float32)  # room of each thread
+        # room of each thread: one less than torch has, whose own wait in a loop for work
+        self.scores = np.zeros((max(1, torch.get_num_threads() - 1), places), np.float32)
 
     def state(self) -> list[Tensor]:
         return [self.keys, self.values, self.written]
