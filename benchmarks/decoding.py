@@ -1,7 +1,7 @@
 """Speed of MusicGen's decoding against transformers' generate(), step for step, in one run.
 
     python -m benchmarks.decoding [--shapes nano,small] [--batches 1,8,16] [--precisions auto,int8]
-        [--designs conv@all:2.5%,lora@post:r8,control] [--json] [--page PAGE]
+        [--designs conv@all:2.5%,lora@post:r8,control] [--start FRAMES] [--json] [--page PAGE]
 
 Each round times the steps of one call of generate() for one piece, which is how pieces were made before, and then of
 each design and batch. A ratio is (pieces x milliseconds a step of generate()) / milliseconds a step here, within a
@@ -9,9 +9,9 @@ round; the table shows its median and range. generate() runs in the base's usual
 CPU without bf16) and with the same adapter. `overhead` is milliseconds a step over those of the base alone in the same
 round. The design `control` is the base against itself: its ratio must be 1.0 within its range, and no difference
 smaller than that range was measured. `calls` are operations of torch a step, which no load of the machine changes.
-The limit is the time that reading the weights of a step takes at the bandwidth measured in the same round. Guidance is
-on (two rows for a piece); weights of `small` are random. `--loss` measures what int8 does to the loss on performed
-pieces that no training used.
+The limit is the time that reading the weights of a step takes at the bandwidth measured in the same round. Guidance
+is on (two rows for a piece); with `--start` all pieces go on from so many frames of random codes; weights of `small`
+are random. `--loss` measures what int8 does to the loss on performed pieces that no training used.
 """
 
 from __future__ import annotations
@@ -59,21 +59,29 @@ def step_seconds(call: Callable[[Callable[[int, int], None]], object]) -> float:
     return statistics.median(np.diff(times[WARM_UP_STEPS:]))
 
 
-def by_transformers(base: MusicGen, steps: int) -> float:
-    """Seconds a step of generate() for one piece."""
+def random_codes(base: MusicGen, frames: int) -> np.ndarray:
+    """What pieces go on from, int16 [K, frames]."""
+    return np.random.default_rng(0).integers(0, base.special_token, (base.codebooks, frames)).astype(np.int16)
+
+
+def by_transformers(base: MusicGen, steps: int, start: int = 0) -> float:
+    """Seconds a step of generate() for one piece that goes on from `start` frames."""
     seconds = steps / base.frame_rate_hz
-    windows = sampling.split_into_windows(seconds, base.frame_rate_hz, base.window_seconds)
+    windows = sampling.split_into_windows(seconds, base.frame_rate_hz, base.window_seconds, start)
     options = sampling.SamplingOptions(seconds, 0)
     conditions = base._conditions([PROMPT], None, True)
+    codes = torch.from_numpy(random_codes(base, start).astype(np.int64))[None]
     return step_seconds(
-        lambda report: sampling.generate_codes(base.model, conditions, 1, windows, options, base.delays, report)
+        lambda report: sampling.generate_codes(base.model, conditions, 1, windows, options, base.delays, report, codes)
     )
 
 
-def by_talim(base: MusicGen, steps: int, batch: int) -> float:
+def by_talim(base: MusicGen, steps: int, batch: int, start: int = 0) -> float:
     """Seconds a step for `batch` pieces."""
-    seconds = steps / base.frame_rate_hz
-    return step_seconds(lambda report: base.generate_tokens([PROMPT] * batch, seconds, seed=0, progress=report))
+    seconds, codes = steps / base.frame_rate_hz, [random_codes(base, start)] * batch
+    return step_seconds(
+        lambda report: base.generate_tokens([PROMPT] * batch, seconds, seed=0, progress=report, start=codes)
+    )
 
 
 class CallCounter(TorchDispatchMode):
@@ -125,8 +133,9 @@ def measure(
     precisions: Sequence[str],
     rounds: int,
     reference_precision: str = "auto",
+    start: int = 0,
 ) -> Iterator[Row]:
-    """Rows of one shape; each variant is measured in turn with generate()."""
+    """Rows of one shape; each variant is measured in turn with generate(), `start` frames into the pieces."""
     steps = STEPS.get(shape, min(STEPS.values()))
     bases = {name: base_of(shape, "fp32" if name in ("fp32", precision.INT8) else "auto") for name in precisions}
     usual = base_of(shape, reference_precision)
@@ -143,17 +152,18 @@ def measure(
             alone: dict[int, list[float]] = {batch: [] for batch in batches}
             for number in range(rounds):
                 if design != CONTROL:
-                    reference.append(by_transformers(before, min(steps, 20)))
+                    reference.append(by_transformers(before, min(steps, 20), start))
                 bandwidths.append(bandwidth())
                 for batch in batches:  # in turn, and each as often first, as the machine's speed drifts
                     pair = [(variant, taken), (base, alone)][: 1 if design == NONE else 2]
                     for measured, kept in pair[:: -1 if number % 2 else 1]:
-                        kept[batch].append(by_talim(measured, steps, batch))
+                        kept[batch].append(by_talim(measured, steps, batch, start))
             limit = 1000 * weight_bytes(variant) / statistics.median(bandwidths)
             for batch in batches:
                 others = alone[batch] if design == CONTROL else [batch * one for one in reference]
                 ratios = [other / many for other, many in zip(others, taken[batch], strict=True)]
                 row: Row = {"shape": shape, "batch": batch, "precision": precision_name(variant), "design": design}
+                row["start"] = start
                 row |= {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
                 milliseconds = 1000 * statistics.median(taken[batch])
                 row |= {"ms_per_step": milliseconds, "calls_per_step": calls_per_step(variant, batch)}
@@ -243,6 +253,7 @@ def main() -> None:
     parser.add_argument("--designs", default=",".join(DESIGNS))
     parser.add_argument("--reference", default="auto", help="precision of generate(): auto or fp32")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--start", type=int, default=0, metavar="FRAMES", help="that pieces go on from")
     parser.add_argument("--loss", type=int, default=0, metavar="PIECES", help="also measure the loss with int8")
     parser.add_argument("--json", action="store_true", help='print {"rows": [...]} only')
     parser.add_argument("--page", type=Path, help="write the table as Markdown")
@@ -251,7 +262,7 @@ def main() -> None:
     batches = [int(batch) for batch in given.batches.split(",")]
     for shape in given.shapes.split(","):
         designs, precisions = given.designs.split(","), given.precisions.split(",")
-        for row in measure(shape, designs, batches, precisions, given.rounds, given.reference):
+        for row in measure(shape, designs, batches, precisions, given.rounds, given.reference, given.start):
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
     result: dict[str, Any] = {"rows": rows, "threads": torch.get_num_threads()}

@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import decoding
 from talim.backbones.musicgen.backbone import MusicGen
+from talim.backbones.musicgen.decoding import Decoder
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,7 +40,7 @@ def test_control_is_the_same_decoder_and_its_range_holds_one(monkeypatch: pytest
     """On a clock that runs ever slower: whoever is measured first in a round is faster, each as often as the other."""
     measured: list[object] = []
 
-    def by_talim(base: MusicGen, steps: int, batch: int) -> float:
+    def by_talim(base: MusicGen, steps: int, batch: int, start: int) -> float:
         measured.append(base)
         return 1.0 + 0.1 * len(measured)
 
@@ -49,6 +51,31 @@ def test_control_is_the_same_decoder_and_its_range_holds_one(monkeypatch: pytest
     assert row["low"] < 1 < row["high"]
     assert row["ratio"] == pytest.approx(1.0, abs=0.02)
     assert "| nano | 1 | fp32 | control | 1.0 (" in decoding.table([row])
+
+
+def test_pieces_go_on_from_frames_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both ways of decoding: the decoder's caches hold them."""
+    base = decoding.base_of("nano", "fp32")
+    past: list[int] = []
+    begin = Decoder.begin
+
+    def kept(decoder: Decoder, beginnings: Any) -> None:
+        past.extend(beginning.tokens.shape[1] for beginning in beginnings)
+        begin(decoder, beginnings)
+
+    monkeypatch.setattr(Decoder, "begin", kept)
+    assert decoding.by_talim(base, 8, 2, 30) > 0
+    assert past == [30, 30]
+    given: list[int] = []
+    generate = base.model.generate
+
+    def seen(**options: Any) -> Any:
+        given.append(options["decoder_input_ids"].shape[1])
+        return generate(**options)
+
+    monkeypatch.setattr(base.model, "generate", seen)
+    assert decoding.by_transformers(base, 8, 30) > 0
+    assert given == [30]
 
 
 @pytest.mark.slow
