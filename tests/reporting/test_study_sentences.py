@@ -127,6 +127,8 @@ def test_result_text_of_decided_undecided_and_missing_results() -> None:
     )
     assert study_sentences.expectation_text(RESULT) == "greater by 0.03"
     assert study_sentences.result_text(RESULT) == "0.081 (0.05 to 0.1)"
+    counted = study_sentences.result_text(RESULT | {"pairs": 8, "seeds": 8})  # four seeds on two corpora
+    assert counted == "0.081 (0.05 to 0.1); 8 pairs of 8 seeds, counted on each corpus"
     undecided = RESULT | {"verdict": "undecided"}
     assert study_sentences.result_text(undecided).endswith("; detectable from 0.04")
     single = undecided | {"low": None, "high": None, "min_detectable_effect": None}

@@ -287,7 +287,7 @@ def result_text(result: Mapping[str, Any]) -> str:
     text = f"{mean} ({low} to {high})" if result["low"] is not None else f"{mean} (interval not known)"
     if "seeds" in result:
         pairs, seeds = (format_counted(result[name], name.removesuffix("s")) for name in ("pairs", "seeds"))
-        text += f"; {pairs} of {seeds}"
+        text += f"; {pairs} of {seeds}, counted on each corpus"
     if result["verdict"] == "undecided":
         known = result["min_detectable_effect"] is not None
         text += f"; detectable from {detectable}" if known else "; one seed on one recording gives no error"
