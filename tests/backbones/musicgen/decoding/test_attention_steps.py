@@ -93,6 +93,19 @@ def test_rows_that_go_on_keep_their_frames_and_a_new_piece_in_a_row_begins_witho
     assert not torch.allclose(found[1], exact(packed[:5, 0], heads), atol=1e-3)
 
 
+def test_a_row_that_went_along_without_a_piece_begins_without_a_past() -> None:
+    step = CompiledAttentionStep(2, 4)
+    step.allocate(2, 8, CPU)
+    packed = frames(2, 4, 8, 6)
+    step.begin(torch.tensor([0]))
+    for time in range(3):
+        step.step(packed[time], UNUSED, UNUSED)
+    step.begin(torch.tensor([1]))
+    found = step.step(packed[3], UNUSED, UNUSED)
+    torch.testing.assert_close(found[1], exact(packed[3:4, 1], 2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[0], exact(packed[:4, 0], 2), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_piece_of_broken_numbers_does_not_break_the_next_one_in_its_row(compiled: bool) -> None:
     step = CompiledAttentionStep(2, 4) if compiled else AttentionStep(2, 4, torch.float32)

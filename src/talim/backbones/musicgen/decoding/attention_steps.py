@@ -95,6 +95,10 @@ class CompiledAttentionStep(AttentionStep):
     def state(self) -> list[Tensor]:
         return [self.keys, self.values, self.written]
 
+    def begin(self, rows: Tensor) -> None:
+        super().begin(rows)
+        self.written[rows] = 0  # a row without a piece goes along with the others
+
     def prefill(self, rows: Tensor, now: int, keys: Tensor, values: Tensor) -> None:
         count = keys.shape[2]
         for kept, given in ((self.keys, keys), (self.values, values)):
