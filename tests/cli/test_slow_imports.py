@@ -37,7 +37,7 @@ for arguments in (
     ["train", "--corpus", f"{place}/corpus", "--out", f"{place}/run"],
     ["poc", f"{place}/corpus", "--out", f"{place}-out"],
     ["demo", "--out", f"{place}-demo"],
-    ["serve", "--base", "nano-musicgen"],
+    ["serve", "--base", "nano-musicgen", "--port", "0"],  # any that is free
 ):
     try:
         main(arguments)
