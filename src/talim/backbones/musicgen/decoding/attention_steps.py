@@ -87,8 +87,9 @@ class CompiledAttentionStep(AttentionStep):
         """Take these as the state; `written` [R] counts the frames of each row."""
         rows, _, _, places = keys.shape
         self.keys, self.values, self.written = keys, values, written
-        self.caches = [each.view(torch.uint16).numpy() for each in (keys, values)]
         self.attended = torch.zeros(rows, self.heads * self.head_width)
+        caches = [each.view(torch.uint16).numpy() for each in (keys, values)]
+        self.arrays = *caches, self.size, written.numpy(), self.attended.numpy()
         # room of each thread: one less than torch has, whose own wait in a loop for work
         self.scores = np.zeros((max(1, torch.get_num_threads() - 1), places), np.float32)
 
@@ -114,11 +115,10 @@ class CompiledAttentionStep(AttentionStep):
         pairs = packed.shape[0] * self.heads
         frames = min(int(self.written.max()) + 1, self.size)
         parts = min(len(self.scores), pairs, max(1, 2 * pairs * frames * self.head_width // LEAST_NUMBERS_OF_A_THREAD))
-        arguments = queries, rounded, *self.caches, self.size, self.written.numpy(), self.attended.numpy()
 
         def attend(part: int) -> None:
             of_part = pairs * part // parts, pairs * (part + 1) // parts
-            self.kernels.attend(*arguments, self.scores[part], *of_part)
+            self.kernels.attend(queries, rounded, *self.arrays, self.scores[part], *of_part)
 
         in_threads(attend, parts)
         self.written += 1
